@@ -1,0 +1,1 @@
+"""The Feast repository of the flights project: entities, views and their registration."""

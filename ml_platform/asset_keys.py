@@ -1,0 +1,78 @@
+"""Every asset's address. Across stages, assets refer to each other only through these."""
+
+import dagster as dg
+
+
+def raw(table: str) -> dg.AssetKey:
+    """A validated source table."""
+    return dg.AssetKey(["raw", table])
+
+
+def features(view: str) -> dg.AssetKey:
+    """A feature view's table, offline and online."""
+    return dg.AssetKey(["features", view])
+
+
+def feature_registry() -> dg.AssetKey:
+    """The Feast registry of all views."""
+    return dg.AssetKey(["features", "registry"])
+
+
+def predictions(service: str) -> dg.AssetKey:
+    """What a service answered."""
+    return dg.AssetKey(["predictions", service])
+
+
+def labels(service: str) -> dg.AssetKey:
+    """The truths posted to a service."""
+    return dg.AssetKey(["labels", service])
+
+
+def performance(service: str) -> dg.AssetKey:
+    """A service's daily losses on late labels."""
+    return dg.AssetKey(["performance", service])
+
+
+def drift(policy: str) -> dg.AssetKey:
+    """A drift policy's daily verdict."""
+    return dg.AssetKey(["drift", policy])
+
+
+def drift_report(policy: str) -> dg.AssetKey:
+    """The page for people beside a drift verdict."""
+    return dg.AssetKey(["drift_reports", policy])
+
+
+def decision(policy: str) -> dg.AssetKey:
+    """Whether to retrain, and why."""
+    return dg.AssetKey(["decisions", policy])
+
+
+def retrain(policy: str) -> dg.AssetKey:
+    """The alarm that a decision raises, only while a wanted retraining is not consumed."""
+    return dg.AssetKey(["retrain", policy])
+
+
+def training_set(model: str) -> dg.AssetKey:
+    """The rows a model is trained and judged on."""
+    return dg.AssetKey(["training_sets", model])
+
+
+def model(model: str) -> dg.AssetKey:
+    """A trained and registered model version."""
+    return dg.AssetKey(["models", model])
+
+
+def evaluation(model: str) -> dg.AssetKey:
+    """The challenger against the champion on the same fresh rows."""
+    return dg.AssetKey(["evaluations", model])
+
+
+def service(service: str) -> dg.AssetKey:
+    """What a service serves: the champion's version."""
+    return dg.AssetKey(["services", service])
+
+
+def batch_predictions(service: str) -> dg.AssetKey:
+    """Tomorrow's rows scored by the champion."""
+    return dg.AssetKey(["batch_predictions", service])

@@ -1,0 +1,1 @@
+"""Stage 6: whether to retrain, and why."""

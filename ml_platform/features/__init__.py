@@ -1,0 +1,1 @@
+"""Stage 2: feature tables, windows, publishing online, skew."""

@@ -1,0 +1,1 @@
+"""Stage 3: drift and performance on late labels."""

@@ -1,0 +1,8 @@
+"""The service that people ask."""
+
+from ml_platform.spec import Service
+
+delay = Service(
+    model="delay_lightgbm",
+    description="Answers with the probability that a flight arrives at least 15 minutes late.",
+)

@@ -1,0 +1,17 @@
+"""The feature views that the models of this project share, in the order of the served vector."""
+
+ALL = (
+    "scheduled_flight",
+    "origin_hour_demand",
+    "aircraft",
+    "previous_leg",
+    "weather_now",
+    "origin_departures",
+    "origin_demand",
+    "origin_cancellations",
+    "origin_carrier_departures",
+    "carrier_arrivals",
+    "route_arrivals",
+    "destination_arrivals",
+    "flight_number_arrivals",
+)

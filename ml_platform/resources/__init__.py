@@ -1,0 +1,1 @@
+"""The stores as Dagster resources, and the profiles that place them."""

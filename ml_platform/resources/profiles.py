@@ -1,0 +1,114 @@
+"""Where everything lives: the only place that reads the environment.
+
+Plain Python without Dagster, so that the serving process can read it, too.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_platform.spec import DeclarationError
+
+PROFILES = ("embedded", "production")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The addresses of one installation.
+
+    home: the one folder that everything local is written under.
+    lake: root of the Delta tables, a local path or ``s3://bucket/prefix``.
+    """
+
+    name: str
+    home: Path
+    project: str
+    lake: str
+    storage_options: Mapping[str, str]
+    mlflow_uri: str
+    mlflow_artifacts: str
+    dagster_storage: str | None = None
+
+    @property
+    def online_path(self) -> Path:
+        """The embedded online store, a SQLite file in Feast's layout."""
+        return self.home / "feast" / "online.db"
+
+    @property
+    def log_path(self) -> Path:
+        """The services' write-ahead logs."""
+        return self.home / "log"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger of decisions, verdicts and alias moves."""
+        return self.home / "ledger.db"
+
+    @property
+    def reports_path(self) -> Path:
+        """HTML pages for people."""
+        return self.home / "reports"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own state."""
+        return self.home / "dagster"
+
+    @classmethod
+    def at(cls, home: Path, *, project: str = "ml_platform.projects.flights") -> "Profile":
+        """The embedded profile under ``home``: no server of any kind."""
+        home = home.absolute()
+        return cls(
+            name="embedded",
+            home=home,
+            project=project,
+            lake=str(home / "lake"),
+            storage_options={},
+            mlflow_uri=f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
+            mlflow_artifacts=(home / "mlflow" / "artifacts").as_uri(),
+        )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Profile":
+        """Read ``ML_PLATFORM_PROFILE``, ``ML_PLATFORM_HOME``, ``ML_PLATFORM_PROJECT`` and the production addresses.
+
+        Raises:
+            DeclarationError: the profile is unknown, or production misses an address.
+        """
+        env = os.environ if environment is None else environment
+        name = env.get("ML_PLATFORM_PROFILE", "embedded")
+        if name not in PROFILES:
+            raise DeclarationError(f"ML_PLATFORM_PROFILE is {name!r}; it must be one of {', '.join(PROFILES)}")
+        home = Path(env.get("ML_PLATFORM_HOME") or ".ml_platform")
+        embedded = cls.at(home, project=env.get("ML_PLATFORM_PROJECT", "ml_platform.projects.flights"))
+        return embedded if name == "embedded" else _production(embedded, env)
+
+
+def _production(embedded: Profile, env: Mapping[str, str]) -> Profile:
+    wanted = ("ML_PLATFORM_LAKE", "ML_PLATFORM_MLFLOW_URI", "ML_PLATFORM_MLFLOW_ARTIFACTS", "ML_PLATFORM_POSTGRES_URL")
+    missing = [variable for variable in wanted if not env.get(variable)]
+    if missing:
+        raise DeclarationError(f"the production profile needs {', '.join(missing)}; see deploy/production.md")
+    storage = {
+        option: env[variable]
+        for option, variable in {
+            "AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL",
+            "AWS_REGION": "AWS_REGION",
+            "AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
+        }.items()
+        if env.get(variable)
+    }
+    if storage.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+        storage["AWS_ALLOW_HTTP"] = "true"
+    return Profile(
+        name="production",
+        home=embedded.home,
+        project=embedded.project,
+        lake=env["ML_PLATFORM_LAKE"],
+        storage_options=storage,
+        mlflow_uri=env["ML_PLATFORM_MLFLOW_URI"],
+        mlflow_artifacts=env["ML_PLATFORM_MLFLOW_ARTIFACTS"],
+        dagster_storage=env["ML_PLATFORM_POSTGRES_URL"],
+    )

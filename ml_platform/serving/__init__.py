@@ -1,0 +1,1 @@
+"""Stage 7: the service and batch predictions."""

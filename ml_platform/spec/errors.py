@@ -1,0 +1,87 @@
+"""Every error the platform raises on purpose.
+
+PlatformError
+├── DeclarationError      a declaration is wrong, clashes or names something that does not exist
+│   └── UnknownName       a name that nothing declares (the near ones are offered)
+├── SourceError           a source could not be read
+│   └── SchemaChanged     a source's columns are not those of its declaration
+├── ContractBroken        a rule that stops the table failed, or too much was quarantined
+├── MissingHistory        partitions that a computation looks back on are not there
+├── TooFewLabels          not enough mature labels to train or to judge
+├── NoChampion            the model has no champion yet
+├── ModelRefused          a version that could not be loaded or checked
+├── ServiceError          the prediction service did not start, or answered with an error
+│   └── PortInUse         somebody else listens on the asked port
+└── StateError            the state folder cannot be used as it is
+    ├── HomeLocked        another process works on it
+    └── HomeDamaged       it holds something that this platform did not write, or half a file
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PlatformError(Exception):
+    """Base of all; the message says what, where and what next."""
+
+
+class DeclarationError(PlatformError):
+    """A declaration is wrong, clashes with another or is incomplete."""
+
+
+class UnknownName(DeclarationError):
+    """A name that nothing declares."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+        super().__init__(f"there is no {kind} named {name!r}; {hint}")
+
+
+class SourceError(PlatformError):
+    """A source could not be read."""
+
+
+class SchemaChanged(SourceError):
+    """A source's columns or types are not those of its declaration."""
+
+
+class ContractBroken(PlatformError):
+    """A rule that stops the table failed, or more rows were quarantined than allowed."""
+
+
+class MissingHistory(PlatformError):
+    """Partitions that a computation looks back on are not there."""
+
+
+class TooFewLabels(PlatformError):
+    """Not enough mature labels to train or to judge."""
+
+
+class NoChampion(PlatformError):
+    """The model has no champion yet."""
+
+
+class ModelRefused(PlatformError):
+    """A model version that could not be loaded or failed its check; the one before stays."""
+
+
+class ServiceError(PlatformError):
+    """The prediction service did not start, or answered with an error."""
+
+
+class PortInUse(ServiceError):
+    """Somebody else listens on the asked port."""
+
+
+class StateError(PlatformError):
+    """The state folder cannot be used as it is."""
+
+
+class HomeLocked(StateError):
+    """Another process works on the state folder."""
+
+
+class HomeDamaged(StateError):
+    """The state folder holds something foreign or half-written."""

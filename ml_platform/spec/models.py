@@ -1,0 +1,85 @@
+"""What is predicted and by which model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+import polars as pl
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """The truth about a predicted row, known later: ``value`` over the columns of raw table ``table``.
+
+    ``on`` joins it to the rows that were predicted; null means that there is no truth (a cancelled flight).
+    """
+
+    table: str
+    on: tuple[str, ...]
+    value: pl.Expr
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is predicted, when it is asked and how the truth is learned; shared by models and services.
+
+    spine: the raw table whose rows are the things predicted; ``key`` names one of them (the prediction's id).
+    happens_at: column of the spine with the moment of the event; the question is asked ``lead`` before it.
+    grid: features are those of the last full step of this grid before the question.
+    entities: columns of the spine that look features up (the join keys of all views).
+    derive: columns added to the spine before use (entity columns that the raw table does not hold).
+    categorical: entity columns that are features themselves.
+    """
+
+    name: str
+    spine: str
+    key: str
+    happens_at: str
+    lead: timedelta
+    grid: timedelta
+    entities: tuple[str, ...]
+    categorical: tuple[str, ...]
+    label: Label
+    description: str
+    derive: Mapping[str, pl.Expr] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatePolicy:
+    """When a challenger may replace the champion, judged on the same fresh rows.
+
+    holdout: the newest event days, kept out of training; ``min_rows`` labelled rows are needed.
+    min_gain: log-loss that the challenger must win (0: any), with ``confidence`` by a paired bootstrap over days.
+    """
+
+    holdout: timedelta = timedelta(days=7)
+    min_rows: int = 1000
+    min_gain: float = 0.0
+    confidence: float = 0.8
+    resamples: int = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A model; it becomes ``training_sets/<name>``, ``models/<name>`` and ``evaluations/<name>``.
+
+    views: feature views whose features it uses, all of them, in this order.
+    train_window: how far back the training rows go from the holdout's start; ``None`` is everything (expanding).
+    policy: name of the ``RetrainPolicy`` that decides when it is trained again; ``None``: only when asked.
+    """
+
+    task: Task
+    views: tuple[str, ...]
+    estimator: Literal["lightgbm", "torch"]
+    parameters: Mapping[str, Any]
+    description: str
+    seed: int = 2013
+    train_window: timedelta | None = timedelta(days=90)
+    min_rows: int = 1000
+    gate: GatePolicy = GatePolicy()
+    policy: str | None = None
+    fresh_within: timedelta | None = None
+    owner: str = "team:data-science"
+    name: str = ""

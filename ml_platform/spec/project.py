@@ -1,0 +1,39 @@
+"""A project: an importable package of declarations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from ml_platform.spec.features import FeatureView
+from ml_platform.spec.models import ModelSpec
+from ml_platform.spec.policies import DriftPolicy, RetrainPolicy
+from ml_platform.spec.services import Service
+from ml_platform.spec.tables import SourceTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What the package's ``__init__`` declares as ``project``; the rest is found in its folders.
+
+    features: the importable package that holds the Feast repository (``views/`` with one file a view).
+    starts, ends: first and last day of data in ``timezone``; ``ends`` is ``None`` for a live source.
+    ready_from: first day whose features have enough history to train on.
+    serves_from: the day the replay's clock starts, once the model was bootstrapped on all days before it.
+    replay_until: the last day that a replay covers unless asked for another.
+    """
+
+    name: str
+    features: str
+    timezone: str
+    starts: date
+    ready_from: date
+    serves_from: date
+    replay_until: date
+    ends: date | None = None
+    description: str = ""
+    tables: Mapping[str, SourceTable] = field(default_factory=dict)
+    views: Mapping[str, FeatureView] = field(default_factory=dict)
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    retrain_policies: Mapping[str, RetrainPolicy] = field(default_factory=dict)
+    drift_policies: Mapping[str, DriftPolicy] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)

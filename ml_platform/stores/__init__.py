@@ -1,0 +1,1 @@
+"""The stores: one plain adapter per technology; no Dagster."""

@@ -1,0 +1,41 @@
+"""The platform's time: the wall clock, or a replay's clock kept in the state folder."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ml_platform.spec import HomeDamaged
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Live unless ``path`` holds a replayed moment. Stages are given its value; they never look at a clock."""
+
+    path: Path
+
+    def replayed(self) -> datetime | None:
+        """The replay's moment in UTC, or None where time is live.
+
+        Raises:
+            HomeDamaged: the file is not what this class wrote.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            return datetime.fromisoformat(json.loads(self.path.read_text())["now"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise HomeDamaged(
+                f"{self.path} does not hold a replay's clock ({error}); delete the state folder {self.path.parent} "
+                f"and run again"
+            ) from error
+
+    def now(self) -> datetime:
+        """The platform's present, UTC."""
+        return self.replayed() or datetime.now(UTC)
+
+    def set(self, moment: datetime) -> None:
+        """Move the replay's clock; atomic, so that a kill leaves the old value or the new one."""
+        draft = self.path.with_suffix(".draft")
+        draft.write_text(json.dumps({"now": moment.astimezone(UTC).isoformat()}))
+        draft.replace(self.path)

@@ -1,0 +1,1 @@
+"""Stage 4: training sets and trainers."""
