@@ -11,6 +11,7 @@ PlatformError
 ├── NoChampion            the model has no champion yet
 ├── ModelRefused          a version that could not be loaded or checked
 ├── ServiceError          the prediction service did not start, or answered with an error
+│   ├── RequestRefused    a request that the service does not accept; names row and field
 │   └── PortInUse         somebody else listens on the asked port
 └── StateError            the state folder cannot be used as it is
     ├── HomeLocked        another process works on it
@@ -69,6 +70,10 @@ class ModelRefused(PlatformError):
 
 class ServiceError(PlatformError):
     """The prediction service did not start, or answered with an error."""
+
+
+class RequestRefused(ServiceError):
+    """A request that the service does not accept; the message names row and field."""
 
 
 class PortInUse(ServiceError):

@@ -1,0 +1,80 @@
+"""When an asset is made again, in named words.
+
+| condition | for | true when |
+|---|---|---|
+| ``each_day()`` | daily assets | a closed day is missing, or a daily upstream of that day was updated later |
+| ``follows_days()`` | an unpartitioned asset of daily ones | a new day (or a correction) of a daily upstream arrived |
+| ``on_alarm(key)`` | a training set | the alarm was raised since it was last tried, or its code changed |
+| ``after_upstream()`` | model, evaluation, service | an unpartitioned upstream was updated |
+
+For all of them: an attempt that failed is repeated once a day; a freshness verdict that warns or fails asks for one
+attempt (of the last day); nothing begins before everything upstream is there, has passed its blocking checks and is at
+rest. They compare the ids of recorded events and keep no memory of their own, so nothing is lost between ticks: not by
+an update that lands while the target is running or right after it was requested, nor by a lost cursor.
+"""
+
+from typing import cast
+
+import dagster as dg
+from dagster._core.definitions.declarative_automation.operators import AndAutomationCondition
+
+from ml_platform.automation.history import CATCH_UP_DAYS
+from ml_platform.automation.reasons import (
+    AtRest,
+    FailedBefore,
+    NeverTried,
+    NewCode,
+    NotTriedSinceVerdict,
+    OldestFirst,
+    Outdated,
+    Ready,
+    Recent,
+)
+
+Condition = dg.AutomationCondition[dg.AssetKey]
+
+
+def each_day() -> Condition:
+    """Every closed day of the last week once, the oldest first, the whole chain of a day in one evaluation.
+
+    On an unpartitioned asset (a reference table) it means: once, and again when its freshness asks for it.
+    """
+    due = NeverTried() | Outdated(partitioned=True) | FailedBefore() | (Recent(1) & _stale())
+    every = Recent(CATCH_UP_DAYS) & due & Ready() & AtRest() & OldestFirst() & _no_backfill()
+    return every.with_label("each_day")
+
+
+def follows_days() -> Condition:
+    """Once after each new day of a daily upstream; waits until all its daily upstreams have the last closed day."""
+    return _when(Outdated(partitioned=True)).with_label("follows_days")
+
+
+def on_alarm(alarm: dg.AssetKey) -> Condition:
+    """When the alarm was raised since this was last tried, or the code version changed; never on a timetable.
+
+    The alarm is an upstream asset that is materialized only while something is wanted. An attempt handles the alarms
+    before it, so one alarm gives one attempt, and one that is raised during an attempt gives another.
+    """
+    raised = Outdated(alarm, with_requests=False) | NewCode()
+    return _when(raised, optional=(alarm,)).with_label(f"on_alarm({alarm.to_user_string()})")
+
+
+def after_upstream(*upstream: dg.AssetKey) -> Condition:
+    """When an unpartitioned upstream (one of ``upstream``, if given) was updated, or is made before it in the same run.
+
+    Updates of other upstreams, such as the daily tables that a model reads, do not count.
+    """
+    return _when(Outdated(*upstream, partitioned=False)).with_label("after_upstream")
+
+
+def _when(reason: Condition, *, optional: tuple[dg.AssetKey, ...] = ()) -> AndAutomationCondition[dg.AssetKey]:
+    return (reason | FailedBefore() | _stale()) & Ready(*optional) & AtRest() & _no_backfill()
+
+
+def _stale() -> Condition:
+    verdict = dg.AutomationCondition.freshness_warned() | dg.AutomationCondition.freshness_failed()
+    return verdict & NotTriedSinceVerdict()
+
+
+def _no_backfill() -> Condition:
+    return cast("Condition", ~dg.AutomationCondition.backfill_in_progress())

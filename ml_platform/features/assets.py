@@ -1,0 +1,100 @@
+"""Stage 2 as assets: every feature view computed once, for the lake and for the online store; Feast's registry."""
+
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import dagster as dg
+
+from ml_platform import asset_keys
+from ml_platform.automation.conditions import each_day
+from ml_platform.automation.partitions import days_of
+from ml_platform.features.refresh import is_daily, rows_of_days, rows_of_reference, table_name
+from ml_platform.features.registry import apply
+from ml_platform.features.windows import AS_OF
+from ml_platform.resources import metadata
+from ml_platform.resources.profiles import Profile
+from ml_platform.spec import FeatureView, Project
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.delta import Lake
+from ml_platform.stores.online import OnlineStore
+
+GROUP = "features"
+GRID = timedelta(hours=1)  # the as-of grid of the whole project, until features stream
+
+
+def feature_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """One asset a feature view, and the Feast registry of them all."""
+    daily = [_daily(view, project, days) for view in project.views.values() if is_daily(view, project)]
+    reference = [_reference(view, project) for view in project.views.values() if not is_daily(view, project)]
+    return [*daily, *reference, _registry(project)]
+
+
+def _described(view: FeatureView) -> dict[str, Any]:
+    entities = " and ".join(view.entity_names)
+    return {
+        "key": asset_keys.features(view.name),
+        "deps": [asset_keys.raw(table) for table in view.sources],
+        "description": f"{view.description} One row for each {entities} and hour in which a value changed.",
+        "kinds": {"polars", "deltalake", "feast"},
+        "owners": [view.owner],
+        "group_name": GROUP,
+        "code_version": sha256(repr(view).encode()).hexdigest()[:12],
+        "automation_condition": each_day(),
+    }
+
+
+def _daily(view: FeatureView, project: Project, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        **_described(view),
+        partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        metadata={"fresh_within_hours": view.fresh_within / timedelta(hours=1)},
+    )
+    def features(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        online: dg.ResourceParam[OnlineStore],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult[Any]:
+        span = days_of(context)
+        rows = rows_of_days(view, project, lake, span[0], span[-1], GRID)
+        lake.replace(table_name(view), rows, span)
+        published = online.publish(view, rows, clock.now())
+        return dg.MaterializeResult(metadata={**metadata.table(rows), "entities_published": published})
+
+    return features
+
+
+def _reference(view: FeatureView, project: Project) -> dg.AssetsDefinition:
+    @dg.asset(**_described(view))
+    def features(
+        lake: dg.ResourceParam[Lake], online: dg.ResourceParam[OnlineStore], clock: dg.ResourceParam[Clock]
+    ) -> dg.MaterializeResult[Any]:
+        rows = rows_of_reference(view, project, lake, clock.now(), GRID)
+        lake.replace(table_name(view), rows, None)
+        published = online.publish(view, rows, clock.now())
+        return dg.MaterializeResult(
+            metadata={**metadata.table(rows), "entities_published": published, "newest": str(rows[AS_OF].max())}
+        )
+
+    return features
+
+
+def _registry(project: Project) -> dg.AssetsDefinition:
+    views = sorted(project.views.items())
+
+    @dg.asset(
+        key=asset_keys.feature_registry(),
+        deps=[asset_keys.features(name) for name, _ in views],
+        description="Every feature view, entity and feature service, registered in Feast by `feast apply`.",
+        kinds={"feast", "sqlite"},
+        owners=["team:ml-platform"],
+        group_name=GROUP,
+        code_version=sha256(repr(views).encode()).hexdigest()[:12],
+    )
+    def registry(profile: dg.ResourceParam[Profile]) -> dg.MaterializeResult[Any]:
+        said = apply(project, profile)
+        return dg.MaterializeResult(metadata={"feature_views": len(views), "feast": dg.MetadataValue.md(f"```\n{said}\n```")})
+
+    return registry

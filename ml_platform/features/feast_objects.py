@@ -1,0 +1,64 @@
+"""The project's feature views as Feast objects; the one place where the vocabularies meet."""
+
+from datetime import timedelta
+from typing import Any
+
+from ml_platform.features.windows import AS_OF
+from ml_platform.spec import Project
+
+
+def feast_objects(project: Project, lake: str) -> dict[str, Any]:
+    """Entities, Delta-backed sources, feature views and one feature service a model, by name.
+
+    lake: root of the Delta tables; the view ``v`` is stored in ``features/v``.
+    """
+    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+    from feast.data_format import DeltaFormat
+    from feast.types import Float64, Int64
+
+    value_types = {"string": ValueType.STRING, "int64": ValueType.INT64}
+    field_types = {"int64": Int64, "float64": Float64}
+    declared = {entity.name: entity for view in project.views.values() for entity in view.entities}
+    entities = {
+        name: Entity(name=name, join_keys=[name], value_type=value_types[e.dtype], description=e.description)
+        for name, e in declared.items()
+    }
+    key_types = {name: Int64 if e.dtype == "int64" else _string() for name, e in declared.items()}
+    views = {
+        view.name: FeatureView(
+            name=view.name,
+            entities=[entities[name] for name in view.entity_names],
+            schema=[
+                *(Field(name=name, dtype=key_types[name]) for name in view.entity_names),
+                *(Field(name=name, dtype=field_types[kind]) for name, kind in view.schema().items()),
+            ],
+            source=FileSource(
+                name=f"{view.name}_table",
+                path=f"{lake.rstrip('/')}/features/{view.name}",
+                timestamp_field=AS_OF,
+                file_format=DeltaFormat(),
+            ),
+            ttl=timedelta(0),  # an emptied window writes a row that says so; values do not expire silently
+            online=True,
+            description=view.description,
+            owner=view.owner,
+        )
+        for view in project.views.values()
+    }
+    services = {
+        f"{spec.name}_features": FeatureService(
+            name=spec.name, features=[views[name] for name in spec.views], description=spec.description
+        )
+        for spec in project.models.values()
+    }
+    return {
+        **{f"entity_{name}": entity for name, entity in entities.items()},
+        **{f"view_{name}": view for name, view in views.items()},
+        **services,
+    }
+
+
+def _string() -> Any:
+    from feast.types import String
+
+    return String

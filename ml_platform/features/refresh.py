@@ -1,0 +1,86 @@
+"""From raw tables to feature rows: read what the windows look back on, compute, say which day each row belongs to."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
+
+import polars as pl
+
+from ml_platform.features.windows import AS_OF, feature_rows, history_needed
+from ml_platform.spec import KNOWN_AT, FeatureView, MissingHistory, Project
+from ml_platform.spec.calendar import day_of, day_start
+from ml_platform.stores.delta import PARTITION, Lake
+
+
+def table_name(view: FeatureView) -> str:
+    """Where a view's rows stand in the lake."""
+    return f"features/{view.name}"
+
+
+def is_daily(view: FeatureView, project: Project) -> bool:
+    """Whether the view follows daily raw tables, or a reference table that is read whole."""
+    return project.tables[view.source].partitioned
+
+
+def read_frames(
+    views: Iterable[FeatureView], project: Project, lake: Lake, start: datetime, end: datetime, grid: timedelta
+) -> dict[str, pl.DataFrame]:
+    """The raw tables that these views need for rows in [start, end), by name, each read once.
+
+    Raises:
+        MissingHistory: a table does not reach back as far as the windows do.
+    """
+    needed: dict[str, timedelta] = {}
+    for view in views:
+        for table in view.sources:
+            needed[table] = max(history_needed(view, grid), needed.get(table, timedelta(0)))
+    return {
+        table: _read(table, project, lake, start - history, end, project.tables[table].partitioned)
+        for table, history in needed.items()
+    }
+
+
+def _read(
+    table: str, project: Project, lake: Lake, start: datetime, end: datetime, is_partitioned: bool
+) -> pl.DataFrame:
+    if not is_partitioned:
+        return lake.scan(f"raw/{table}").collect()
+    first = max(day_of(start, project.timezone), project.starts)
+    # Rows known at the very end belong to the next day's partition and to the next range.
+    last = day_of(end, project.timezone)
+    days = lake.days(f"raw/{table}")
+    if not days or min(days) > first + timedelta(days=1):
+        reached = min(days) if days else "no day at all"
+        raise MissingHistory(
+            f"raw/{table} begins with {reached}, but its features look back to {first}; materialize raw/{table} from "
+            f"{first} on first"
+        )
+    return lake.scan(f"raw/{table}", first=first, last=last).collect()
+
+
+def rows_of_days(
+    view: FeatureView, project: Project, lake: Lake, first: date, last: date, grid: timedelta
+) -> pl.DataFrame:
+    """The view's rows of the local days [first, last], computed from the raw tables, with their day."""
+    start, end = day_start(first, project.timezone), day_start(last + timedelta(days=1), project.timezone)
+    frames = read_frames([view], project, lake, start, end, grid)
+    return dated(feature_rows(view, frames, start, end, grid), project.timezone)
+
+
+def rows_of_reference(view: FeatureView, project: Project, lake: Lake, now: datetime, grid: timedelta) -> pl.DataFrame:
+    """All rows of a view over a reference table."""
+    rows = lake.scan(f"raw/{view.source}").collect()
+    start = rows[KNOWN_AT].min()
+    begins = start if isinstance(start, datetime) else now
+    return dated(feature_rows(view, {view.source: rows}, begins, now + grid, grid), project.timezone)
+
+
+def rows_of_step(
+    views: Iterable[FeatureView], frames: Mapping[str, pl.DataFrame], step: datetime, grid: timedelta
+) -> dict[str, pl.DataFrame]:
+    """What changes at one grid step, by view; ``frames`` as for ``feature_rows``."""
+    return {view.name: feature_rows(view, frames, step, step + grid, grid) for view in views}
+
+
+def dated(rows: pl.DataFrame, timezone: str) -> pl.DataFrame:
+    """The rows with the local day of ``as_of``, by which the table is partitioned."""
+    return rows.with_columns(pl.col(AS_OF).dt.convert_time_zone(timezone).dt.date().alias(PARTITION))

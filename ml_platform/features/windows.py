@@ -1,0 +1,177 @@
+"""Values of feature views, exact at any moment: prefix sums over each entity's events, read by binary search.
+
+A feature table is a *change log* on a grid: it holds a row for an entity at a grid step only where a value differs
+from the step before, so one computation serves training (join the newest row) and the online store (publish the row).
+An entity without any event up to a moment has no row: its values are missing, which is not the same as zero.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from ml_platform.features.aggregates import Floats, Ints, Numbers, aggregate
+from ml_platform.features.timeline import Asked, Mask, Timeline, microseconds
+from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
+
+AS_OF = "as_of"
+_EFFECTIVE, _CODE, _SEEN = "_effective", "_code", "_seen"
+Column = tuple[Floats, Mask]
+
+
+def history_needed(view: FeatureView, grid: timedelta) -> timedelta:
+    """How long before a range the events must reach for the range's rows to be exact.
+
+    One grid step more than the longest window, since a row is compared with the step before; closing events may
+    come up to a day before what they close.
+    """
+    return view.lookback + grid + timedelta(days=1)
+
+
+def events_of(view: FeatureView, frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """The view's source rows in order, each with the moment from which it counts (the later of time and known_at)."""
+    rows = frames[view.source].with_columns(**view.derive)
+    if view.where is not None:
+        rows = rows.filter(view.where)
+    rows = rows.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in view.entity_names))
+    effective = pl.max_horizontal(view.time, KNOWN_AT).dt.epoch("us").alias(_EFFECTIVE)
+    return rows.with_columns(effective)
+
+
+def feature_rows(
+    view: FeatureView, frames: Mapping[str, pl.DataFrame], start: datetime, end: datetime, grid: timedelta
+) -> pl.DataFrame:
+    """The view's change log for grid steps in [start, end): entity columns, ``as_of``, the features.
+
+    frames: raw tables by name with all rows from ``start - history_needed(view, grid)`` to the end of the range.
+    """
+    events = events_of(view, frames)
+    points = _change_points(view, events, frames, start, end, grid)
+    before = points.with_columns(pl.col(AS_OF) - grid)
+    values = _values(view, events, frames, pl.concat([points, before]))
+    compared = [_SEEN, *view.schema()]
+    then = values.tail(points.height).select(pl.col(compared).name.suffix("?"))
+    changed = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}?")) for name in compared)
+    rows = pl.concat([values.head(points.height), then], how="horizontal").filter(changed)
+    return rows.select(*view.entity_names, AS_OF, *view.schema()).sort(*view.entity_names, AS_OF)
+
+
+def values_at(view: FeatureView, frames: Mapping[str, pl.DataFrame], points: pl.DataFrame) -> pl.DataFrame:
+    """The view's features at each point (entity columns, ``as_of``), in the order of the points."""
+    return _values(view, events_of(view, frames), frames, points).drop(_SEEN)
+
+
+def _change_points(
+    view: FeatureView,
+    events: pl.DataFrame,
+    frames: Mapping[str, pl.DataFrame],
+    start: datetime,
+    end: datetime,
+    grid: timedelta,
+) -> pl.DataFrame:
+    """(entity, grid step) pairs in [start, end) where a value can differ from the step before."""
+    effective = events[_EFFECTIVE].to_numpy()
+    moments = [effective]
+    spans = {span for feature in view.features if isinstance(feature, Window) for span in feature.over}
+    moments += [effective + microseconds(span) for span in spans]
+    for feature in view.features:
+        if isinstance(feature, Active):
+            moments += _active_bounds(feature, events, frames)
+    step = microseconds(grid)
+    low, high = int(start.timestamp() * 1_000_000), int(end.timestamp() * 1_000_000)
+    steps = [-(-moment // step) * step for moment in moments]
+    rows = [np.flatnonzero((at >= low) & (at < high)) for at in steps]
+    at = np.concatenate([at[row] for at, row in zip(steps, rows, strict=True)])
+    entities = events.select(view.entity_names)[np.concatenate(rows)]
+    return entities.with_columns(pl.Series(AS_OF, at).cast(pl.Datetime("us", "UTC"))).unique(maintain_order=True)
+
+
+def _values(
+    view: FeatureView, events: pl.DataFrame, frames: Mapping[str, pl.DataFrame], points: pl.DataFrame
+) -> pl.DataFrame:
+    names = list(view.entity_names)
+    index = points.select(names).unique(maintain_order=True).with_row_index(_CODE)
+    coded = points.select(names).join(index, on=names, how="left", nulls_equal=True, maintain_order="left")
+    relevant = events.join(index, on=names, how="inner", nulls_equal=True)
+    tie_order = [column for column in relevant.columns if column not in (_CODE, _EFFECTIVE)]
+    relevant = relevant.sort([_CODE, _EFFECTIVE, *tie_order])
+    asked = Asked.of(coded[_CODE], points[AS_OF], relevant[_EFFECTIVE], view.lookback)
+    timeline = asked.timeline(relevant[_CODE], relevant[_EFFECTIVE])
+    seen = asked.upper(timeline) > asked.first(timeline)
+    found: dict[str, Column] = {}
+    for feature in view.features:
+        if isinstance(feature, Active):
+            found |= _active(feature, _active_bounds(feature, relevant, frames), asked, timeline)
+        elif isinstance(feature, Latest):
+            found |= _latest(feature, relevant[feature.column], asked, timeline)
+    windows = [feature for feature in view.features if isinstance(feature, Window)]
+    for column in dict.fromkeys(feature.column for feature in windows):
+        found |= _windows([f for f in windows if f.column == column], relevant[column], asked, timeline)
+    return _assembled(view, points.select(*names, AS_OF), found, seen)
+
+
+def _assembled(view: FeatureView, points: pl.DataFrame, found: dict[str, Column], seen: Mask) -> pl.DataFrame:
+    """Numbers and masks as one frame; one expression a column, since each separate step costs more than the sums."""
+    raw = {name: values for name, (values, _) in found.items()}
+    masks = {f"{name}?": valid & seen for name, (_, valid) in found.items()}
+    types = {name: pl.Int64 if kind == "int64" else pl.Float64 for name, kind in view.schema().items()}
+    columns = [
+        pl.when(pl.col(f"{name}?")).then(pl.col(name).cast(kind)).otherwise(None).alias(name)
+        for name, kind in types.items()
+    ]
+    frame = points.with_columns(pl.DataFrame({**raw, **masks, _SEEN: seen}))
+    return frame.select(*points.columns, _SEEN, *columns)
+
+
+def _active(feature: Active, bounds: tuple[Ints, Ints], asked: Asked, timeline: Timeline) -> dict[str, Column]:
+    (name, _, _), *_ = feature.features()
+    opened, ended = (asked.count_up_to(timeline, moments) for moments in bounds)
+    return {name: ((opened - ended).astype(np.float64), np.full(len(opened), True))}
+
+
+def _latest(feature: Latest, column: pl.Series, asked: Asked, timeline: Timeline) -> dict[str, Column]:
+    (name, _, _), *_ = feature.features()
+    values, present = _numbers(column)
+    if len(values) == 0:
+        return {name: (np.zeros(len(asked.codes)), np.full(len(asked.codes), False))}
+    newest = np.maximum(asked.upper(timeline) - 1, 0)
+    return {name: (values[newest].astype(np.float64), present[newest])}
+
+
+def _windows(features: list[Window], column: pl.Series, asked: Asked, timeline: Timeline) -> dict[str, Column]:
+    """All windows over one column: its null values are left out once, each window's edge is searched once."""
+    values, present = _numbers(column)
+    own, values = timeline.where(present), values[present]
+    upper, first = asked.upper(own), asked.first(own)
+    edges: dict[timedelta, Ints] = {}
+    found: dict[str, Column] = {}
+    for feature in features:
+        for name, span, _ in feature.features():
+            if span not in edges:
+                # An event exactly one window old has left it, so the lower edge counts entries up to t - w.
+                edges[span] = np.maximum(asked.upper(own, before=span), first)
+            found[name] = aggregate(feature.aggregate, values, edges[span], upper)
+    return found
+
+
+def _numbers(column: pl.Series) -> tuple[Numbers, Mask]:
+    """The column's values (0 where null) and where it has one; text counts as 0, since it can only be counted."""
+    present = column.is_not_null().to_numpy()
+    if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+        return np.zeros(len(column), dtype=np.int64), present
+    kind = pl.Float64 if column.dtype.is_float() else pl.Int64
+    return column.cast(kind).fill_null(0).to_numpy(), present
+
+
+def _active_bounds(feature: Active, events: pl.DataFrame, frames: Mapping[str, pl.DataFrame]) -> tuple[Ints, Ints]:
+    """When each fact opened and when it stopped being active (closed or expired), unix microseconds."""
+    key = list(feature.key)
+    closing = pl.concat(frames[table].select(*key, pl.col(KNOWN_AT).dt.epoch("us")) for table in feature.closed_by)
+    first = closing.group_by(key).agg(pl.col(KNOWN_AT).min().alias("_closed"))
+    bounds = events.select(*key, pl.max_horizontal(pl.col(feature.opened_at), KNOWN_AT).dt.epoch("us").alias("_opened"))
+    bounds = bounds.join(first, on=key, how="left", maintain_order="left")
+    expiry = pl.col("_opened") + microseconds(feature.expires_after)
+    closed = pl.max_horizontal("_opened", pl.col("_closed").fill_null(expiry))
+    bounds = bounds.select("_opened", pl.min_horizontal(closed, expiry).alias("_ended"))
+    return bounds["_opened"].to_numpy(), bounds["_ended"].to_numpy()

@@ -1,0 +1,73 @@
+"""How every flight ended, known as it ends."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+
+from ml_platform.projects.flights.nycflights13 import ORIGINS, UTC_TIME, flights, minute_of_day, minutes, reader
+from ml_platform.spec import SourceTable, between, invariant, is_in, not_null, refers_to
+
+_KEY = ("flight_id",)
+_DECLARED_AFTER = timedelta(hours=1)  # when a cancellation or a diversion is known: an assumption
+_ARRIVED = pl.col("arr_delay").is_not_null()
+_CLOCK_MINUTES = minute_of_day("sched_arr_time") + pl.col("arr_delay") - minute_of_day("arr_time")
+
+
+def _rows(folder: Path) -> pl.DataFrame:
+    ended = (
+        pl.when("cancelled")
+        .then(pl.col("sched_dep") + _DECLARED_AFTER)
+        .when("diverted")
+        .then(pl.max_horizontal("sched_arr", "departed_at") + _DECLARED_AFTER)
+        .otherwise("arrived_at")
+    )
+    return flights(folder).select(
+        *("flight_id", "carrier", "flight", "origin", "dest", "tailnum", "sched_dep", "sched_arr", "sched_arr_time"),
+        *("arr_time", "arr_delay", "cancelled", "diverted"),
+        ended.alias("known_at"),
+    )
+
+
+flight_outcomes = SourceTable(
+    description="One row a flight: arr_delay in minutes (null unless it arrived), cancelled, diverted; "
+    "sched_arr_time and arr_time on the destination's clock (HHMM).",
+    read=reader(_rows, _KEY),
+    columns={
+        "flight_id": pl.String,
+        "carrier": pl.String,
+        "flight": pl.Int64,
+        "origin": pl.String,
+        "dest": pl.String,
+        "tailnum": pl.String,
+        "sched_dep": UTC_TIME,
+        "sched_arr": UTC_TIME,
+        "sched_arr_time": pl.Int64,
+        "arr_time": pl.Int64,
+        "arr_delay": pl.Int64,
+        "cancelled": pl.Boolean,
+        "diverted": pl.Boolean,
+        "known_at": UTC_TIME,
+    },
+    key=_KEY,
+    known_at_source="the arrival; assumed for cancelled flights (60 minutes after the scheduled departure) and "
+    "diverted ones (60 minutes after the later of scheduled arrival and departure)",
+    rules=(
+        *not_null("flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at"),
+        *not_null("cancelled", "diverted"),
+        is_in("origin", ORIGINS),
+        refers_to("carrier", "airlines", "carrier"),
+        between("arr_delay", -120, 1440),
+        between("arr_time", 1, 2400),
+        invariant("one_ending", _ARRIVED.cast(pl.Int8) + pl.col("cancelled") + pl.col("diverted") == 1),
+        # A change of unit or sign, or a shifted clock, breaks these on nearly every row.
+        invariant("clock_agrees_with_delay", _CLOCK_MINUTES % 1440 == 0, action="stop"),
+        invariant("known_at_arrival", pl.col("known_at") == pl.col("sched_arr") + minutes("arr_delay"), action="stop"),
+        invariant(
+            "known_after_the_event",
+            _ARRIVED | (pl.col("known_at") >= pl.col("sched_dep") + _DECLARED_AFTER),
+            action="stop",
+        ),
+    ),
+    fresh_within=timedelta(hours=26),
+)

@@ -1,0 +1,73 @@
+"""From rows to answers: look features up, predict, make the records of the log."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from ml_platform.serving.champion import Champion
+from ml_platform.serving.requests import Row
+from ml_platform.spec import ServiceError
+from ml_platform.stores.online import OnlineStore
+from ml_platform.stores.prediction_log import Prediction
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Vector = dict[str, Any]
+
+
+def grid_moment(moment: datetime, grid: timedelta) -> datetime:
+    """The last full step of the grid (counted from 1970 in UTC) at or before the moment."""
+    return _EPOCH + (moment - _EPOCH) // grid * grid
+
+
+def look_up(champion: Champion, rows: Sequence[Row], online: OnlineStore) -> list[Vector]:
+    """One vector a row, keyed by the model's inputs; an entity that is null or was never seen gives None."""
+    vectors: list[Vector] = [{name: row[name] for name in champion.categorical} for row in rows]
+    for lookup in champion.lookups:
+        keys = [tuple(row[name] for name in lookup.view.entity_names) for row in rows]
+        for vector, values in zip(vectors, online.read(lookup.view, keys), strict=True):
+            vector.update((name, values[feature]) for feature, name in lookup.features)
+    return vectors
+
+
+def score(champion: Champion, vectors: Sequence[Vector]) -> list[float]:
+    """One probability a vector.
+
+    Raises:
+        ServiceError: the model answered with something that is no probability.
+    """
+    answers = np.asarray(champion.model.predict_rows(vectors))
+    if answers.shape != (len(vectors),) or not ((answers >= 0) & (answers <= 1)).all():
+        raise ServiceError(
+            f"version {champion.version} of {champion.name} gave no probability for each of {len(vectors)} rows; "
+            f"promote an earlier version"
+        )
+    return [float(value) for value in answers]
+
+
+def records(
+    champion: Champion,
+    key: str,
+    rows: Sequence[Row],
+    vectors: Sequence[Vector],
+    probabilities: Sequence[float],
+    moments: tuple[datetime, datetime, datetime],
+) -> list[Prediction]:
+    """What goes into the log; ``moments`` are asked at, features as of, answered at."""
+    asked_at, as_of, answered_at = moments
+    return [
+        Prediction(
+            prediction_id=str(row[key]),
+            model=champion.name,
+            model_version=champion.version,
+            probability=probability,
+            asked_at=asked_at,
+            as_of=as_of,
+            answered_at=answered_at,
+            entities=row,
+            feature_names=champion.feature_names,
+            features=[vector[name] for name in champion.feature_names],
+        )
+        for row, vector, probability in zip(rows, vectors, probabilities, strict=True)
+    ]

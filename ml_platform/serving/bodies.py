@@ -1,0 +1,59 @@
+"""The bodies of requests and responses; their schemas make the API pages."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class PredictRequest(BaseModel):
+    """Rows of entities; ``asked_at`` (ISO 8601 with a zone) is given where time is replayed, else it is now."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    rows: list[dict[str, Any]]
+    asked_at: str | None = None
+
+
+class Answer(BaseModel):
+    """The probability that was logged under this id."""
+
+    prediction_id: str
+    probability: float
+
+
+class PredictResponse(BaseModel):
+    """One answer a row, in the order of the rows."""
+
+    predictions: list[Answer]
+    model_version: str
+
+
+class LabelFact(BaseModel):
+    """A truth; ``known_at`` is ISO 8601 with a zone."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    prediction_id: Any
+    value: Any
+    known_at: str
+
+
+class LabelRequest(BaseModel):
+    """Truths that became known."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    labels: list[LabelFact]
+
+
+class LabelResponse(BaseModel):
+    """How many truths are in the log now."""
+
+    accepted: int
+
+
+class ModelResponse(BaseModel):
+    """What answers: a champion's version, since when, from which inputs."""
+
+    name: str
+    version: str
+    loaded_at: str
+    inputs: list[str]
+    refused: dict[str, str]

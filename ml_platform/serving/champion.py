@@ -1,0 +1,185 @@
+"""Which model answers: the registry's champion, loaded and checked, exchanged in one step while requests go on."""
+
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml_platform.spec import FeatureView, ModelRefused, PlatformError, Task
+from ml_platform.stores.tracking import ModelVersion, Tracking
+from ml_platform.training.estimators import load
+from ml_platform.training.model import Model
+from ml_platform.training.training_set import feature_name
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup:
+    """What to read from one view: feature and the model input that it fills."""
+
+    view: FeatureView
+    features: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """A loaded model version and the plan of its lookups; immutable, exchanged as a whole."""
+
+    name: str
+    version: str
+    model: Model
+    categorical: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    lookups: tuple[Lookup, ...]
+    loaded_at: datetime
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The model's inputs in order."""
+        return self.categorical + self.feature_names
+
+
+def plan(inputs: Sequence[str], task: Task, views: Mapping[str, FeatureView]) -> tuple[tuple[str, ...], list[Lookup]]:
+    """Categorical inputs, and the lookups that fill the others, views in the order of the inputs.
+
+    The model's own inputs decide, not today's declaration: a champion trained before a view was added goes on serving.
+
+    Raises:
+        ModelRefused: an input is neither a categorical entity nor a feature of a declared view.
+    """
+    categorical = tuple(name for name in inputs if name in task.categorical)
+    if categorical != tuple(inputs[: len(categorical)]):
+        raise ModelRefused(f"its categorical inputs {', '.join(categorical)} do not come first; train it again")
+    declared = {feature_name(view, feature): (view, feature) for view in views for feature in views[view].schema()}
+    wanted: dict[str, list[tuple[str, str]]] = {}
+    for name in inputs[len(categorical) :]:
+        if name not in declared:
+            raise ModelRefused(f"its input {name!r} is not a feature of any declared view; restore it or train again")
+        view, feature = declared[name]
+        wanted.setdefault(view, []).append((feature, name))
+    return categorical, [Lookup(view=views[view], features=tuple(found)) for view, found in wanted.items()]
+
+
+def check(model: Model) -> None:
+    """Ask the model about rows of nothing and of zeros.
+
+    Raises:
+        ModelRefused: it does not answer with one probability a row.
+    """
+    inputs = model.encoding.inputs
+    rows: list[dict[str, Any]] = [dict.fromkeys(inputs), dict.fromkeys(inputs, 0.0), dict.fromkeys(inputs)]
+    answers = np.asarray(model.predict_rows(rows))
+    if answers.shape != (len(rows),):
+        raise ModelRefused(f"it answers {len(rows)} rows with an array of shape {answers.shape}")
+    if not (np.isfinite(answers).all() and (answers >= 0).all() and (answers <= 1).all()):
+        raise ModelRefused(f"its answers {answers.tolist()} are no probabilities")
+
+
+def load_champion(
+    tracking: Tracking, version: ModelVersion, task: Task, views: Mapping[str, FeatureView], scratch: Path
+) -> Champion:
+    """Download, load, plan and check a version.
+
+    Raises:
+        ModelRefused: its inputs or answers are not what can be served.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        model = load(tracking.download(version, Path(folder)))
+    inputs = tuple(model.encoding.inputs)
+    categorical, lookups = plan(inputs, task, views)
+    check(model)
+    return Champion(
+        name=version.name,
+        version=str(version.version),
+        model=model,
+        categorical=categorical,
+        feature_names=inputs[len(categorical) :],
+        lookups=tuple(lookups),
+        loaded_at=datetime.now(UTC),
+    )
+
+
+def registry_errors() -> tuple[type[Exception], ...]:
+    """What a registry raises that cannot be reached or is locked for the moment."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (OSError, MlflowException, SQLAlchemyError)
+
+
+@dataclass
+class ChampionWatch:
+    """Looks at the registry every so often and exchanges ``current``; a version that fails is refused once.
+
+    find: the registry's champion; raises a PlatformError while there is none, or one of ``passing``, the errors of a
+        registry that is not to be reached for a while.
+    load: makes it servable; raises a PlatformError, ValueError, KeyError or OSError if it cannot.
+    """
+
+    find: Callable[[], ModelVersion]
+    load: Callable[[ModelVersion], Champion]
+    passing: tuple[type[Exception], ...] = (OSError,)
+    every: timedelta = timedelta(seconds=1)
+    current: Champion | None = None
+    refused: dict[str, str] = field(default_factory=dict)
+    absent: str = "the registry was not asked yet"
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def look(self) -> None:
+        """One look: exchange the champion if the registry names another one that can be served."""
+        absent: tuple[type[Exception], ...] = (PlatformError, *self.passing)
+        try:
+            version = self.find()
+        except absent as error:
+            if str(error) != self.absent:
+                logger.warning("no champion to be had: %s", error)
+            self.absent = str(error)
+            return
+        number = str(version.version)
+        if (self.current is not None and self.current.version == number) or number in self.refused:
+            return
+        try:
+            found = self.load(version)
+        except self.passing as error:
+            logger.warning("%s: version %s cannot be fetched now: %s", version.name, number, error)
+            return
+        except (PlatformError, ValueError, KeyError) as error:
+            self._refuse(version.name, number, error)
+            return
+        before = self.current.version if self.current else "none"
+        self.current = found
+        logger.info("%s: champion is version %s now (before: %s)", version.name, number, before)
+
+    def _refuse(self, name: str, number: str, error: Exception) -> None:
+        self.refused[number] = str(error)
+        stays = f"version {self.current.version} stays" if self.current else "there is no other"
+        self.absent = f"version {number} of {name} was refused: {error}"
+        logger.error("%s: version %s refused, %s: %s", name, number, stays, error)
+
+    def start(self) -> None:
+        """Go on looking from a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="champion-watch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every.total_seconds()):
+            self.look()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread goes on looking."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()

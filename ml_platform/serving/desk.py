@@ -1,0 +1,121 @@
+"""What answers a request: the open stores and the champion; plain Python, no server."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+from ml_platform.resources.profiles import Profile
+from ml_platform.resources.projects import load_project
+from ml_platform.serving.answers import grid_moment, look_up, records, score
+from ml_platform.serving.bodies import (
+    Answer,
+    LabelRequest,
+    LabelResponse,
+    ModelResponse,
+    PredictRequest,
+    PredictResponse,
+)
+from ml_platform.serving.champion import Champion, ChampionWatch, load_champion, registry_errors
+from ml_platform.serving.requests import RowRules, check_labels, check_moment, check_rows, plausible, row_rules
+from ml_platform.spec import ModelSpec, NoChampion, Project, Service, UnknownName
+from ml_platform.spec.calendar import day_of
+from ml_platform.stores.online import OnlineStore
+from ml_platform.stores.prediction_log import PredictionLog
+from ml_platform.stores.tracking import Tracking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """Everything that a request needs, opened once."""
+
+    project: Project
+    service: Service
+    spec: ModelSpec
+    rules: RowRules
+    online: OnlineStore
+    log: PredictionLog
+    watch: ChampionWatch
+
+    @classmethod
+    def open(cls, profile: Profile, name: str) -> "Desk":
+        """Open the stores and look for a champion once; there need not be one yet.
+
+        Raises:
+            UnknownName: the project declares no such service.
+        """
+        project = load_project(profile.project)
+        if name not in project.services:
+            raise UnknownName("service", name, project.services)
+        service = project.services[name]
+        spec = project.models[service.model]
+        tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
+        scratch = profile.home / "serving" / name
+        scratch.mkdir(parents=True, exist_ok=True)
+        watch = ChampionWatch(
+            find=lambda: tracking.champion(spec.name),
+            load=lambda version: load_champion(tracking, version, spec.task, project.views, scratch),
+            passing=registry_errors(),
+        )
+        watch.look()
+        return cls(
+            project=project,
+            service=service,
+            spec=spec,
+            rules=row_rules(spec.task, [project.views[view] for view in spec.views], service.max_rows),
+            online=OnlineStore(profile.online_path, project.name),
+            log=PredictionLog(profile.log_path),
+            watch=watch,
+        )
+
+    def champion(self) -> Champion:
+        """The model that answers now.
+
+        Raises:
+            NoChampion: none was loaded yet.
+        """
+        current = self.watch.current
+        if current is None:
+            raise NoChampion(
+                f"service {self.service.name} has no champion of {self.spec.name} to answer with "
+                f"({self.watch.absent}); it will pick one up as soon as the registry has one"
+            )
+        return current
+
+    def predict(self, request: PredictRequest, now: datetime) -> PredictResponse:
+        """Look up, score and log before answering."""
+        champion = self.champion()
+        rows = check_rows(request.rows, self.rules)
+        asked_at = now
+        if request.asked_at is not None:
+            times = plausible(self.project.starts, self.project.timezone, now)
+            asked_at = check_moment(request.asked_at, "asked_at", *times)
+        vectors = look_up(champion, rows, self.online)
+        probabilities = score(champion, vectors)
+        moments = (asked_at, grid_moment(asked_at, self.spec.task.grid), now)
+        answers = records(champion, self.rules.key, rows, vectors, probabilities, moments)
+        self.log.append_predictions(self.service.name, day_of(asked_at, self.project.timezone), answers)
+        return PredictResponse(
+            predictions=[Answer(prediction_id=a.prediction_id, probability=a.probability) for a in answers],
+            model_version=champion.version,
+        )
+
+    def label(self, request: LabelRequest, now: datetime) -> LabelResponse:
+        """Log truths under the local day on which they became known."""
+        times = plausible(self.project.starts, self.project.timezone, now)
+        facts = [(label.prediction_id, label.value, label.known_at) for label in request.labels]
+        truths = check_labels(facts, *times, self.service.max_rows)
+        truths.sort(key=lambda truth: truth.known_at)
+        for day, known in groupby(truths, key=lambda truth: day_of(truth.known_at, self.project.timezone)):
+            self.log.append_labels(self.service.name, day, list(known))
+        return LabelResponse(accepted=len(truths))
+
+    def model(self) -> ModelResponse:
+        """What answers now."""
+        champion = self.champion()
+        return ModelResponse(
+            name=champion.name,
+            version=champion.version,
+            loaded_at=champion.loaded_at.isoformat(),
+            inputs=list(champion.inputs),
+            refused=self.watch.refused,
+        )

@@ -1,0 +1,122 @@
+"""What the service accepts: strict reading of rows, times and labels; every refusal names row and field."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ml_platform.spec import FeatureView, RequestRefused, Task
+from ml_platform.spec.calendar import day_start
+from ml_platform.stores.prediction_log import Truth
+
+Row = dict[str, str | int | None]
+_LONGEST = 256  # characters; a longer key or id is no entity of ours but somebody's mistake
+_INT64 = 2**63
+_CLOCK_SKEW = timedelta(days=1)  # a sender's clock may be wrong, and a label's time zone, too; more is nonsense
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRules:
+    """What a row must hold: exactly these fields; the key is never null, a type of None is text or a whole number."""
+
+    key: str
+    types: Mapping[str, type[str] | type[int] | None]
+    max_rows: int
+
+
+def row_rules(task: Task, views: Sequence[FeatureView], max_rows: int) -> RowRules:
+    """The fields are the task's entities; their types are those that the views join on."""
+    declared = {entity.name: {"string": str, "int64": int}[entity.dtype] for view in views for entity in view.entities}
+    return RowRules(key=task.key, types={name: declared.get(name) for name in task.entities}, max_rows=max_rows)
+
+
+def check_rows(rows: Sequence[Mapping[str, Any]], rules: RowRules) -> list[Row]:
+    """The rows as they are, if they hold what they must.
+
+    Raises:
+        RequestRefused: none or too many, a field missing, unknown or of a wrong type, a key null or twice.
+    """
+    _check_count("rows", len(rows), rules.max_rows)
+    seen: dict[Any, int] = {}
+    for number, row in enumerate(rows):
+        _check_row(number, row, rules)
+        first = seen.setdefault(row[rules.key], number)
+        if first != number:
+            raise RequestRefused(
+                f"row {number}, field {rules.key!r}: the same value as row {first}; send each row once"
+            )
+    return [dict(row) for row in rows]
+
+
+def _check_row(number: int, row: Mapping[str, Any], rules: RowRules) -> None:
+    if row.keys() != rules.types.keys():
+        missing, unknown = sorted(rules.types.keys() - row.keys()), sorted(row.keys() - rules.types.keys())
+        wrong = [f"missing {', '.join(missing)}"] if missing else []
+        wrong += [f"unknown {', '.join(name[:40] for name in unknown)}"] if unknown else []
+        raise RequestRefused(f"row {number}: {'; '.join(wrong)}; the fields are {', '.join(rules.types)}")
+    for name, wanted in rules.types.items():
+        _check_value(f"row {number}, field {name!r}", row[name], wanted, nullable=name != rules.key)
+
+
+def _check_value(where: str, value: Any, wanted: type[str] | type[int] | None, *, nullable: bool) -> None:
+    if value is None:
+        if not nullable:
+            raise RequestRefused(f"{where}: is null, but it names the prediction")
+        return
+    kinds = (str, int) if wanted is None else (wanted,)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        names = " or ".join({str: "text", int: "a whole number"}[kind] for kind in kinds)
+        raise RequestRefused(f"{where}: {str(value)[:40]!r} is not {names}")
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        raise RequestRefused(f"{where}: {value:.3e} does not fit into 64 bits")
+    if isinstance(value, str) and not 0 < len(value) <= _LONGEST:
+        raise RequestRefused(f"{where}: has {len(value)} characters; 1 to {_LONGEST} are allowed")
+
+
+def check_moment(text: str, where: str, earliest: datetime, latest: datetime) -> datetime:
+    """An ISO moment with a zone in [earliest, latest], as UTC.
+
+    Raises:
+        RequestRefused: it is not a moment, has no zone, or lies outside.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RequestRefused(f"{where}: {text[:40]!r} is not an ISO 8601 time") from error
+    if moment.tzinfo is None:
+        raise RequestRefused(f"{where}: {text!r} has no time zone; write an offset, as in 2013-04-01T12:00:00+00:00")
+    if not earliest <= moment <= latest:
+        raise RequestRefused(f"{where}: {text!r} lies outside {earliest.isoformat()} to {latest.isoformat()}")
+    return moment.astimezone(UTC)
+
+
+def plausible(starts: Any, timezone: str, now: datetime) -> tuple[datetime, datetime]:
+    """The times a request may name: from the project's first day to a day from now (replayed times are past ones)."""
+    return day_start(starts, timezone), now + _CLOCK_SKEW
+
+
+def check_labels(
+    labels: Sequence[tuple[Any, Any, str]], earliest: datetime, latest: datetime, max_rows: int
+) -> list[Truth]:
+    """(prediction id, value, known at) as truths.
+
+    Raises:
+        RequestRefused: none or too many, an id that is no text, a value that is no whole number, a bad time.
+    """
+    _check_count("labels", len(labels), max_rows)
+    truths = []
+    for number, (prediction_id, value, known_at) in enumerate(labels):
+        _check_value(f"label {number}, field 'prediction_id'", prediction_id, str, nullable=False)
+        if value is None:
+            raise RequestRefused(f"label {number}, field 'value': is null; post a label once its value is known")
+        _check_value(f"label {number}, field 'value'", value, int, nullable=False)
+        moment = check_moment(known_at, f"label {number}, field 'known_at'", earliest, latest)
+        truths.append(Truth(prediction_id=prediction_id, value=value, known_at=moment))
+    return truths
+
+
+def _check_count(what: str, count: int, most: int) -> None:
+    if count == 0:
+        raise RequestRefused(f"{what}: is empty; send at least one")
+    if count > most:
+        raise RequestRefused(f"{what}: {count} are too many; send at most {most} at once")

@@ -1,0 +1,120 @@
+"""The BentoML service: strict requests in, logged answers out. Imported by the serving process alone."""
+
+import gc
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import bentoml
+from pydantic import BaseModel
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ml_platform.resources.profiles import Profile
+from ml_platform.resources.projects import load_project
+from ml_platform.serving.bodies import LabelRequest, LabelResponse, ModelResponse, PredictRequest, PredictResponse
+from ml_platform.serving.desk import Desk
+from ml_platform.spec import NoChampion, PlatformError, RequestRefused, StateError, UnknownName
+
+# Seconds. BentoML keeps a live timer per request for as long, so a minute would hold thousands of them.
+_TIMEOUT = 10
+_BYTES_PER_ROW = 4096  # far more than any row of entities takes; BentoML itself reads bodies of any size
+_SMALLEST_LIMIT = 65536
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def _answer(what: Callable[[], Body]) -> Body | JSONResponse:
+    """The answer, or the reason why there is none: BentoML's own error bodies hide it."""
+    try:
+        return what()
+    except PlatformError as error:
+        status = (
+            400 if isinstance(error, RequestRefused) else 503 if isinstance(error, NoChampion | StateError) else 500
+        )
+        return JSONResponse({"error": str(error)}, status_code=status)
+
+
+def prediction_service(profile: Profile, name: str) -> Any:
+    """The BentoML service of a declared ``Service``; its stores open when the server starts."""
+    declared = load_project(profile.project).services
+    if name not in declared:
+        raise UnknownName("service", name, declared)
+
+    class PredictionService:
+        """Async methods on one thread: a request costs less than handing it to another thread would."""
+
+        def __init__(self) -> None:
+            self.desk = Desk.open(profile, name)
+            self.desk.watch.start()
+
+        # BentoML's decorators carry no types; the declared answers make its API pages.
+        @bentoml.api(output_spec=PredictResponse)  # type: ignore[untyped-decorator]
+        async def predict(self, request: PredictRequest, /) -> PredictResponse | JSONResponse:
+            """Probabilities for rows of entities."""
+            return _answer(lambda: self.desk.predict(request, datetime.now(UTC)))
+
+        @bentoml.api(output_spec=LabelResponse)  # type: ignore[untyped-decorator]
+        async def label(self, request: LabelRequest, /) -> LabelResponse | JSONResponse:
+            """Truths about earlier predictions."""
+            return _answer(lambda: self.desk.label(request, datetime.now(UTC)))
+
+        @bentoml.api(output_spec=ModelResponse)  # type: ignore[untyped-decorator]
+        async def model(self) -> ModelResponse | JSONResponse:
+            """Which model version answers."""
+            return _answer(self.desk.model)
+
+        @bentoml.on_startup  # type: ignore[untyped-decorator]
+        def settle(self) -> None:
+            """What was loaded stays: collecting it again and again costs a hundred milliseconds at a time."""
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 100)
+
+        @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+        def close(self) -> None:
+            """Leave the log on the disk."""
+            self.desk.watch.stop()
+            self.desk.log.close()
+
+        def __is_alive__(self) -> bool:
+            return self.desk.watch.alive
+
+        def __is_ready__(self) -> bool:
+            return self.desk.watch.current is not None
+
+    largest = max(_SMALLEST_LIMIT, _BYTES_PER_ROW * declared[name].max_rows)
+    service = bentoml.service(
+        name=name,
+        description=declared[name].description,
+        traffic={"timeout": _TIMEOUT},
+        metrics={"enabled": True},
+        logging={"access": {"enabled": False}},  # the prediction log says more, at a fraction of the cost
+    )(PredictionService)
+    service.add_asgi_middleware(BodyLimit, largest=largest)
+    return service
+
+
+class BodyLimit:
+    """Refuses a body before it is read: one that is too long (413) or does not say how long it is (411)."""
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        """``largest`` in bytes."""
+        self.app = app
+        self.largest = largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            length = dict(scope["headers"]).get(b"content-length")
+            if length is None:
+                return await self._refuse(
+                    411, "send a Content-Length; chunked bodies are not read", scope, receive, send
+                )
+            if int(length) > self.largest:
+                reason = f"the body has {int(length)} bytes; at most {self.largest} are read: send fewer rows at once"
+                return await self._refuse(413, reason, scope, receive, send)
+        return await self.app(scope, receive, send)
+
+    async def _refuse(self, status: int, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: Callable[[Scope, Receive, Send], Awaitable[None]] = JSONResponse({"error": reason}, status_code=status)
+        await answer(scope, receive, send)

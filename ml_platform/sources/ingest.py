@@ -1,0 +1,200 @@
+"""From a source into the lake: read the days asked for, apply the contract, write good and quarantined rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+
+from ml_platform.sources.contract import Validated, checked_schema, judge
+from ml_platform.spec import KNOWN_AT, ContractBroken, Rule, SourceTable, Verdict
+from ml_platform.spec.calendar import day_start, days_between
+from ml_platform.stores.delta import PARTITION, Lake
+
+_ORIGIN_OF_TIME = datetime(1, 1, 2, tzinfo=UTC)  # a reference table is read from here on; day 1 has no local time
+_TICK = timedelta(microseconds=1)  # known_at <= now is known_at < now + one tick: columns are in microseconds
+IN_INTERVAL = "known_at_in_the_interval_asked_for"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What the source gave for some days, judged; nothing of it is written yet.
+
+    good, quarantined: the rows with their local day ``known_date`` (a reference table has none).
+    rows_read: rows that the source gave, counted before the contract.
+    empty_days: days that gave no row although the table may not be empty.
+    contract: all rules in one verdict; ``rules`` holds each.
+    refusal: why the batch must not be used, or ``None``.
+    """
+
+    good: pl.DataFrame
+    quarantined: pl.DataFrame
+    rows_read: int
+    empty_days: tuple[date, ...]
+    contract: Verdict
+    rules: Mapping[str, Verdict]
+    refusal: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingested(Batch):
+    """A batch that lies in the lake; ``raw_version`` is the version of ``raw/<name>`` that it made."""
+
+    raw_version: int
+
+
+def raw_name(table: SourceTable) -> str:
+    """Where the good rows lie in the lake."""
+    return f"raw/{table.name}"
+
+
+def quarantine_name(table: SourceTable) -> str:
+    """Where the rows lie that broke a rule, with the rule's name as ``reason``."""
+    return f"quarantine/{table.name}"
+
+
+def read_references(table: SourceTable, lake: Lake) -> dict[str, pl.DataFrame]:
+    """The raw tables that the rules refer to, by name.
+
+    Raises:
+        MissingHistory: one of them was never written.
+    """
+    names = dict.fromkeys(rule.references[1] for rule in table.rules if rule.references)
+    return {name: lake.scan(f"raw/{name}").collect() for name in names}
+
+
+def fetch(
+    table: SourceTable,
+    first_day: date,
+    last_day: date,
+    now: datetime,
+    timezone: str,
+    references: Mapping[str, pl.DataFrame],
+) -> Batch:
+    """Read the local days [first_day, last_day] as far as they are known at ``now``, and judge them.
+
+    A reference table is read whole, whatever the days. ``references`` are the raw tables that rules refer to.
+
+    Raises:
+        SourceError: the source could not be read, or its columns changed.
+    """
+    days = days_between(first_day, last_day) if table.partitioned else None
+    start, end = _interval(table, first_day, last_day, now, timezone)
+    rows = checked_schema(table, table.read(start, end))
+    guarded = replace(table, rules=(_inside(start, end), *table.rules))
+    local_day = _local_day(first_day, last_day, timezone) if days else None
+    found = judge(guarded, rows, references, batch=local_day)
+    empty = _empty_days(table, rows, local_day, days, now, timezone)
+    return Batch(
+        good=_dated(found.good, local_day),
+        quarantined=_dated(found.quarantined, local_day),
+        rows_read=rows.height,
+        empty_days=empty,
+        contract=_summary(table, found, rows.height, empty),
+        rules=found.verdicts,
+        refusal=found.refusal,
+    )
+
+
+def ingest(
+    table: SourceTable,
+    lake: Lake,
+    first_day: date,
+    last_day: date,
+    now: datetime,
+    timezone: str,
+    *,
+    references: Mapping[str, pl.DataFrame] | None = None,
+) -> Ingested:
+    """Bring the local days [first_day, last_day] into the lake, as far as they are known at ``now``.
+
+    The days are replaced as a whole: doing it again, with a later ``now`` or after a kill, adds and loses nothing.
+    A reference table is replaced whole. ``references`` are the tables that rules refer to, if the caller has them at
+    hand; otherwise they are read from the lake.
+
+    Raises:
+        SourceError: the source could not be read, or its columns changed; nothing was written.
+        ContractBroken: the batch was refused; ``raw`` is as before, the offending rows are in ``quarantine``.
+        MissingHistory: a table that a rule refers to was never written.
+    """
+    days = days_between(first_day, last_day) if table.partitioned else None
+    known = references if references is not None else read_references(table, lake)
+    batch = fetch(table, first_day, last_day, now, timezone, known)
+    lake.replace(quarantine_name(table), batch.quarantined, days)
+    if batch.refusal:
+        raise ContractBroken(
+            f"{batch.refusal}. Nothing was written to {raw_name(table)}; {batch.quarantined.height} rows are kept in "
+            f"{quarantine_name(table)} with their reasons: mend the source or the contract and materialize again"
+        )
+    version = lake.replace(raw_name(table), batch.good, days)
+    return Ingested(**vars(batch), raw_version=version)
+
+
+def nothing_lost(
+    table: SourceTable, lake: Lake, first_day: date, last_day: date, now: datetime, timezone: str
+) -> Verdict:
+    """Whether the source's rows, counted anew, are those in ``raw`` and in ``quarantine`` together."""
+    source = table.read(*_interval(table, first_day, last_day, now, timezone)).height
+    days = (first_day, last_day) if table.partitioned else (None, None)
+    raw, quarantined = (lake.count(name(table), *days) for name in (raw_name, quarantine_name))
+    measures = {"rows_source": source, "rows_raw": raw, "rows_quarantined": quarantined}
+    sentence = f"{source} rows in the source, {raw} in {raw_name(table)}, {quarantined} in {quarantine_name(table)}"
+    if source == raw + quarantined:
+        return Verdict(state="pass", reason=f"{sentence}: nothing lost, nothing doubled", measures=measures)
+    reason = f"{sentence}: {raw + quarantined - source:+d} rows; materialize these days of the table again"
+    return Verdict(state="fail", reason=reason, measures=measures)
+
+
+def _interval(
+    table: SourceTable, first_day: date, last_day: date, now: datetime, timezone: str
+) -> tuple[datetime, datetime]:
+    """The half-open UTC interval of ``known_at`` to read: never past ``now``."""
+    if not table.partitioned:
+        return _ORIGIN_OF_TIME, now + _TICK
+    start = day_start(first_day, timezone)
+    return start, max(start, min(day_start(last_day + timedelta(days=1), timezone), now + _TICK))
+
+
+def _inside(start: datetime, end: datetime) -> Rule:
+    """A reader that hands out rows from outside would put them into a wrong partition, or into the future."""
+    return Rule(name=IN_INTERVAL, holds=pl.col(KNOWN_AT).is_between(start, end, closed="left"), action="stop")
+
+
+def _local_day(first_day: date, last_day: date, timezone: str) -> pl.Expr:
+    """The row's partition; a refused row without a place in the interval is filed under the first day."""
+    day = pl.col(KNOWN_AT).dt.convert_time_zone(timezone).dt.date()
+    return pl.when(day.is_between(first_day, last_day)).then(day).otherwise(pl.lit(first_day))
+
+
+def _dated(rows: pl.DataFrame, local_day: pl.Expr | None) -> pl.DataFrame:
+    return rows if local_day is None else rows.with_columns(local_day.alias(PARTITION))
+
+
+def _empty_days(
+    table: SourceTable,
+    rows: pl.DataFrame,
+    local_day: pl.Expr | None,
+    days: list[date] | None,
+    now: datetime,
+    timezone: str,
+) -> tuple[date, ...]:
+    if table.may_be_empty or days is None or local_day is None:
+        return ()
+    filled = set(rows.select(local_day.unique()).to_series())
+    return tuple(day for day in days if day not in filled and day_start(day, timezone) <= now)
+
+
+def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[date, ...]) -> Verdict:
+    measures = {"rows_read": rows_read, "rows_quarantined": found.quarantined.height, "days_empty": len(empty)}
+    broken = {name: v.measures["broken"] for name, v in found.verdicts.items() if v.measures.get("broken")}
+    if empty or (not table.partitioned and not table.may_be_empty and not rows_read):
+        shown = ", ".join(str(day) for day in empty[:5]) + (", ..." if len(empty) > 5 else "")
+        where = f"for {len(empty)} of the days asked for ({shown})" if empty else "at all"
+        reason = f"the source of {raw_name(table)} gave no rows {where}; look whether its feed stopped"
+        return Verdict.unknown(reason, **measures, **broken)
+    if not broken:
+        reason = f"all {len(found.verdicts)} rules hold on {rows_read} rows"
+        return Verdict(state="pass", reason=reason, measures=measures)
+    listed = ", ".join(f"{name} ({count})" for name, count in broken.items())
+    reason = f"{found.quarantined.height} of {rows_read} rows were set aside in {quarantine_name(table)}: {listed}"
+    return Verdict(state="warn", reason=reason, measures={**measures, **broken})

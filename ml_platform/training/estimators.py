@@ -1,0 +1,41 @@
+"""Which code trains and loads which estimator."""
+
+from pathlib import Path
+
+import polars as pl
+
+from ml_platform.spec import ModelRefused, ModelSpec
+from ml_platform.training.model import Model, read_schema
+
+
+def train(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Model:
+    """Train the spec's estimator on the rows of a training part.
+
+    Raises:
+        TooFewLabels: too little to fit or to stop on.
+    """
+    if spec.estimator == "torch":
+        from ml_platform.training.torch_network import train_network
+
+        return train_network(spec, rows, threads=threads)
+    from ml_platform.training.lightgbm_trees import train_trees
+
+    return train_trees(spec, rows, threads=threads)
+
+
+def load(folder: Path) -> Model:
+    """The model saved in a folder; loads the estimator's library, nothing else that is heavy.
+
+    Raises:
+        ModelRefused: the folder holds no model, or a damaged one.
+    """
+    estimator = read_schema(folder)["estimator"]
+    if estimator == "torch":
+        from ml_platform.training.torch_network import load_network
+
+        return load_network(folder)
+    if estimator == "lightgbm":
+        from ml_platform.training.lightgbm_trees import load_trees
+
+        return load_trees(folder)
+    raise ModelRefused(f"{folder} holds a model of estimator {estimator!r}; known: lightgbm, torch")

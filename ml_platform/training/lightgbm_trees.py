@@ -1,0 +1,132 @@
+"""Gradient-boosted trees: LightGBM, stored as its own text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ml_platform.spec import ModelRefused, ModelSpec
+from ml_platform.training.encoding import Encoding, Floats
+from ml_platform.training.model import Model, read_schema, stopping_split
+from ml_platform.training.training_set import LABEL
+
+MODEL_FILE = "model.txt"
+MOST_ROUNDS, PATIENCE = 1000, 50
+_ALONE = 512  # up to so many rows one thread is quicker than waking the others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trees(Model):
+    """A LightGBM booster."""
+
+    estimator: ClassVar[str] = "lightgbm"
+    file: ClassVar[str] = MODEL_FILE
+    booster: Any
+
+    def predict_matrix(self, matrix: Floats) -> Floats:
+        """P(label = 1); bit-identical for any number of threads and neighbours."""
+        if not len(matrix):
+            return np.empty(0)
+        threads = {"num_threads": 1} if len(matrix) <= _ALONE else {}
+        return np.asarray(self.booster.predict(matrix, validate_features=False, **threads))
+
+    def _write(self, path: Path) -> None:
+        path.write_text(self.booster.model_to_string(num_iteration=-1))
+
+
+def train_trees(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Trees:
+    """Find the number of rounds on the newest rows, then train so many rounds on all of them.
+
+    ``spec.parameters`` are LightGBM's. The result is the same, bit for bit, for the same rows, parameters and seed,
+    whatever the number of threads.
+
+    Raises:
+        TooFewLabels: too little to fit or to stop on.
+    """
+    fit, stop = stopping_split(rows)
+    rounds, losses = find_rounds(spec, rows, fit, stop, threads=threads)
+    return fit_trees(spec, rows, rounds, threads=threads, facts=losses)
+
+
+def find_rounds(
+    spec: ModelSpec, rows: pl.DataFrame, fit: NDArray[np.int64], stop: NDArray[np.int64], *, threads: int
+) -> tuple[int, dict[str, float]]:
+    """The round after which the loss on ``stop`` rows got no better, learning from ``fit`` rows, and that loss."""
+    import lightgbm as lgb
+
+    parameters = _parameters(spec, threads)
+    # Both parts encode alike: what the fit part has never seen is missing to it.
+    encoding = Encoding.learn(spec, rows[fit])
+    fitted = _dataset(encoding, rows[fit], parameters)
+    watched = _dataset(encoding, rows[stop], parameters, reference=fitted)
+    booster = lgb.train(
+        parameters,
+        fitted,
+        num_boost_round=MOST_ROUNDS,
+        valid_sets=[watched],
+        valid_names=["stop"],
+        callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
+    )
+    return booster.best_iteration, {"stopping_log_loss": float(booster.best_score["stop"]["binary_logloss"])}
+
+
+def fit_trees(
+    spec: ModelSpec, rows: pl.DataFrame, rounds: int, *, threads: int, facts: Mapping[str, Any] | None = None
+) -> Trees:
+    """Train exactly so many rounds on all rows."""
+    import lightgbm as lgb
+
+    parameters = _parameters(spec, threads)
+    encoding = Encoding.learn(spec, rows)
+    booster = lgb.train(parameters, _dataset(encoding, rows, parameters), num_boost_round=rounds)
+    gains = booster.feature_importance(importance_type="gain")
+    shares = gains / gains.sum() if gains.sum() > 0 else gains
+    return Trees(
+        encoding=encoding,
+        facts={"rounds": rounds, "rows": rows.height, "threads": threads, "lightgbm": lgb.__version__, **(facts or {})},
+        importances={name: float(share) for name, share in zip(encoding.inputs, shares, strict=True)},
+        # Through its text, so that what is judged is what will be loaded.
+        booster=lgb.Booster(model_str=booster.model_to_string(num_iteration=-1)),
+    )
+
+
+def load_trees(folder: Path) -> Trees:
+    """A saved booster.
+
+    Raises:
+        ModelRefused: a file is missing or damaged.
+    """
+    import lightgbm as lgb
+
+    schema = read_schema(folder)
+    try:
+        booster = lgb.Booster(model_str=(folder / MODEL_FILE).read_text())
+    except (OSError, lgb.basic.LightGBMError) as error:
+        raise ModelRefused(f"{folder / MODEL_FILE} is no LightGBM model ({error}); register the model again") from error
+    if booster.feature_name() != schema["encoding"].inputs:
+        raise ModelRefused(f"{folder}: {MODEL_FILE} and schema.json name different inputs; register the model again")
+    return Trees(
+        encoding=schema["encoding"], facts=schema["facts"], importances=schema["importances"], booster=booster
+    )
+
+
+def _parameters(spec: ModelSpec, threads: int) -> dict[str, Any]:
+    # deterministic and force_row_wise: the same bits for any number of threads.
+    ours = {"objective": "binary", "metric": "binary_logloss", "deterministic": True, "force_row_wise": True}
+    return {**ours, "seed": spec.seed, "num_threads": threads, "verbosity": -1, **spec.parameters}
+
+
+def _dataset(encoding: Encoding, rows: pl.DataFrame, parameters: Mapping[str, Any], reference: Any = None) -> Any:
+    import lightgbm as lgb
+
+    return lgb.Dataset(
+        encoding.encoded(rows).to_arrow(),
+        label=rows[LABEL].cast(pl.Float32).to_numpy(),
+        categorical_feature=list(encoding.categories),
+        params=dict(parameters),
+        reference=reference,
+    )

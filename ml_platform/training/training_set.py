@@ -1,0 +1,167 @@
+"""The rows a model learns from: what was asked, what was known at that moment, and the truth learned since."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ml_platform.spec import KNOWN_AT, DeclarationError, FeatureView, ModelSpec, Task, TooFewLabels
+
+HAPPENS_AT, ASKED_AT, AS_OF = "happens_at", "asked_at", "as_of"
+LABEL, LABEL_KNOWN_AT, PART = "label", "label_known_at", "part"
+TRAIN, HOLDOUT = "train", "holdout"
+_ROW = "_row"
+_TYPES = {"string": pl.String, "int64": pl.Int64}
+
+
+def feature_name(view: str, feature: str) -> str:
+    """A feature's full name in the model's input, Feast's way."""
+    return f"{view}__{feature}"
+
+
+def input_names(task: Task, views: Sequence[FeatureView]) -> list[str]:
+    """The model's inputs in order: categorical entity columns, then each view's features."""
+    return [*task.categorical, *(feature_name(view.name, feature) for view in views for feature in view.schema())]
+
+
+def question_rows(task: Task, spine: pl.DataFrame) -> pl.DataFrame:
+    """One row a question: key, entities, ``happens_at``, ``asked_at`` and the grid step its features stand at.
+
+    Raises:
+        DeclarationError: the spine lacks a column that the task names.
+    """
+    derived = spine.with_columns(**task.derive)
+    wanted = [*dict.fromkeys([task.key, *task.entities, *task.label.on]), task.happens_at]
+    missing = [name for name in wanted if name not in derived.columns]
+    if missing:
+        raise DeclarationError(
+            f"task {task.name} needs {', '.join(missing)} in raw/{task.spine}, which holds "
+            f"{', '.join(derived.columns)}; correct the task or add the column to its derive"
+        )
+    step = task.grid // timedelta(microseconds=1)
+    asked = pl.col(HAPPENS_AT) - task.lead
+    on_grid = (asked.dt.epoch("us") // step * step).cast(pl.Datetime("us", "UTC"))
+    rows = derived.select(*wanted[:-1], pl.col(task.happens_at).alias(HAPPENS_AT))
+    return rows.with_columns(asked.alias(ASKED_AT), on_grid.alias(AS_OF))
+
+
+def join_features(
+    rows: pl.DataFrame, tables: Mapping[str, pl.DataFrame | pl.LazyFrame], views: Sequence[FeatureView]
+) -> pl.DataFrame:
+    """Add each view's features as they stood at the row's ``as_of``; rows keep their number and order.
+
+    tables: change logs by view name (entity columns, ``as_of``, features); a lazy one is read only as far as needed.
+        An entity without a row up to then, or without a value, has nulls.
+    """
+    asked = rows.with_row_index(_ROW).sort(AS_OF)
+    columns = [pl.DataFrame({_ROW: asked[_ROW]})]
+    columns += [_values(asked, tables[view.name], view) for view in views]
+    found = pl.concat(columns, how="horizontal").sort(_ROW).drop(_ROW)
+    return pl.concat([rows, found], how="horizontal")
+
+
+def _values(asked: pl.DataFrame, table: pl.DataFrame | pl.LazyFrame, view: FeatureView) -> pl.DataFrame:
+    """The view's features for each asked row, in the order asked (ascending ``as_of``)."""
+    keys = [pl.col(entity.name).cast(_TYPES[entity.dtype]) for entity in view.entities]
+    features = [pl.col(name).alias(feature_name(view.name, name)) for name in view.schema()]
+    log = table.lazy().select(*keys, AS_OF, *features)
+    if asked.height:
+        log = log.filter(pl.col(AS_OF) <= asked[AS_OF][-1])  # what comes later is never asked for
+    known = log.drop_nulls(list(view.entity_names)).collect().sort(AS_OF)
+    # Both sides are sorted just above; Polars cannot verify it per entity.
+    joined = asked.select(*keys, AS_OF).join_asof(
+        known, on=AS_OF, by=list(view.entity_names), strategy="backward", check_sortedness=False
+    )
+    return joined.select(feature_name(view.name, name) for name in view.schema())
+
+
+def training_rows(
+    spec: ModelSpec,
+    spine: pl.DataFrame,
+    outcomes: pl.DataFrame,
+    tables: Mapping[str, pl.DataFrame | pl.LazyFrame],
+    views: Sequence[FeatureView],
+    now: datetime,
+    *,
+    since: datetime | None = None,
+) -> pl.DataFrame:
+    """Labelled questions up to ``now`` in the model's reach, ordered by ``happens_at`` and key.
+
+    Columns: key, ``happens_at``, ``as_of``, the inputs, ``label`` (0 or 1), ``label_known_at``. A label that became
+    known after ``now`` is not there; nor is a question about a row that was not yet known when it was asked.
+    since: earliest ``happens_at`` (where features lack history before).
+    """
+    task = spec.task
+    asked = question_rows(task, spine).with_columns(spine[KNOWN_AT].alias(KNOWN_AT))
+    asked = asked.filter(pl.col(KNOWN_AT) <= pl.col(ASKED_AT), pl.col(HAPPENS_AT) < now)
+    starts = [moment for moment in (since, reach(spec, now)) if moment is not None]
+    if starts:
+        asked = asked.filter(pl.col(HAPPENS_AT) >= max(starts))
+    truths = outcomes.filter(pl.col(KNOWN_AT) <= now).select(
+        *task.label.on, task.label.value.alias(LABEL), pl.col(KNOWN_AT).alias(LABEL_KNOWN_AT)
+    )
+    labelled = asked.drop(KNOWN_AT).join(truths.drop_nulls(LABEL), on=list(task.label.on), how="inner", validate="m:1")
+    joined = join_features(labelled.sort(HAPPENS_AT, task.key), tables, views)
+    return joined.select(task.key, HAPPENS_AT, AS_OF, *input_names(task, views), LABEL, LABEL_KNOWN_AT)
+
+
+def reach(spec: ModelSpec, now: datetime) -> datetime | None:
+    """The earliest event that a training at ``now`` looks at; None: as far back as there is data."""
+    return None if spec.train_window is None else now - spec.gate.holdout - spec.train_window
+
+
+def split(rows: pl.DataFrame, spec: ModelSpec, now: datetime) -> pl.DataFrame:
+    """The rows with their ``part``: ``holdout``, the newest events, and ``train``, what was learned before them.
+
+    A row whose label became known only within the holdout belongs to neither: a model trained when the holdout
+    began could not have known it.
+
+    Raises:
+        TooFewLabels: fewer than ``spec.min_rows`` to train on, or none to judge on.
+    """
+    held_from = now - spec.gate.holdout
+    in_train = (pl.col(HAPPENS_AT) < held_from) & (pl.col(LABEL_KNOWN_AT) <= held_from)
+    if spec.train_window is not None:
+        in_train &= pl.col(HAPPENS_AT) >= held_from - spec.train_window
+    in_holdout = pl.col(HAPPENS_AT).is_between(held_from, now, closed="left")
+    part = pl.when(in_train).then(pl.lit(TRAIN)).when(in_holdout).then(pl.lit(HOLDOUT))
+    parts = rows.with_columns(part.alias(PART)).drop_nulls(PART)
+    counts = dict.fromkeys((TRAIN, HOLDOUT), 0) | dict(parts[PART].value_counts().iter_rows())
+    if counts[TRAIN] < spec.min_rows or counts[HOLDOUT] == 0:
+        raise TooFewLabels(
+            f"model {spec.name} has {counts[TRAIN]} labelled rows to train on before {held_from.isoformat()} "
+            f"({spec.min_rows} are needed) and {counts[HOLDOUT]} to be judged on after it (at least 1), of "
+            f"{rows.height} known at {now.isoformat()}; wait for labels, or lower min_rows or gate.holdout"
+        )
+    return parts
+
+
+def label_maturity(spec: ModelSpec, spine: pl.DataFrame, outcomes: pl.DataFrame, now: datetime) -> float:
+    """Share (0..1) of the holdout's events whose outcome is known at ``now``, cancelled ones included.
+
+    Raises:
+        TooFewLabels: no event falls into the holdout.
+    """
+    task = spec.task
+    within = pl.col(HAPPENS_AT).is_between(now - spec.gate.holdout, now, closed="left")
+    events = question_rows(task, spine).filter(within)
+    if events.is_empty():
+        raise TooFewLabels(f"raw/{task.spine} holds no event in the {spec.gate.holdout} before {now.isoformat()}")
+    known = outcomes.filter(pl.col(KNOWN_AT) <= now).select(task.label.on).unique()
+    return events.join(known, on=list(task.label.on), how="semi").height / events.height
+
+
+def content_hash(rows: pl.DataFrame) -> str:
+    """A digest of names, types and values, the same wherever and however the rows are stored."""
+    digest = hashlib.sha256()
+    for column in rows.get_columns():
+        digest.update(f"{column.name}:{column.dtype}".encode())
+        digest.update(column.is_null().to_numpy().tobytes())
+        if column.dtype == pl.String:
+            # Lengths keep ("ab", "c") apart from ("a", "bc").
+            digest.update(column.str.len_bytes().fill_null(0).to_numpy().tobytes())
+            digest.update("".join(column.drop_nulls().to_list()).encode())
+        else:
+            digest.update(column.to_physical().fill_null(strategy="zero").to_numpy().tobytes())
+    return digest.hexdigest()

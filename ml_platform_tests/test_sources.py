@@ -1,0 +1,431 @@
+"""Stage 1: contracts, ingestion into the lake, raw tables as Dagster assets."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml_platform import asset_keys
+from ml_platform.automation.partitions import RANGE_END_TAG, RANGE_START_TAG, daily
+from ml_platform.sources.assets import source_assets
+from ml_platform.sources.contract import apply_contract, judge
+from ml_platform.sources.ingest import fetch, ingest, nothing_lost
+from ml_platform.spec import (
+    ContractBroken,
+    DeclarationError,
+    MissingHistory,
+    Project,
+    Rule,
+    SchemaChanged,
+    SourceError,
+    SourceTable,
+    between,
+    invariant,
+    is_in,
+    not_null,
+    refers_to,
+)
+from ml_platform.spec.calendar import day_start
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.delta import Lake
+
+UTC_TIME = pl.Datetime("us", "UTC")
+NY = "America/New_York"
+COLUMNS = {"id": pl.String, "value": pl.Int64, "colour": pl.String, "shop": pl.String, "known_at": UTC_TIME}
+SHOPS = pl.DataFrame({"shop": ["north", "south"]})
+D1, D2, D3 = date(2024, 3, 9), date(2024, 3, 10), date(2024, 3, 11)  # clocks change on the second one
+LATER = datetime(2024, 5, 1, tzinfo=UTC)
+
+
+def at(day: date, hour: float) -> datetime:
+    return day_start(day, NY) + timedelta(hours=hour)
+
+
+def frame(*rows: tuple[Any, ...]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row")
+
+
+def sales(day: date, count: int, *, prefix: str = "s") -> pl.DataFrame:
+    return frame(*((f"{prefix}{day:%d}-{n:03}", n % 10, "red", "north", at(day, n * 23 / count)) for n in range(count)))
+
+
+def table(rows: pl.DataFrame | Callable[[], pl.DataFrame], **changes: Any) -> SourceTable:
+    """A source over a frame in memory."""
+    load = rows if callable(rows) else lambda: rows
+
+    def read(start: datetime, end: datetime) -> pl.DataFrame:
+        return load().filter(pl.col("known_at").is_between(start, end, closed="left"))
+
+    declared = SourceTable(
+        name="sales",
+        read=read,
+        columns=COLUMNS,
+        key=("id",),
+        description="Sales of two shops.",
+        known_at_source="the till",
+        rules=(
+            *not_null("id"),
+            between("value", 0, 9),
+            is_in("colour", ("red", "blue")),
+            refers_to("shop", "shops", "shop"),
+            invariant("blue_is_small", (pl.col("colour") != "blue") | (pl.col("value") < 5)),
+        ),
+        max_quarantined=0.1,
+        fresh_within=timedelta(hours=26),
+    )
+    return replace(declared, **changes)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(str(tmp_path / "lake"))
+    lake.replace("raw/shops", SHOPS, None)
+    return lake
+
+
+def run(source: SourceTable, lake: Lake, first: date, last: date, now: datetime = LATER) -> Any:
+    return ingest(source, lake, first, last, now, NY)
+
+
+# The contract
+
+
+_cells = st.tuples(
+    st.sampled_from(["a", "b", "c", "d", None]),
+    st.sampled_from([-1, 0, 4, 5, 9, 10, None]),
+    st.sampled_from(["red", "blue", "green", None]),
+    st.sampled_from(["north", "south", "east", None]),
+    st.integers(0, 3).map(lambda hours: at(D1, hours)),
+)
+
+
+def _broken_by_hand(row: dict[str, Any]) -> list[str]:
+    """The rules of ``table`` in plain Python, one row at a time."""
+    broken = []
+    if row["id"] is None:
+        broken.append("id_not_null")
+    if row["value"] is not None and not 0 <= row["value"] <= 9:
+        broken.append("value_between_0_and_9")
+    if row["colour"] not in ("red", "blue"):
+        broken.append("colour_is_known")
+    if row["shop"] not in ("north", "south", None):
+        broken.append("shop_in_shops")
+    if row["colour"] == "blue" and row["value"] is not None and row["value"] >= 5:
+        broken.append("blue_is_small")
+    return broken
+
+
+@given(st.lists(_cells, max_size=25))
+@settings(max_examples=150, deadline=None)
+def test_every_row_is_good_or_quarantined_for_exactly_the_rules_it_breaks(cells: list[tuple[Any, ...]]) -> None:
+    rows = frame(*cells).with_row_index("nr")
+    source = table(rows, columns={"nr": pl.UInt32, **COLUMNS}, max_quarantined=1.0)
+    found = apply_contract(source, rows, {"shops": SHOPS})
+
+    expected: dict[int, str] = {}
+    kept: set[str | None] = set()
+    for row in sorted(rows.to_dicts(), key=lambda r: (r["known_at"], r["id"] is not None, r["id"] or "", r["nr"])):
+        broken = _broken_by_hand(row)
+        if row["id"] in kept:
+            broken.append("duplicate_key")
+        if broken:
+            expected[row["nr"]] = ", ".join(broken)
+        else:
+            kept.add(row["id"])
+    assert dict(found.quarantined.select("nr", "reason").iter_rows()) == expected
+    assert sorted(found.good["nr"].to_list() + list(expected)) == list(range(len(cells)))
+    assert found.quarantined.drop("reason").schema == rows.schema
+    counts = {name: sum(name in reason.split(", ") for reason in expected.values()) for name in found.verdicts}
+    assert {n: v.measures["broken"] for n, v in found.verdicts.items() if "broken" in v.measures} == {
+        n: c for n, c in counts.items() if n != "share_quarantined"
+    }
+
+
+def test_a_stop_rule_refuses_with_rule_counts_and_three_examples() -> None:
+    rows = sales(D1, 20).with_columns(value=pl.col("value") * -1)
+    source = table(rows, rules=(between("value", 0, 9, action="stop"),))
+    with pytest.raises(ContractBroken) as refusal:
+        apply_contract(source, rows, {})
+    text = str(refusal.value)
+    assert "18 of 20 rows of raw/sales break value_between_0_and_9, which stops the table" in text
+    assert text.count("id=s09-") == 3
+    assert "value=-1" in text
+
+
+def test_too_many_quarantined_rows_refuse_the_batch_but_one_alone_does_not() -> None:
+    source = table(sales(D1, 20))
+    few = sales(D1, 5).with_columns(colour=pl.when(pl.col("value") == 1).then(pl.lit("green")).otherwise("colour"))
+    assert apply_contract(source, few, {"shops": SHOPS}).quarantined.height == 1
+    assert judge(replace(source, max_quarantined=0.0), few, {"shops": SHOPS}).refusal
+    many = sales(D1, 20).with_columns(colour=pl.when(pl.col("value") < 2).then(pl.lit("green")).otherwise("colour"))
+    with pytest.raises(ContractBroken, match=r"4 of 20 rows of raw/sales were set aside, more than the share of 0\.1"):
+        apply_contract(source, many, {"shops": SHOPS})
+
+
+def test_a_bad_day_cannot_hide_among_good_ones(lake: Lake) -> None:
+    bad = sales(D2, 20).with_columns(shop=pl.lit("east"))
+    good = [sales(D1, 300), sales(D3, 300)]
+    with pytest.raises(ContractBroken, match=r"20 of 20 rows of raw/sales \(2024-03-10\) were set aside"):
+        run(table(pl.concat([*good, bad])), lake, D1, D3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows.rename({"colour": "color"}), r"colour is missing \(renamed to color\?\); color .* not decl"),
+        (lambda rows: rows.drop("value"), "value is missing"),
+        (lambda rows: rows.with_columns(pl.col("value").cast(pl.Float64)), "value is Float64 instead of Int64"),
+        (lambda rows: rows.with_columns(more=1), r"more \(Int32\) is not declared"),
+    ],
+)
+def test_changed_columns_are_named_and_nothing_is_written(
+    lake: Lake, change: Callable[[pl.DataFrame], pl.DataFrame], said: str
+) -> None:
+    with pytest.raises(SchemaChanged, match=said):
+        run(table(change(sales(D1, 5))), lake, D1, D1)
+    assert not lake.exists("raw/sales")
+
+
+def test_columns_in_another_order_are_no_change(lake: Lake) -> None:
+    found = run(table(sales(D1, 5).select(reversed(COLUMNS))), lake, D1, D1)
+    assert found.good.columns == [*COLUMNS, "known_date"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ((Rule(name="empty"),), "has no condition"),
+        ((invariant("typo", pl.col("valeu") > 0),), "cannot be evaluated.*valeu"),
+        ((*not_null("id"), *not_null("id")), "share a name"),
+        ((refers_to("shop", "shapes", "shop"),), "refers to raw/shapes, which was not handed over; known: shops"),
+    ],
+)
+def test_a_wrong_rule_is_a_wrong_declaration(rules: tuple[Rule, ...], said: str) -> None:
+    with pytest.raises(DeclarationError, match=said):
+        apply_contract(table(sales(D1, 5), rules=rules), sales(D1, 5), {"shops": SHOPS})
+
+
+def test_a_rule_that_is_a_literal_or_null_has_a_value_for_each_row() -> None:
+    rules = (Rule(name="never", holds=pl.lit(False)), Rule(name="null", holds=pl.lit(None, pl.Boolean)))
+    found = judge(table(sales(D1, 3), rules=rules), sales(D1, 3), {})
+    assert found.quarantined["reason"].to_list() == ["never, null"] * 3
+
+
+# Ingestion
+
+
+def test_hour_by_hour_gives_the_same_as_the_whole_day_at_once(lake: Lake, tmp_path: Path) -> None:
+    rows = pl.concat([sales(D1, 30), sales(D2, 46), sales(D3, 30)]).with_columns(
+        colour=pl.when(pl.col("value") == 9).then(pl.lit("green")).otherwise("colour")
+    )
+    source = table(rows, max_quarantined=0.5)
+    for hour in range(24):  # the day of the clock change has 23 hours
+        now = at(D2, hour)
+        found = run(source, lake, D2, D2, now)
+        assert found.good["known_at"].max() is None or found.good["known_at"].max() <= now
+        assert nothing_lost(source, lake, D2, D2, now, NY).state == "pass"
+    at_once = Lake(str(tmp_path / "once"))
+    at_once.replace("raw/shops", SHOPS, None)
+    run(source, at_once, D2, D2)
+    for name in ("raw/sales", "quarantine/sales"):
+        one, other = (store.scan(name).collect().sort("id") for store in (lake, at_once))
+        assert one.equals(other)
+    assert lake.count("raw/sales") + lake.count("quarantine/sales") == 46
+    assert lake.days("raw/sales") == {D2}
+
+
+def test_known_at_equal_to_now_is_known_and_a_microsecond_later_is_not(lake: Lake) -> None:
+    now = at(D1, 12)
+    rows = frame(("now", 1, "red", "north", now), ("later", 1, "red", "north", now + timedelta(microseconds=1)))
+    assert run(table(rows), lake, D1, D1, now).good["id"].to_list() == ["now"]
+
+
+def test_a_refused_batch_leaves_raw_alone_keeps_the_rows_and_is_mended_by_a_retry(lake: Lake) -> None:
+    good = sales(D1, 20)
+    state = {"rows": good}
+    source = table(lambda: state["rows"])
+    run(source, lake, D1, D1)
+    state["rows"] = good.with_columns(shop=pl.lit("east"))
+    with pytest.raises(ContractBroken, match=r"Nothing was written to raw/sales; 20 rows are kept in quarantine/sales"):
+        run(source, lake, D1, D1)
+    assert lake.scan("raw/sales").collect()["shop"].unique().to_list() == ["north"]
+    assert lake.scan("quarantine/sales").collect()["reason"].unique().to_list() == ["shop_in_shops"]
+    assert nothing_lost(source, lake, D1, D1, LATER, NY).state == "fail"
+    state["rows"] = good
+    run(source, lake, D1, D1)
+    assert nothing_lost(source, lake, D1, D1, LATER, NY).state == "pass"
+
+
+def test_a_reader_that_hands_out_rows_from_outside_is_stopped(lake: Lake) -> None:
+    rows = pl.concat([sales(D1, 10), frame(("lost", 1, "red", "north", None)), sales(D2, 1)])
+    source = replace(table(rows), read=lambda start, end: rows)
+    with pytest.raises(ContractBroken, match="2 of 12 rows of raw/sales break known_at_in_the_interval_asked_for"):
+        run(source, lake, D1, D1)
+    kept = lake.scan("quarantine/sales").collect()
+    assert set(kept["id"]) == {"lost", "s10-000"}
+    assert kept["known_date"].unique().to_list() == [D1]
+
+
+def test_nothing_lost_sees_rows_that_went_missing_or_doubled(lake: Lake) -> None:
+    source = table(sales(D1, 10))
+    raw = run(source, lake, D1, D1).good
+    for changed, difference in ((raw.head(9), "-1 rows"), (pl.concat([raw, raw.head(2)]), "+2 rows")):
+        lake.replace("raw/sales", changed, [D1])
+        verdict = nothing_lost(source, lake, D1, D1, LATER, NY)
+        assert verdict.state == "fail"
+        assert difference in verdict.reason
+
+
+def test_an_empty_day_is_unknown_also_within_a_range_and_days_to_come_are_not_missed(lake: Lake) -> None:
+    source = table(pl.concat([sales(D1, 5), sales(D3, 5)]))
+    found = run(source, lake, D1, D3 + timedelta(days=9), at(D3, 23))
+    assert found.empty_days == (D2,)
+    assert found.contract.state == "unknown"
+    assert (
+        "gave no rows for 1 of the days asked for (2024-03-10); look whether its feed stopped" in found.contract.reason
+    )
+    assert run(replace(source, may_be_empty=True), lake, D2, D2).contract.state == "pass"
+    assert lake.scan("raw/sales").collect().height == 10
+
+
+def test_a_missing_reference_says_which_table_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(MissingHistory, match="raw/shops was never written"):
+        run(table(sales(D1, 5)), Lake(str(tmp_path)), D1, D1)
+
+
+def test_an_empty_reference_refuses_everything(lake: Lake) -> None:
+    with pytest.raises(ContractBroken, match="20 of 20"):
+        ingest(table(sales(D1, 20)), lake, D1, D1, LATER, NY, references={"shops": SHOPS.clear()})
+
+
+def test_fetch_judges_and_writes_nothing(lake: Lake) -> None:
+    batch = fetch(table(sales(D1, 20)), D1, D1, LATER, NY, {"shops": SHOPS})
+    assert (batch.good.height, batch.refusal, lake.exists("raw/sales")) == (20, None, False)
+
+
+# As assets
+
+
+def _project(source: SourceTable) -> Project:
+    shops = SourceTable(
+        name="shops",
+        read=lambda start, end: SHOPS.with_columns(pl.lit(at(D1, 0), UTC_TIME).alias("known_at")),
+        columns={"shop": pl.String, "known_at": UTC_TIME},
+        key=("shop",),
+        description="The shops.",
+        known_at_source="assumed",
+        partitioned=False,
+    )
+    return Project(
+        name="shops",
+        features="feature_defs",
+        timezone=NY,
+        starts=D1,
+        ready_from=D1,
+        serves_from=D2,
+        replay_until=D3,
+        ends=D3 + timedelta(days=20),
+        tables={"sales": source, "shops": shops},
+    )
+
+
+def _materialize(source: SourceTable, home: Path, first: date, last: date) -> dg.ExecuteInProcessResult:
+    project = _project(source)
+    clock = Clock(home / "clock.json")
+    clock.set(LATER)
+    days = daily(project)
+    below = asset_keys.model("below")
+
+    @dg.asset(key=below, deps=[asset_keys.raw("sales")], partitions_def=days)
+    def downstream() -> None: ...
+
+    return dg.materialize(
+        [*source_assets(project, days), downstream],
+        resources={"lake": Lake(str(home / "lake")), "clock": clock},
+        tags={RANGE_START_TAG: str(first), RANGE_END_TAG: str(last)},
+        raise_on_error=False,
+    )
+
+
+def _checks(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
+    return {(e.asset_key.path[-1], e.check_name): e for e in result.get_asset_check_evaluations()}
+
+
+def test_a_range_run_writes_every_day_once_and_its_checks_pass(tmp_path: Path) -> None:
+    source = table(pl.concat([sales(day, 15) for day in (D1, D2, D3)]))
+    for _ in range(2):
+        result = _materialize(source, tmp_path, D1, D2)
+        assert result.success
+        assert all(check.passed for check in _checks(result).values())
+        assert set(_checks(result)) == {(t, c) for t in ("sales", "shops") for c in ("contract", "nothing_lost")}
+    lake = Lake(str(tmp_path / "lake"))
+    assert lake.days("raw/sales") == {D1, D2}
+    assert lake.count("raw/sales") == 30
+    made = result.asset_materializations_for_node("raw__sales")
+    assert [m.partition for m in made] == [str(D1), str(D2)]
+    assert made[0].metadata["dagster/row_count"].value == 30
+
+
+def test_a_broken_contract_fails_the_step_with_its_text_and_stops_downstream(tmp_path: Path) -> None:
+    source = table(sales(D1, 20).with_columns(value=pl.lit(99)))
+    result = _materialize(source, tmp_path, D1, D1)
+    assert not result.success
+    failure = result.failure_data_for_node("raw__sales")
+    assert failure is not None
+    assert failure.user_failure_data is not None
+    assert "20 of 20 rows" in str(failure.user_failure_data.description)
+    check = _checks(result)["sales", "contract"]
+    assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.ERROR, True)
+    assert not result.asset_materializations_for_node("raw__sales")
+    assert not result.asset_materializations_for_node("models__below")
+    assert Lake(str(tmp_path / "lake")).count("quarantine/sales") == 20
+
+
+def test_an_unreadable_source_fails_the_step_with_its_text(tmp_path: Path) -> None:
+    def broken() -> pl.DataFrame:
+        raise SourceError("sales.csv.zip is damaged; fetch it again")
+
+    result = _materialize(table(broken), tmp_path, D1, D1)
+    failure = result.failure_data_for_node("raw__sales")
+    assert failure is not None
+    assert failure.user_failure_data is not None
+    assert failure.user_failure_data.description == "sales.csv.zip is damaged; fetch it again"
+
+
+def test_an_empty_day_fails_its_check_without_stopping_anything(tmp_path: Path) -> None:
+    result = _materialize(table(sales(D1, 5)), tmp_path, D2, D2)
+    assert result.success
+    check = _checks(result)["sales", "contract"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "gave no rows for 1 of the days asked for (2024-03-10)" in str(check.description)
+    assert result.asset_materializations_for_node("models__below")
+
+
+def test_quarantined_rows_are_told_in_the_check(tmp_path: Path) -> None:
+    rows = sales(D1, 20).with_columns(
+        colour=pl.when(pl.col("id") == "s09-003").then(pl.lit("green")).otherwise("colour")
+    )
+    check = _checks(_materialize(table(rows), tmp_path, D1, D1))["sales", "contract"]
+    assert check.passed
+    assert "1 of 20 rows were set aside in quarantine/sales: colour_is_known (1)" in str(check.description)
+    assert check.metadata["colour_is_known"].value == 1
+
+
+def test_what_people_see_of_a_raw_table() -> None:
+    project = _project(table(sales(D1, 5)))
+    sold, shops = source_assets(project, daily(project))
+    spec = next(iter(sold.specs))
+    assert spec.key == asset_keys.raw("sales")
+    assert spec.group_name == "sources"
+    assert (spec.kinds, spec.owners) == ({"delta", "polars"}, ["team:data-engineering"])
+    assert spec.metadata["fresh_within_hours"] == 26
+    assert [dep.asset_key for dep in spec.deps] == [asset_keys.raw("shops")]
+    assert shops.partitions_def is None
+    assert next(iter(shops.specs)).automation_condition is not None

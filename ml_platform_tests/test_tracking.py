@@ -1,0 +1,192 @@
+"""Runs, versions and aliases on a real MLflow with SQLite."""
+
+import json
+import logging
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ml_platform.spec import ModelRefused, NoChampion, UnknownName
+from ml_platform.stores.tracking import Dataset, ModelVersion, Tracking
+from ml_platform.training.estimators import load, train
+from ml_platform_tests.test_training import NETWORK, SPEC, START, rows_of, world_of
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, made once: the migrations take seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with pytest.raises(NoChampion):
+        Tracking(f"sqlite:///{path}", path.parent.as_uri()).champion("m")
+    return path
+
+
+@pytest.fixture
+def tracking(empty_database: Path, tmp_path: Path) -> Tracking:
+    (tmp_path / "mlflow").mkdir()
+    shutil.copy(empty_database, tmp_path / "mlflow" / "mlflow.db")
+    return Tracking(f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}", (tmp_path / "mlflow" / "artifacts").as_uri())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "drafts" / "model"
+    path.mkdir(parents=True)
+    (path / "model.txt").write_text("tree")
+    (path / "schema.json").write_text("{}")
+    return path
+
+
+def register(tracking: Tracking, folder: Path, name: str = "m", **changed: Any) -> ModelVersion:
+    told: dict[str, Any] = {
+        "estimator": "lightgbm",
+        "run_name": "first",
+        "parameters": {"num_leaves": 7},
+        "metrics": {"auc": 0.7},
+        "tags": {"trained_until": "2013-03-24T00:00:00+00:00"},
+        "dagster_run_id": "run-1",
+        "asset_key": "models/m",
+        "dataset": Dataset(name="training_sets/m", digest="abc", source="/lake/training_sets/m"),
+    }
+    return tracking.register(name, folder, **(told | changed))
+
+
+def test_a_version_has_one_finished_run_with_everything_in_it(tracking: Tracking, folder: Path, tmp_path: Path) -> None:
+    version = register(tracking, folder)
+    assert (version.name, version.version) == ("m", 1)
+    assert version.tags == {"trained_until": "2013-03-24T00:00:00+00:00"}
+    run = tracking._client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"num_leaves": "7"}
+    assert run.data.metrics == {"auc": 0.7}
+    assert run.data.tags["dagster.run_id"] == "run-1"
+    assert run.data.tags["dagster.asset_key"] == "models/m"
+    assert [item.dataset.name for item in run.inputs.dataset_inputs] == ["training_sets/m"]
+    local = tracking.download(version, tmp_path / "copy")
+    assert {path.name for path in local.iterdir()} == {"model.txt", "schema.json", "MLmodel"}
+    assert (local / "model.txt").read_text() == "tree"
+    assert not (tmp_path / "copy").exists()
+    logged = tracking._client.search_logged_models([run.info.experiment_id])
+    assert [(model.status, model.source_run_id) for model in logged] == [("READY", version.run_id)]
+
+
+def test_aliases_move(tracking: Tracking, folder: Path) -> None:
+    with pytest.raises(NoChampion, match="model m has no champion yet .* materialize models/m"):
+        tracking.champion("m")
+    assert tracking.challenger("m") is None
+    register(tracking, folder)
+    with pytest.raises(NoChampion):
+        tracking.champion_version("m")
+    challenger = tracking.challenger("m")
+    assert challenger is not None
+    assert challenger.version == 1
+    for _ in range(2):
+        tracking.promote("m", 1)
+        assert tracking.champion_version("m") == 1
+        assert tracking.challenger("m") is None
+    register(tracking, folder)
+    register(tracking, folder)
+    tracking.promote("m", 2)
+    assert tracking.champion("m").version == 2
+    newest = tracking.challenger("m")
+    assert newest is not None
+    assert newest.version == 3
+    assert [version.version for version in tracking.versions("m")] == [1, 2, 3]
+    tracking.promote("m", 1)
+    assert tracking.champion_version("m") == 1
+
+
+def test_unknown_names_offer_the_known(tracking: Tracking, folder: Path) -> None:
+    register(tracking, folder, name="delay_trees")
+    with pytest.raises(UnknownName, match="did you mean delay_trees"):
+        tracking.versions("delay_tree")
+    with pytest.raises(UnknownName, match="no version of model delay_trees named '7'; known: 1"):
+        tracking.version("delay_trees", 7)
+    with pytest.raises(UnknownName):
+        tracking.promote("delay_trees", 7)
+    assert tracking.version("delay_trees", 1).version == 1
+
+
+@pytest.mark.parametrize("step", ["log_model_artifacts", "create_model_version", "set_registered_model_alias"])
+def test_a_failure_leaves_a_failed_run_and_no_version(
+    tracking: Tracking, folder: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(tracking, folder)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking._client, step, full)
+        with pytest.raises(OSError, match="disk full"):
+            register(tracking, folder)
+    assert [version.version for version in tracking.versions("m")] == [1]
+    challenger = tracking.challenger("m")
+    assert challenger is not None
+    assert challenger.version == 1
+    runs = tracking._client.search_runs([tracking.experiment("m")])
+    assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
+    assert register(tracking, folder).tags
+
+
+def test_later_measurements_join_the_finished_run(tracking: Tracking, folder: Path) -> None:
+    version = register(tracking, folder)
+    tracking.record(version, {"holdout_auc": 0.75}, {"roc.png": b"png", "report.html": b"<p>"})
+    run = tracking._client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"auc": 0.7, "holdout_auc": 0.75}
+    names = {item.path for item in tracking._client.list_artifacts(version.run_id, "evaluation")}
+    assert names == {"evaluation/roc.png", "evaluation/report.html"}
+
+
+def test_a_version_whose_files_are_gone_is_refused(tracking: Tracking, folder: Path, tmp_path: Path) -> None:
+    version = register(tracking, folder)
+    shutil.rmtree(tracking.download(version, tmp_path))
+    with pytest.raises(ModelRefused, match="the files of m version 1 are gone"):
+        tracking.download(version, tmp_path)
+
+
+def test_it_is_quiet_and_quick_to_poll(
+    tracking: Tracking, folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        caplog.clear()
+        register(tracking, folder)
+        tracking.promote("m", 1)
+    assert [record.message for record in caplog.records if record.name.startswith(("mlflow", "alembic"))] == []
+    assert capfd.readouterr() == ("", "")
+    started = time.perf_counter()
+    for _ in range(20):
+        tracking.champion_version("m")
+    assert (time.perf_counter() - started) / 20 < 0.2  # 2 to 7 ms measured; a busy machine is given much
+
+
+@pytest.mark.parametrize("spec", [SPEC, NETWORK], ids=["lightgbm", "torch"])
+def test_mlflow_loads_the_logged_model_without_a_pickle(spec: Any, tracking: Tracking, tmp_path: Path) -> None:
+    import mlflow.lightgbm
+    import mlflow.pytorch
+
+    rows: pl.DataFrame = rows_of(world_of(40), START.replace(month=4))
+    model = train(spec, rows, threads=1)
+    version = register(tracking, model.save(tmp_path / "draft"), estimator=spec.estimator)
+    local = tracking.download(version, tmp_path)
+    matrix = model.encoding.frame_matrix(rows.head(128))
+    expected = model.predict(rows.head(128))
+    assert np.array_equal(load(local).predict_matrix(matrix), expected)
+    if spec.estimator == "torch":
+        import torch
+
+        with torch.inference_mode():
+            loaded = mlflow.pytorch.load_model(str(local))(torch.from_numpy(matrix)).numpy()
+    else:
+        loaded = mlflow.lightgbm.load_model(str(local)).predict(matrix)
+    assert np.array_equal(loaded, expected)
+    described = json.loads((local / "MLmodel").read_text())
+    assert "pickle" not in json.dumps(described)
+    assert sys.modules["mlflow"].__version__ == described["mlflow_version"]

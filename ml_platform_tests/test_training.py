@@ -1,0 +1,390 @@
+"""Training rows against a brute-force oracle; estimators: the same answers from frames, requests and files."""
+
+import hashlib
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml_platform.spec import (
+    DeclarationError,
+    Entity,
+    FeatureView,
+    GatePolicy,
+    Label,
+    Latest,
+    ModelRefused,
+    ModelSpec,
+    Task,
+    TooFewLabels,
+)
+from ml_platform.training import training_set
+from ml_platform.training.estimators import load, train
+from ml_platform.training.model import Model
+
+START = datetime(2024, 3, 1, tzinfo=UTC)
+MOMENT = pl.Datetime("us", "UTC")
+TASK = Task(
+    name="late",
+    spine="trips",
+    key="trip",
+    happens_at="leaves",
+    lead=timedelta(hours=2),
+    grid=timedelta(hours=1),
+    entities=("trip", "line", "stop", "minute"),
+    categorical=("line",),
+    label=Label(table="arrivals", on=("trip",), value=(pl.col("delay") >= 15).cast(pl.Int8), description="late"),
+    description="late?",
+    derive={"minute": pl.col("leaves").dt.minute().cast(pl.Int64)},
+)
+BY_LINE = FeatureView(
+    name="by_line", source="x", entities=(Entity(name="line"),), features=(Latest("a"), Latest("n", "int64")), description=""
+)
+BY_STOP = FeatureView(
+    name="by_stop",
+    source="x",
+    entities=(Entity(name="line"), Entity(name="stop", dtype="int64")),
+    features=(Latest("a"),),
+    description="",
+)
+VIEWS = (BY_LINE, BY_STOP)
+SPEC = ModelSpec(
+    name="late_trees",
+    task=TASK,
+    views=("by_line", "by_stop"),
+    estimator="lightgbm",
+    parameters={"num_leaves": 7, "min_data_in_leaf": 20, "learning_rate": 0.1},
+    description="",
+    min_rows=300,
+    train_window=timedelta(days=60),
+    gate=GatePolicy(min_rows=200),
+)
+
+
+def moments(hours: list[float]) -> pl.Series:
+    return pl.Series([START + timedelta(hours=h) for h in hours], dtype=MOMENT)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Trips with null entities, and change logs of two views, with many values at the same grid steps."""
+    size = draw(st.integers(0, 25))
+    lists = {
+        "leaves": st.integers(0, 20 * 60).map(lambda minutes: minutes / 60),
+        "line": st.sampled_from(["a", "b", "new", None]),
+        "stop": st.sampled_from([1, 2, None]),
+    }
+    drawn = {name: draw(st.lists(s, min_size=size, max_size=size)) for name, s in lists.items()}
+    trips = pl.DataFrame(
+        {
+            "trip": [f"t{n}" for n in range(size)],
+            "leaves": moments(drawn["leaves"]),
+            "line": pl.Series(drawn["line"], dtype=pl.String),
+            "stop": pl.Series(drawn["stop"], dtype=pl.Int64),
+        }
+    )
+    tables = {}
+    for view in VIEWS:
+        keys = draw(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 2), st.integers(-3, 20)), max_size=30))
+        log = pl.DataFrame(
+            {
+                "line": pl.Series([k[0] for k in keys], dtype=pl.String),
+                "stop": pl.Series([k[1] for k in keys], dtype=pl.Int64),
+                "as_of": moments([k[2] for k in keys]),
+                "a": pl.Series([draw(st.none() | st.floats(-5, 5)) for _ in keys], dtype=pl.Float64),
+                "n": pl.Series(range(len(keys)), dtype=pl.Int64),
+            }
+        )
+        log = log.unique([*view.entity_names, "as_of"], keep="first", maintain_order=True)
+        tables[view.name] = log.select(*view.entity_names, "as_of", *view.schema())
+    return trips, tables
+
+
+def newest(log: pl.DataFrame, row: Mapping[str, Any], view: FeatureView) -> dict[str, Any]:
+    """The oracle: look at every row of the change log."""
+    best: dict[str, Any] = dict.fromkeys(["as_of", *view.schema()])
+    for line in log.iter_rows(named=True):
+        mine = all(row[e] is not None and line[e] == row[e] for e in view.entity_names)
+        if mine and line["as_of"] <= row["as_of"] and (best["as_of"] is None or line["as_of"] > best["as_of"]):
+            best = line
+    return {f"{view.name}__{name}": best[name] for name in view.schema()}
+
+
+@settings(max_examples=80, deadline=None)
+@given(worlds())
+def test_features_are_the_newest_known_row_for_row(world: tuple[pl.DataFrame, dict[str, pl.DataFrame]]) -> None:
+    trips, tables = world
+    rows = training_set.question_rows(TASK, trips)
+    found = training_set.join_features(rows, tables, VIEWS)
+    assert found.select(rows.columns).equals(rows)
+    assert found.columns == [*rows.columns, "by_line__a", "by_line__n", "by_stop__a"]
+    for row in found.iter_rows(named=True):
+        for view in VIEWS:
+            assert {name: row[name] for name in newest(tables[view.name], row, view)} == newest(
+                tables[view.name], row, view
+            )
+    lazy = training_set.join_features(rows, {name: table.lazy() for name, table in tables.items()}, VIEWS)
+    assert lazy.equals(found)
+
+
+def test_a_question_stands_at_the_last_full_grid_step_before_it_is_asked() -> None:
+    trips = pl.DataFrame({"trip": ["t"], "leaves": moments([5.99]), "line": ["a"], "stop": [1]})
+    row = training_set.question_rows(TASK, trips).row(0, named=True)
+    assert row["asked_at"] == START + timedelta(hours=3.99)
+    assert row["as_of"] == START + timedelta(hours=3)
+    assert row["minute"] == 59
+    with pytest.raises(DeclarationError, match=r"task late needs stop in raw/trips"):
+        training_set.question_rows(TASK, trips.drop("stop"))
+
+
+def world_of(days: int, rows: int = 1500, seed: int = 3) -> dict[str, pl.DataFrame]:
+    """``trips``, ``arrivals`` and two change logs; lateness depends on the line and on by_line's ``a``."""
+    draw = np.random.default_rng(seed)
+    leaves = np.sort(draw.uniform(0, days * 24, rows))
+    steps = np.arange(-24, days * 24)
+    line = draw.integers(0, 3, rows)
+    logs = {}
+    level = {}
+    for code in range(3):
+        level[code] = draw.normal(size=steps.size)
+    logs["by_line"] = pl.concat(
+        pl.DataFrame({"line": ["abc"[c]] * steps.size, "as_of": moments(steps.tolist()), "a": v, "n": steps})
+        for c, v in level.items()
+    )
+    logs["by_stop"] = pl.DataFrame({"line": ["a"], "stop": [1], "as_of": moments([0]), "a": [1.0]})
+    seen = np.array([level[c][int(np.floor(t - 2)) + 24] for c, t in zip(line, leaves, strict=True)])
+    chance = 1 / (1 + np.exp(-(1.5 * seen + line - 2)))
+    delay = np.where(draw.random(rows) < chance, 30, 0)
+    trips = pl.DataFrame(
+        {
+            "trip": [f"t{n:05}" for n in range(rows)],
+            "leaves": moments(leaves.tolist()),
+            "line": ["abc"[c] for c in line],
+            "stop": draw.integers(0, 3, rows),
+            "known_at": moments((leaves - 24).tolist()),
+        }
+    )
+    arrivals = pl.DataFrame(
+        {
+            "trip": trips["trip"],
+            "delay": pl.Series(delay).set(pl.Series(np.arange(rows) % 50 == 0), None),
+            "known_at": moments((leaves + 3 + delay / 10).tolist()),
+        }
+    )
+    return {"trips": trips, "arrivals": arrivals, **logs}
+
+
+def rows_of(world: dict[str, pl.DataFrame], now: datetime, spec: ModelSpec = SPEC) -> pl.DataFrame:
+    return training_set.training_rows(spec, world["trips"], world["arrivals"], world, VIEWS, now)
+
+
+def test_only_labels_known_by_now_are_there_in_a_total_order() -> None:
+    world = world_of(40)
+    now = START + timedelta(days=30)
+    rows = rows_of(world, now)
+    truths = world["arrivals"].filter(pl.col("known_at") <= now, pl.col("delay").is_not_null())
+    assert set(rows["trip"]) == set(truths["trip"])
+    assert rows["label_known_at"].max() <= now
+    assert rows.equals(rows.sort("happens_at", "trip"))
+    assert rows.columns == [
+        *("trip", "happens_at", "as_of", "line", "by_line__a", "by_line__n", "by_stop__a", "label", "label_known_at")
+    ]
+    expected = dict(truths.select("trip", pl.col("delay") >= 15).iter_rows())
+    assert dict(rows.select("trip", "label").iter_rows()) == expected
+    shuffled = {name: table.sample(fraction=1, shuffle=True, seed=1) for name, table in world.items()}
+    assert training_set.content_hash(rows_of(shuffled, now)) == training_set.content_hash(rows)
+    assert training_set.content_hash(rows_of(world, now + timedelta(hours=5))) != training_set.content_hash(rows)
+    late = world["trips"].with_columns(pl.col("leaves").alias("known_at"))
+    assert rows_of({**world, "trips": late}, now).is_empty()
+
+
+def test_split_keeps_the_newest_days_out_and_their_late_labels_too() -> None:
+    now = START + timedelta(days=40)
+    spec = replace(SPEC, train_window=timedelta(days=20))
+    parts = training_set.split(rows_of(world_of(40), now, spec), spec, now)
+    held_from = now - timedelta(days=7)
+    train, holdout = (parts.filter(part=part) for part in ("train", "holdout"))
+    assert holdout["happens_at"].min() >= held_from
+    assert train["label_known_at"].max() <= held_from
+    assert train["happens_at"].min() >= held_from - timedelta(days=20)
+    between = rows_of(world_of(40), now, spec).filter(
+        pl.col("happens_at") < held_from, pl.col("label_known_at") > held_from
+    )
+    assert between.height > 0
+    assert set(between["trip"]).isdisjoint(parts["trip"])
+    with pytest.raises(TooFewLabels, match=r"late_trees has \d+ labelled rows .* \(5000 are needed\) and \d+"):
+        training_set.split(rows_of(world_of(40), now), replace(SPEC, min_rows=5000), now)
+
+
+def test_label_maturity_counts_cancelled_trips_as_known() -> None:
+    world = world_of(40)
+    now = START + timedelta(days=30)
+    found = training_set.label_maturity(SPEC, world["trips"], world["arrivals"], now)
+    within = world["trips"].filter(pl.col("leaves") < now, pl.col("leaves") >= now - timedelta(days=7))
+    unknown = world["arrivals"].filter(pl.col("known_at") > now).join(within, on="trip", how="semi")
+    assert unknown.height > 0
+    assert found == pytest.approx(1 - unknown.height / within.height)
+
+
+NETWORK = replace(SPEC, estimator="torch", parameters={"hidden": (16,), "epochs": 6, "batch_rows": 64})
+
+
+@pytest.fixture(scope="module")
+def rows() -> pl.DataFrame:
+    now = START + timedelta(days=40)
+    return rows_of(world_of(40), now)
+
+
+@pytest.fixture(scope="module", params=[SPEC, NETWORK], ids=["lightgbm", "torch"])
+def spec(request: pytest.FixtureRequest) -> ModelSpec:
+    found: ModelSpec = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def model(spec: ModelSpec, rows: pl.DataFrame) -> Model:
+    return train(spec, rows, threads=1)
+
+
+def test_it_learns(model: Model, rows: pl.DataFrame) -> None:
+    from ml_platform import metrics
+
+    fresh = rows_of(world_of(20, seed=4), START + timedelta(days=20))
+    given_ = model.predict(fresh)
+    base = np.full(fresh.height, rows["label"].mean())
+    assert metrics.auc(fresh["label"], given_) > 0.75
+    assert metrics.log_loss(fresh["label"], given_) < metrics.log_loss(fresh["label"], base) - 0.1
+    assert sum(model.importances.values()) == pytest.approx(1)
+    assert max(model.importances, key=lambda name: model.importances[name]) in ("by_line__a", "line")
+
+
+def test_frames_requests_and_files_answer_bit_for_bit_alike(model: Model, rows: pl.DataFrame, tmp_path: Path) -> None:
+    asked = rows.sample(300, seed=1).with_columns(
+        line=pl.when(pl.col("by_line__n") % 7 == 0).then(pl.lit("unseen")).otherwise("line")
+    )
+    answers = model.predict(asked)
+    assert answers.shape == (300,)
+    requests = asked.select(model.encoding.inputs).to_dicts()
+    assert np.array_equal(model.matrix(requests), model.encoding.frame_matrix(asked), equal_nan=True)
+    assert np.array_equal(model.predict_rows(requests), answers)
+    assert [model.predict_rows([request])[0] for request in requests[:40]] == answers[:40].tolist()
+    loaded = load(model.save(tmp_path / "model"))
+    assert np.array_equal(loaded.predict(asked), answers)
+    assert loaded.facts == json.loads(json.dumps(model.facts))
+    assert loaded.importances == model.importances
+    assert model.predict(asked.clear()).shape == (0,)
+
+
+def test_the_same_rows_and_seed_give_the_same_model(model: Model, spec: ModelSpec, rows: pl.DataFrame) -> None:
+    threads = 2 if spec.estimator == "lightgbm" else 1  # a network repeats for one number of threads only
+    again = train(spec, rows, threads=threads)
+    assert np.array_equal(again.predict(rows), model.predict(rows))
+
+
+def test_nulls_and_unseen_values_are_missing_and_answered(model: Model) -> None:
+    nothing = dict.fromkeys(model.encoding.inputs)
+    unseen = {**nothing, "line": "unseen"}
+    answers = model.predict_rows([nothing, unseen])
+    assert np.isfinite(answers).all()
+    assert answers[0] == answers[1]
+
+
+def test_a_missing_input_is_named(model: Model, rows: pl.DataFrame) -> None:
+    with pytest.raises(ModelRefused, match="by_stop__a, which the rows lack"):
+        model.predict(rows.drop("by_stop__a"))
+    request = dict.fromkeys(model.encoding.inputs)
+    del request["by_stop__a"]
+    with pytest.raises(ModelRefused, match="by_stop__a, which the rows lack"):
+        model.predict_rows([request])
+    with pytest.raises(ModelRefused, match="is no number"):
+        model.predict_rows([{**request, "by_stop__a": "north"}])
+
+
+def test_a_damaged_folder_is_refused(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match="holds no model"):
+        load(tmp_path)
+    folder = model.save(tmp_path / "model")
+    file = next(path for path in folder.iterdir() if path.name != "schema.json")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ModelRefused, match=file.name):
+        load(folder)
+    (folder / "schema.json").write_text("{")
+    with pytest.raises(ModelRefused, match="holds no model"):
+        load(folder)
+
+
+def test_trees_are_stored_as_text(model: Model, spec: ModelSpec, tmp_path: Path) -> None:
+    folder = model.save(tmp_path / "model")
+    if spec.estimator == "lightgbm":
+        assert (folder / "model.txt").read_text().startswith("tree\n")
+    assert {path.name for path in folder.iterdir()} == {"schema.json", type(model).file}
+
+
+@pytest.mark.parametrize("place", ["weights_config.json", "sample_inputs/model.pt", "weights/weight_0"])
+def test_a_network_that_hides_a_pickle_is_not_opened(place: str, rows: pl.DataFrame, tmp_path: Path) -> None:
+    import torch
+
+    folder = train(NETWORK, rows, threads=1).save(tmp_path / "model")
+    archive = folder / "model.pt2"
+    with zipfile.ZipFile(archive) as opened:
+        records = {name: opened.read(name) for name in opened.namelist()}
+    name = next(name for name in records if name.endswith(place))
+    if place == "weights/weight_0":
+        records[name.replace("weight_0", "custom_obj_0")] = b"."
+    elif place.endswith("json"):
+        records[name] = records[name].replace(b'"use_pickle": false', b'"use_pickle": true', 1)
+    else:
+        buffer = io.BytesIO()
+        torch.save(_Trap(), buffer)
+        records[name] = buffer.getvalue()
+    with zipfile.ZipFile(archive, "w") as changed:
+        for record, content in records.items():
+            changed.writestr(record, content)
+    schema = json.loads((folder / "schema.json").read_text())
+    schema["sha256"]["model.pt2"] = hashlib.sha256(archive.read_bytes()).hexdigest()
+    (folder / "schema.json").write_text(json.dumps(schema))
+    with pytest.raises(ModelRefused, match="holds a pickle"):
+        load(folder)
+    assert not _Trap.sprung
+
+
+class _Trap:
+    sprung = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (setattr, (_Trap, "sprung", True))
+
+
+def test_too_little_to_train_on_is_said(spec: ModelSpec, rows: pl.DataFrame) -> None:
+    with pytest.raises(TooFewLabels, match="fewer than two classes"):
+        train(spec, rows.filter(label=0), threads=1)
+    with pytest.raises(TooFewLabels, match="no labelled rows"):
+        train(spec, rows.clear(), threads=1)
+
+
+def test_a_network_refuses_a_parameter_it_does_not_have(rows: pl.DataFrame) -> None:
+    with pytest.raises(DeclarationError, match="no parameter num_leaves"):
+        train(replace(NETWORK, parameters={"num_leaves": 3}), rows, threads=1)
+
+
+def test_training_modules_load_nothing_heavy() -> None:
+    import subprocess
+
+    code = (
+        "import sys, ml_platform.training.estimators, ml_platform.training.lightgbm_trees, "
+        "ml_platform.training.torch_network, ml_platform.metrics, ml_platform.stores.tracking; "
+        "print([m for m in ('dagster', 'torch', 'lightgbm', 'mlflow', 'pandas', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
