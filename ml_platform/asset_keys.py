@@ -33,6 +33,11 @@ def performance(service: str) -> dg.AssetKey:
     return dg.AssetKey(["performance", service])
 
 
+def skew(service: str) -> dg.AssetKey:
+    """Served vectors against recomputed ones."""
+    return dg.AssetKey(["skew", service])
+
+
 def drift(policy: str) -> dg.AssetKey:
     """A drift policy's daily verdict."""
     return dg.AssetKey(["drift", policy])

@@ -1,11 +1,15 @@
 """A small project with a real registry, online store and log, for the tests of serving."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +61,16 @@ FILES = {
         late = ModelSpec(task=task, views=("city_load", "line_past"), estimator="lightgbm", description="d",
                          parameters={"num_leaves": 4, "min_data_in_leaf": 5})
         """,
+    "tiny/models/other.py": """
+        from dataclasses import replace
+        from tiny.models import late
+        other = replace(late.late, name="")
+        """,
     "tiny/services/__init__.py": "",
+    "tiny/services/idle.py": """
+        from ml_platform.spec import Service
+        idle = Service(model="other", description="Has no champion at first.")
+        """,
     "tiny/services/desk.py": """
         from ml_platform.spec import Service
         desk = Service(model="late", description="Late or not.", max_rows=20)
@@ -76,6 +89,11 @@ FILES = {
                                 features=(Window("delay", "mean", over=(timedelta(days=1),)),))
         """,
 }
+
+
+# Child processes find this one first: whoever loads Dagster while serving fails.
+BLOCK = "blocked/dagster/__init__.py"
+FILES[BLOCK] = 'raise RuntimeError("the serving process loads Dagster")'
 
 
 def _write_package(folder: Path) -> None:
@@ -128,9 +146,9 @@ class World:
         )
         return fit_trees(self.spec, rows, 20, threads=1).save(folder)
 
-    def register(self, folder: Path) -> ModelVersion:
+    def register(self, folder: Path, model: str = "late") -> ModelVersion:
         return self.tracking.register(
-            "late", folder, estimator="lightgbm", run_name="test", parameters={}, metrics={}, tags={}
+            model, folder, estimator="lightgbm", run_name="test", parameters={}, metrics={}, tags={}
         )
 
     def register_broken(self, folder: Path) -> ModelVersion:
@@ -144,16 +162,29 @@ class World:
         self.online.publish(self.project.views[view], frame, NOON)
 
 
+@lru_cache
+def _empty_registry() -> Path:
+    """An MLflow database without content; making one takes seconds, so it is made once."""
+    folder = Path(tempfile.mkdtemp(prefix="registry-"))
+    atexit.register(shutil.rmtree, folder)
+    Tracking(f"sqlite:///{folder / 'mlflow.db'}", folder.as_uri()).challenger("none")
+    return folder / "mlflow.db"
+
+
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
     """The tiny project importable here and in child processes, with a state folder of its own."""
     _write_package(folder)
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), before]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder / "blocked"), str(folder), before]))
     sys.path.insert(0, str(folder))
     load_project.cache_clear()
+    made = World(Profile.at(folder / "home", project="tiny"))
+    database = Path(made.profile.mlflow_uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True)
+    shutil.copy(_empty_registry(), database)
     try:
-        yield World(Profile.at(folder / "home", project="tiny"))
+        yield made
     finally:
         load_project.cache_clear()
         sys.path.remove(str(folder))
@@ -176,4 +207,4 @@ def standard(folder: Path) -> Iterator[World]:
         yield made
 
 
-__all__ = ["NOON", "ROW", "World", "standard", "timedelta", "world"]
+__all__ = ["NOON", "ROW", "World", "standard", "world"]

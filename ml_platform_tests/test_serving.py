@@ -4,13 +4,13 @@ import http.client
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import pytest
 
 from ml_platform.serving.client import Client
 from ml_platform.serving.process import ServiceProcess, running, start
-from ml_platform.spec import PortInUse, RequestRefused, ServiceError
+from ml_platform.spec import PortInUse, RequestRefused, ServiceError, UnknownName
 from ml_platform.stores.prediction_log import Truth
-from ml_platform_tests.serving_world import NOON, ROW, World, standard, world
+from ml_platform_tests.serving_world import NOON, ROW, World, standard
 
 DAY = date(2013, 4, 1)
 
@@ -100,10 +100,15 @@ def test_without_a_moment_it_is_asked_now(tiny: World, client: Client) -> None:
 def test_labels_are_logged_under_the_day_they_became_known(tiny: World, client: Client) -> None:
     late = datetime(2013, 4, 3, 3, 59, tzinfo=UTC)  # 2 April in New York
     truths = [Truth(prediction_id="hot", value=1, known_at=late), Truth(prediction_id="cold", value=0, known_at=NOON)]
-    assert client.label(truths) == 2
+    cancelled = Truth(prediction_id="strange", value=None, known_at=late + timedelta(seconds=1))
+    assert client.label([*truths, cancelled]) == 3
     labels = tiny.log.labels("desk")
-    assert labels.select("prediction_id", "value", "known_at").rows() == [("cold", 0, NOON), ("hot", 1, late)]
-    assert tiny.log.ids("desk", date(2013, 4, 2), "labels") == {"hot"}
+    assert labels.select("prediction_id", "value", "known_at").rows() == [
+        ("cold", 0, NOON),
+        ("hot", 1, late),
+        ("strange", None, cancelled.known_at),
+    ]
+    assert tiny.log.ids("desk", date(2013, 4, 2), "labels") == {"hot", "strange"}
 
 
 def test_it_says_which_model_answers(client: Client) -> None:
@@ -173,7 +178,7 @@ def test_bad_requests_are_refused_with_a_reason(
 @pytest.mark.parametrize(
     ("label", "reason"),
     [
-        ({"prediction_id": "a", "value": None, "known_at": NOON.isoformat()}, "label 0, field 'value'"),
+        ({"prediction_id": "a", "value": True, "known_at": NOON.isoformat()}, "label 0, field 'value'"),
         ({"prediction_id": "a", "value": 0.5, "known_at": NOON.isoformat()}, "label 0, field 'value'"),
         ({"prediction_id": 3, "value": 1, "known_at": NOON.isoformat()}, "label 0, field 'prediction_id'"),
         ({"prediction_id": "a", "value": 1, "known_at": "2013-04-01"}, "label 0, field 'known_at'.*no time zone"),
@@ -218,26 +223,11 @@ def test_a_port_in_use_is_said_with_its_cure(tiny: World, served: ServiceProcess
         start(tiny.profile, "desk", port=served.port)
 
 
-def test_the_serving_process_never_loads_dagster(tiny: World, client: Client) -> None:
-    code = """
-import asyncio, sys
-from ml_platform.resources.profiles import Profile
-from ml_platform.serving.service import prediction_service
-import ml_platform.serving.child, ml_platform.serving.process, ml_platform.serving.client
-app = prediction_service(Profile.from_environment(), "desk").to_asgi(is_main=True)
-async def main():
-    async with app.router.lifespan_context(app):
-        pass
-asyncio.run(main())
-print([name for name in sys.modules if name.partition(".")[0].startswith("dagster")])
-"""
-    home = {"ML_PLATFORM_HOME": str(tiny.profile.home), "ML_PLATFORM_PROJECT": "tiny"}
-    metrics = tiny.profile.home / "other"
-    metrics.mkdir()
-    env = {**os.environ, **home, "BENTOML_HOME": str(metrics), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+def test_the_serving_process_never_loads_dagster(client: Client) -> None:
+    """The world's children find a Dagster that raises; that they answered shows that none loads it."""
+    client.predict([row("without dagster")], NOON)
+    done = subprocess.run([sys.executable, "-c", "import dagster"], capture_output=True, text=True, check=False)
+    assert "the serving process loads Dagster" in done.stderr
 
 
 def test_a_new_champion_takes_over_without_a_failed_request(tiny: World, client: Client, tmp_path: Path) -> None:
@@ -282,82 +272,80 @@ def test_a_version_that_does_not_load_is_refused_and_the_old_one_stays(
     tiny.tracking.promote("late", int(before))
 
 
-def test_a_killed_service_loses_no_answered_prediction(tiny: World) -> None:
-    process = start(tiny.profile, "desk")
-    client, answered = Client(process.url), []
-
-    def ask() -> None:
-        number = 0
-        while True:
-            try:
-                client.predict([row(f"kill{number}")], NOON)
-            except ServiceError:
-                return
-            answered.append(f"kill{number}")
-            number += 1
-
-    asker = threading.Thread(target=ask)
-    asker.start()
-    until(lambda: len(answered) > 100)
-    process.child.kill()
-    asker.join()
-    process.child.wait()
-    assert set(answered) <= tiny.log.ids("desk", DAY)
+def shell_command(port: int) -> list[str]:
+    return [sys.executable, "-m", "ml_platform.serving.process", "--service", "idle", "--port", str(port)]
 
 
-PARENT = """
-import sys, time
-from ml_platform.resources.profiles import Profile
-from ml_platform.serving.process import start
-process = start(Profile.from_environment(), "desk")
-print(process.child.pid, process.port, flush=True)
-time.sleep(600)
-"""
+@pytest.fixture
+def shell(tiny: World) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The command for people, in the foreground of a process of its own; and its port."""
+    home = {"ML_PLATFORM_HOME": str(tiny.profile.home), "ML_PLATFORM_PROJECT": "tiny"}
+    with subprocess.Popen(shell_command(0), env={**os.environ, **home}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert "answers on http://127.0.0.1:" in said, said
+        yield process, int(said.split("http://127.0.0.1:")[1].split()[0])
+        process.kill()
 
 
-def test_the_service_ends_with_its_killed_parent_and_needs_no_champion(tmp_path: Path) -> None:
-    with world(tmp_path) as bare:
-        env = {**os.environ, "ML_PLATFORM_HOME": str(bare.profile.home), "ML_PLATFORM_PROJECT": "tiny"}
-        with subprocess.Popen([sys.executable, "-c", PARENT], env=env, stdout=subprocess.PIPE, text=True) as parent:
-            assert parent.stdout is not None
-            child, port = map(int, parent.stdout.readline().split())
-            client = Client(f"http://127.0.0.1:{port}")
-            with pytest.raises(ServiceError, match="503: service desk has no champion of late"):
-                client.predict([ROW], NOON)
-            bare.tracking.promote("late", bare.register(bare.trained(tmp_path / "first")).version)
-            until(lambda: _version(client) == "1")
-            os.kill(parent.pid, signal.SIGKILL)
-        until(lambda: not _listens(port))
-        until(lambda: not Path(f"/proc/{child}").exists())
+def test_it_starts_without_a_champion_and_ends_when_it_is_told(
+    tiny: World, shell: tuple[subprocess.Popen[str], int], tmp_path: Path
+) -> None:
+    process, port = shell
+    client = Client(f"http://127.0.0.1:{port}")
+    with pytest.raises(ServiceError, match="503: service idle has no champion of other"):
+        client.predict([ROW], NOON)
+    assert client.label([Truth(prediction_id="t1", value=1, known_at=NOON)]) == 1
+    tiny.tracking.promote("other", tiny.register(tiny.trained(tmp_path / "first"), "other").version)
+    until(lambda: answers(client))
+    process.terminate()
+    assert process.wait(20) == 0
+    assert not listens(port)
 
 
-def _version(client: Client) -> str | None:
+def test_the_service_ends_with_its_killed_parent(shell: tuple[subprocess.Popen[str], int]) -> None:
+    process, port = shell
+    assert listens(port)
+    process.kill()
+    until(lambda: not listens(port))
+
+
+def answers(client: Client) -> bool:
     try:
-        return str(client.model()["version"])
+        return bool(client.predict([ROW], NOON).probabilities)
     except ServiceError:
-        return None
+        return False
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_service_that_does_not_start_shows_the_end_of_its_log(tiny: World) -> None:
-    with pytest.raises(
-        ServiceError, match=r"(?s)ended with code 1 .*there is no service named 'disk'; did you mean desk"
-    ):
+def test_a_service_that_does_not_start_says_why(tiny: World) -> None:
+    with pytest.raises(UnknownName, match="no service named 'disk'; did you mean desk"):
         start(tiny.profile, "disk")
+    with pytest.raises(ServiceError, match=r"(?s)ended with code 1 .*ML_PLATFORM_PROFILE is 'nonsense'"):
+        start(replace(tiny.profile, name="nonsense"), "desk")
+    with pytest.raises(ServiceError, match=r"did not answer on http://127.0.0.1:\d+ within 0 s"):
+        start(tiny.profile, "desk", ready_within=timedelta(0))
 
 
-def test_it_runs_in_the_foreground_until_it_is_told_to_end(tiny: World) -> None:
-    command = [sys.executable, "-m", "ml_platform.serving.process", "--service", "desk", "--port", "0"]
-    env = {**os.environ, "ML_PLATFORM_HOME": str(tiny.profile.home), "ML_PLATFORM_PROJECT": "tiny"}
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as shell:
-        assert shell.stdout is not None
-        said = shell.stdout.readline()
-        assert "answers on http://127.0.0.1:" in said
-        port = int(said.split("http://127.0.0.1:")[1].split()[0])
-        shell.terminate()
-        assert shell.wait(20) == 0
-        assert not _listens(port)
+def test_a_killed_service_loses_no_answered_prediction(tiny: World, served: ServiceProcess, client: Client) -> None:
+    """The last one: it kills the service that the tests above share."""
+    answered: list[str] = []
+
+    def ask() -> None:
+        while True:
+            try:
+                client.predict([row(f"kill{len(answered)}")], NOON)
+            except ServiceError:
+                return
+            answered.append(f"kill{len(answered)}")
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    until(lambda: len(answered) > 100)
+    served.child.kill()
+    asker.join()
+    assert set(answered) <= tiny.log.ids("desk", DAY)

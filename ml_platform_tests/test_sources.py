@@ -1,86 +1,30 @@
-"""Stage 1: contracts, ingestion into the lake, raw tables as Dagster assets."""
+"""Stage 1: ingestion into the lake, raw tables as Dagster assets."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ml_platform import asset_keys
 from ml_platform.automation.partitions import RANGE_END_TAG, RANGE_START_TAG, daily
 from ml_platform.sources.assets import source_assets
-from ml_platform.sources.contract import apply_contract, judge
 from ml_platform.sources.ingest import fetch, ingest, nothing_lost
 from ml_platform.spec import (
     ContractBroken,
-    DeclarationError,
     MissingHistory,
     Project,
-    Rule,
     SchemaChanged,
     SourceError,
     SourceTable,
-    between,
-    invariant,
-    is_in,
-    not_null,
-    refers_to,
 )
-from ml_platform.spec.calendar import day_start
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
-
-UTC_TIME = pl.Datetime("us", "UTC")
-NY = "America/New_York"
-COLUMNS = {"id": pl.String, "value": pl.Int64, "colour": pl.String, "shop": pl.String, "known_at": UTC_TIME}
-SHOPS = pl.DataFrame({"shop": ["north", "south"]})
-D1, D2, D3 = date(2024, 3, 9), date(2024, 3, 10), date(2024, 3, 11)  # clocks change on the second one
-LATER = datetime(2024, 5, 1, tzinfo=UTC)
-
-
-def at(day: date, hour: float) -> datetime:
-    return day_start(day, NY) + timedelta(hours=hour)
-
-
-def frame(*rows: tuple[Any, ...]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row")
-
-
-def sales(day: date, count: int, *, prefix: str = "s") -> pl.DataFrame:
-    return frame(*((f"{prefix}{day:%d}-{n:03}", n % 10, "red", "north", at(day, n * 23 / count)) for n in range(count)))
-
-
-def table(rows: pl.DataFrame | Callable[[], pl.DataFrame], **changes: Any) -> SourceTable:
-    """A source over a frame in memory."""
-    load = rows if callable(rows) else lambda: rows
-
-    def read(start: datetime, end: datetime) -> pl.DataFrame:
-        return load().filter(pl.col("known_at").is_between(start, end, closed="left"))
-
-    declared = SourceTable(
-        name="sales",
-        read=read,
-        columns=COLUMNS,
-        key=("id",),
-        description="Sales of two shops.",
-        known_at_source="the till",
-        rules=(
-            *not_null("id"),
-            between("value", 0, 9),
-            is_in("colour", ("red", "blue")),
-            refers_to("shop", "shops", "shop"),
-            invariant("blue_is_small", (pl.col("colour") != "blue") | (pl.col("value") < 5)),
-        ),
-        max_quarantined=0.1,
-        fresh_within=timedelta(hours=26),
-    )
-    return replace(declared, **changes)
+from ml_platform_tests.shop_world import D1, D2, D3, LATER, NY, SHOPS, UTC_TIME, at, frame, sales, table
 
 
 @pytest.fixture
@@ -94,79 +38,7 @@ def run(source: SourceTable, lake: Lake, first: date, last: date, now: datetime 
     return ingest(source, lake, first, last, now, NY)
 
 
-# The contract
-
-
-_cells = st.tuples(
-    st.sampled_from(["a", "b", "c", "d", None]),
-    st.sampled_from([-1, 0, 4, 5, 9, 10, None]),
-    st.sampled_from(["red", "blue", "green", None]),
-    st.sampled_from(["north", "south", "east", None]),
-    st.integers(0, 3).map(lambda hours: at(D1, hours)),
-)
-
-
-def _broken_by_hand(row: dict[str, Any]) -> list[str]:
-    """The rules of ``table`` in plain Python, one row at a time."""
-    broken = []
-    if row["id"] is None:
-        broken.append("id_not_null")
-    if row["value"] is not None and not 0 <= row["value"] <= 9:
-        broken.append("value_between_0_and_9")
-    if row["colour"] not in ("red", "blue"):
-        broken.append("colour_is_known")
-    if row["shop"] not in ("north", "south", None):
-        broken.append("shop_in_shops")
-    if row["colour"] == "blue" and row["value"] is not None and row["value"] >= 5:
-        broken.append("blue_is_small")
-    return broken
-
-
-@given(st.lists(_cells, max_size=25))
-@settings(max_examples=150, deadline=None)
-def test_every_row_is_good_or_quarantined_for_exactly_the_rules_it_breaks(cells: list[tuple[Any, ...]]) -> None:
-    rows = frame(*cells).with_row_index("nr")
-    source = table(rows, columns={"nr": pl.UInt32, **COLUMNS}, max_quarantined=1.0)
-    found = apply_contract(source, rows, {"shops": SHOPS})
-
-    expected: dict[int, str] = {}
-    kept: set[str | None] = set()
-    for row in sorted(rows.to_dicts(), key=lambda r: (r["known_at"], r["id"] is not None, r["id"] or "", r["nr"])):
-        broken = _broken_by_hand(row)
-        if row["id"] in kept:
-            broken.append("duplicate_key")
-        if broken:
-            expected[row["nr"]] = ", ".join(broken)
-        else:
-            kept.add(row["id"])
-    assert dict(found.quarantined.select("nr", "reason").iter_rows()) == expected
-    assert sorted(found.good["nr"].to_list() + list(expected)) == list(range(len(cells)))
-    assert found.quarantined.drop("reason").schema == rows.schema
-    counts = {name: sum(name in reason.split(", ") for reason in expected.values()) for name in found.verdicts}
-    assert {n: v.measures["broken"] for n, v in found.verdicts.items() if "broken" in v.measures} == {
-        n: c for n, c in counts.items() if n != "share_quarantined"
-    }
-
-
-def test_a_stop_rule_refuses_with_rule_counts_and_three_examples() -> None:
-    rows = sales(D1, 20).with_columns(value=pl.col("value") * -1)
-    source = table(rows, rules=(between("value", 0, 9, action="stop"),))
-    with pytest.raises(ContractBroken) as refusal:
-        apply_contract(source, rows, {})
-    text = str(refusal.value)
-    assert "18 of 20 rows of raw/sales break value_between_0_and_9, which stops the table" in text
-    assert text.count("id=s09-") == 3
-    assert "value=-1" in text
-
-
-def test_too_many_quarantined_rows_refuse_the_batch_but_one_alone_does_not() -> None:
-    source = table(sales(D1, 20))
-    few = sales(D1, 5).with_columns(colour=pl.when(pl.col("value") == 1).then(pl.lit("green")).otherwise("colour"))
-    assert apply_contract(source, few, {"shops": SHOPS}).quarantined.height == 1
-    assert judge(replace(source, max_quarantined=0.0), few, {"shops": SHOPS}).refusal
-    many = sales(D1, 20).with_columns(colour=pl.when(pl.col("value") < 2).then(pl.lit("green")).otherwise("colour"))
-    with pytest.raises(ContractBroken, match=r"4 of 20 rows of raw/sales were set aside, more than the share of 0\.1"):
-        apply_contract(source, many, {"shops": SHOPS})
+# Ingestion
 
 
 def test_a_bad_day_cannot_hide_among_good_ones(lake: Lake) -> None:
@@ -191,34 +63,6 @@ def test_changed_columns_are_named_and_nothing_is_written(
     with pytest.raises(SchemaChanged, match=said):
         run(table(change(sales(D1, 5))), lake, D1, D1)
     assert not lake.exists("raw/sales")
-
-
-def test_columns_in_another_order_are_no_change(lake: Lake) -> None:
-    found = run(table(sales(D1, 5).select(reversed(COLUMNS))), lake, D1, D1)
-    assert found.good.columns == [*COLUMNS, "known_date"]
-
-
-@pytest.mark.parametrize(
-    ("rules", "said"),
-    [
-        ((Rule(name="empty"),), "has no condition"),
-        ((invariant("typo", pl.col("valeu") > 0),), "cannot be evaluated.*valeu"),
-        ((*not_null("id"), *not_null("id")), "share a name"),
-        ((refers_to("shop", "shapes", "shop"),), "refers to raw/shapes, which was not handed over; known: shops"),
-    ],
-)
-def test_a_wrong_rule_is_a_wrong_declaration(rules: tuple[Rule, ...], said: str) -> None:
-    with pytest.raises(DeclarationError, match=said):
-        apply_contract(table(sales(D1, 5), rules=rules), sales(D1, 5), {"shops": SHOPS})
-
-
-def test_a_rule_that_is_a_literal_or_null_has_a_value_for_each_row() -> None:
-    rules = (Rule(name="never", holds=pl.lit(False)), Rule(name="null", holds=pl.lit(None, pl.Boolean)))
-    found = judge(table(sales(D1, 3), rules=rules), sales(D1, 3), {})
-    assert found.quarantined["reason"].to_list() == ["never, null"] * 3
-
-
-# Ingestion
 
 
 def test_hour_by_hour_gives_the_same_as_the_whole_day_at_once(lake: Lake, tmp_path: Path) -> None:
@@ -374,7 +218,7 @@ def test_a_range_run_writes_every_day_once_and_its_checks_pass(tmp_path: Path) -
 
 
 def test_a_broken_contract_fails_the_step_with_its_text_and_stops_downstream(tmp_path: Path) -> None:
-    source = table(sales(D1, 20).with_columns(value=pl.lit(99)))
+    source = table(sales(D1, 20).with_columns(value=pl.col("value") + 90))
     result = _materialize(source, tmp_path, D1, D1)
     assert not result.success
     failure = result.failure_data_for_node("raw__sales")

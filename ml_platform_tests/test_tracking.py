@@ -77,7 +77,7 @@ def test_a_version_has_one_finished_run_with_everything_in_it(tracking: Tracking
 
 
 def test_aliases_move(tracking: Tracking, folder: Path) -> None:
-    with pytest.raises(NoChampion, match="model m has no champion yet .* materialize models/m"):
+    with pytest.raises(NoChampion, match=r"model m has no champion yet .* materialize models/m"):
         tracking.champion("m")
     assert tracking.challenger("m") is None
     register(tracking, folder)

@@ -49,7 +49,11 @@ TASK = Task(
     derive={"minute": pl.col("leaves").dt.minute().cast(pl.Int64)},
 )
 BY_LINE = FeatureView(
-    name="by_line", source="x", entities=(Entity(name="line"),), features=(Latest("a"), Latest("n", "int64")), description=""
+    name="by_line",
+    source="x",
+    entities=(Entity(name="line"),),
+    features=(Latest("a"), Latest("n", "int64")),
+    description="",
 )
 BY_STOP = FeatureView(
     name="by_stop",

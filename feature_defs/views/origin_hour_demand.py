@@ -9,5 +9,7 @@ origin_hour_demand = FeatureView(
     source="flight_schedules",
     entities=(origin, sched_hour),
     description="Flights scheduled at the same airport in the same hour, from the timetable of the day before.",
+    # Known at noon of the day before, asked two hours before departure: at most 34 hours later.
+    online_for=timedelta(days=2),
     features=(Window("flight_id", "count", over=(timedelta(days=2),), name="flights"),),
 )

@@ -14,7 +14,7 @@ from ml_platform.automation.runs import clock_tags, replayed_moment
 
 DEADLINE = "fresh_within_hours"
 _STALE = (FreshnessState.WARN, FreshnessState.FAIL)
-# What is made once a day is up to 25 hours old (when clocks go back) before its next turn; earlier is no reason to warn.
+# What is made once a day is up to 25 hours old (when clocks go back) before its next turn: no reason to warn earlier.
 _A_DAY = timedelta(hours=25, minutes=30)
 
 
@@ -80,9 +80,7 @@ def _verdict(policy: TimeWindowFreshnessPolicy, age: timedelta | None) -> Freshn
     return FreshnessState.WARN if warns else FreshnessState.PASS
 
 
-def _made_at(
-    instance: dg.DagsterInstance, keys: list[dg.AssetKey], at: datetime
-) -> Mapping[dg.AssetKey, datetime]:
+def _made_at(instance: dg.DagsterInstance, keys: list[dg.AssetKey], at: datetime) -> Mapping[dg.AssetKey, datetime]:
     """When each asset was last made, on the replay's clock; those never made by a run are left out."""
     entries = [record.asset_entry for record in instance.get_asset_records(keys)]
     run_of = {entry.asset_key: entry.last_materialization.run_id for entry in entries if entry.last_materialization}

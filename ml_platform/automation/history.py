@@ -67,7 +67,7 @@ class History:
         self._view = view
         self._days: dict[dg.PartitionsDefinition[str], list[str]] = {}
         self._runs: dict[str, dg.RunRecord | None] = {}
-        self.checked: dict[tuple[dg.AssetCheckKey, int], bool] = {}
+        self.checked: dict[tuple[dg.AssetKey, int], bool] = {}
         nodes = [node for node in view.asset_graph.asset_nodes if node.is_materializable]
         self._definitions = {node.key: node.partitions_def for node in view.asset_graph.asset_nodes}
         days = {day for node in nodes for day in self.days(node.key)}
@@ -194,6 +194,8 @@ def _pasts(rows: Iterable[Any]) -> dict[tuple[dg.AssetKey, str | None], Past]:
         event = Event(row.id, row.run_id, row.timestamp.replace(tzinfo=UTC))
         found.setdefault((row.asset_key, row.partition), {})[row.dagster_event_type] = event
     return {
-        (cast("dg.AssetKey", dg.AssetKey.from_db_string(key)), day): Past(made=kinds.get(_MADE), tried=kinds.get(_TRIED))
+        (cast("dg.AssetKey", dg.AssetKey.from_db_string(key)), day): Past(
+            made=kinds.get(_MADE), tried=kinds.get(_TRIED)
+        )
         for (key, day), kinds in found.items()
     }

@@ -14,7 +14,8 @@ def write_dagster_yaml(
 ) -> Path:
     """Write ``dagster.yaml`` under ``dagster_home`` and return its path; the same settings give the same file.
 
-    replayed: freshness is judged by the replay's driver, so Dagster's daemon for it (wall clock) is off.
+    replayed: freshness is judged by the replay's driver, so Dagster's daemon for it (wall clock) is off; nor are the
+        logs of steps captured.
     postgres_url: ``postgresql://...``; without it everything lies in SQLite files in this folder.
     s3_bucket: where the logs of steps go; without it they lie in this folder.
     """
@@ -24,7 +25,13 @@ def write_dagster_yaml(
         "python_logs": {"python_log_level": "INFO"},
         **(_postgres(postgres_url) if postgres_url else _sqlite(dagster_home)),
     }
-    if s3_bucket:
+    if replayed:
+        # The driver's runs share a terminal with its progress display: capturing would take both output streams.
+        settings["compute_logs"] = {
+            "module": "dagster._core.storage.noop_compute_log_manager",
+            "class": "NoOpComputeLogManager",
+        }
+    elif s3_bucket:
         settings["compute_logs"] = {
             "module": "dagster_aws.s3.compute_log_manager",
             "class": "S3ComputeLogManager",
@@ -52,4 +59,5 @@ def _postgres(url: str) -> dict[str, Any]:
 
 
 def _sqlite(home: Path) -> dict[str, Any]:
-    return {"storage": {"custom": {"module": storage.__name__, "class": storage.SqliteStorage.__name__, "config": {"base_dir": str(home)}}}}
+    place = {"module": storage.__name__, "class": storage.SqliteStorage.__name__, "config": {"base_dir": str(home)}}
+    return {"storage": {"custom": place}}

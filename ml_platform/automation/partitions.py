@@ -43,11 +43,12 @@ def last_closed(definition: dg.PartitionsDefinition[str], at: datetime, count: i
         DeclarationError: the partitions are not days.
     """
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition) or definition.fmt != "%Y-%m-%d":
-        raise DeclarationError(f"{definition} are not days; assets are unpartitioned or use automation.partitions.daily")
+        raise DeclarationError(
+            f"{definition} are not days; assets are unpartitioned or use automation.partitions.daily"
+        )
     with dg.partition_loading_context(effective_dt=at.astimezone(UTC)):
         first, last = definition.get_first_partition_key(), definition.get_last_partition_key()
     if first is None or last is None:
         return []
     newest, oldest = date.fromisoformat(last), date.fromisoformat(first)
     return [day.isoformat() for day in days_between(max(oldest, newest - timedelta(days=count - 1)), newest)]
-

@@ -50,26 +50,26 @@ class Target:
 
     def made_with(self, parent: dg.AssetKey) -> bool:
         """Whether this evaluation's run for this partition makes the parent's partition, too, before this one."""
-        return self.day in self.requested(parent) and executable_in_same_run(
-            self.context.asset_graph, self.key, parent
-        )
+        return self.day in self.requested(parent) and executable_in_same_run(self.context.asset_graph, self.key, parent)
 
 
 class Reason(dg.AutomationCondition[dg.AssetKey]):
-    """Base: asks ``holds`` for every candidate partition."""
+    """Base: asks ``_holds`` for every candidate partition."""
 
     @property
     def requires_cursor(self) -> bool:
         """Nothing is remembered from one evaluation to the next."""
         return False
 
+    says: str
+
     @property
-    @abstractmethod
     def name(self) -> str:
-        """Names the line in the UI's evaluation tree."""
+        """The line in the UI's evaluation tree."""
+        return self.says
 
     @abstractmethod
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         """Whether it is true of one partition."""
 
     def days(self, context: "dg.AutomationContext[dg.AssetKey]") -> Iterator[str]:
@@ -81,10 +81,10 @@ class Reason(dg.AutomationCondition[dg.AssetKey]):
         """Dagster's entry."""
         subset = context.candidate_subset
         if subset.is_partitioned and not subset.is_empty:
-            true = {day for day in self.days(context) if self.holds(Target(context, day))}
+            true = {day for day in self.days(context) if self._holds(Target(context, day))}
             if true != set(self.days(context)):
                 subset = subset.compute_intersection_with_partition_keys(true) if true else context.get_empty_subset()
-        elif not subset.is_empty and not self.holds(Target(context, None)):
+        elif not subset.is_empty and not self._holds(Target(context, None)):
             subset = context.get_empty_subset()
         return dg.AutomationResult(context, subset)
 
@@ -94,10 +94,7 @@ class Recent(Reason):
 
     def __init__(self, count: int) -> None:
         self.count = count
-
-    @property
-    def name(self) -> str:
-        return f"one of the last {self.count} closed days" if self.count > 1 else "the last closed day"
+        self.says = f"one of the last {count} closed days" if count > 1 else "the last closed day"
 
     def evaluate(self, context: "dg.AutomationContext[dg.AssetKey]") -> "dg.AutomationResult[dg.AssetKey]":
         """All candidates at once: this is the one reason that sees every partition there is."""
@@ -107,18 +104,16 @@ class Recent(Reason):
             subset = subset.compute_intersection_with_partition_keys(set(days)) if days else context.get_empty_subset()
         return dg.AutomationResult(context, subset)
 
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         return target.day is None or target.day in target.history.days(target.key)[-self.count :]
 
 
 class NeverTried(Reason):
     """It was neither made nor tried."""
 
-    @property
-    def name(self) -> str:
-        return "never made, never tried"
+    says = "never made, never tried"
 
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         return target.past.made is None and target.past.tried is None
 
 
@@ -129,16 +124,11 @@ class Outdated(Reason):
     with_requests: whether a parent that is made in the same run counts before it is made.
     """
 
-    def __init__(
-        self, *parents: dg.AssetKey, partitioned: bool | None = None, with_requests: bool = True
-    ) -> None:
+    def __init__(self, *parents: dg.AssetKey, partitioned: bool | None = None, with_requests: bool = True) -> None:
         self.only, self.partitioned, self.with_requests = frozenset(parents), partitioned, with_requests
-
-    @property
-    def name(self) -> str:
-        whose = ", ".join(key.to_user_string() for key in sorted(self.only))
-        kind = {None: "anything upstream", True: "a daily upstream", False: "an unpartitioned upstream"}
-        return f"{whose or kind[self.partitioned]} was updated since the last attempt"
+        kind = {None: "anything upstream", True: "a daily upstream", False: "an unpartitioned upstream"}[partitioned]
+        whose = ", ".join(key.to_user_string() for key in sorted(parents)) or kind
+        self.says = f"{whose} was updated since the last attempt"
 
     def followed(self, target: Target) -> list[dg.AssetKey]:
         """The parents whose updates count."""
@@ -147,7 +137,7 @@ class Outdated(Reason):
         wanted = self.partitioned
         return [key for key in target.parents() if wanted is None or target.history.partitioned(key) == wanted]
 
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         return any(
             (self.with_requests and target.made_with(parent)) or self._missed(target, parent)
             for parent in self.followed(target)
@@ -161,11 +151,9 @@ class Outdated(Reason):
 class FailedBefore(Reason):
     """Its last attempt failed on an earlier day, or was cut off by a kill."""
 
-    @property
-    def name(self) -> str:
-        return "the last attempt failed on an earlier day, or was interrupted"
+    says = "the last attempt failed on an earlier day, or was interrupted"
 
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         failed_at = target.history.failed_at(target.past)
         # An attempt by hand on replayed state carries the wall clock, which lies after the replay's.
         return failed_at is not None and not failed_at <= target.history.now < failed_at + RETRY_AFTER
@@ -174,11 +162,9 @@ class FailedBefore(Reason):
 class NewCode(Reason):
     """It was made by another code version than today's."""
 
-    @property
-    def name(self) -> str:
-        return "made by another code version"
+    says = "made by another code version"
 
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         version = target.context.asset_graph.get(target.key).code_version
         event = target.context.asset_graph_view.instance.get_latest_materialization_event(target.key)
         if version is None or event is None or event.asset_materialization is None or target.past.in_vain:
@@ -190,11 +176,9 @@ class NewCode(Reason):
 class NotTriedSinceVerdict(Reason):
     """It was not tried since its freshness got its present verdict: one attempt for each warning and failure."""
 
-    @property
-    def name(self) -> str:
-        return "not tried since the freshness verdict"
+    says = "not tried since the freshness verdict"
 
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         record = target.context.asset_graph_view.instance.get_freshness_state_records([target.key]).get(target.key)
         touched = target.history.last_touched(target.key)
         return record is not None and (touched is None or touched < record.updated_at)
@@ -210,11 +194,9 @@ class Ready(Reason):
     def __init__(self, *optional: dg.AssetKey) -> None:
         self.optional = frozenset(optional)
 
-    @property
-    def name(self) -> str:
-        return "everything upstream is there, checked and at rest"
+    says = "everything upstream is there, checked and at rest"
 
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         return all(target.made_with(parent) or self._ready(target, parent) for parent in target.parents())
 
     def _ready(self, target: Target, parent: dg.AssetKey) -> bool:
@@ -235,20 +217,16 @@ class Ready(Reason):
 class AtRest(Reason):
     """No run that is queued or going on is about to make it."""
 
-    @property
-    def name(self) -> str:
-        return "no attempt is under way"
+    says = "no attempt is under way"
 
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         return not target.history.busy(target.key)
 
 
 class OldestFirst(Reason):
     """Of the days that are left, the oldest: catching up goes day by day, since windows look back."""
 
-    @property
-    def name(self) -> str:
-        return "the oldest of these days"
+    says = "the oldest of these days"
 
-    def holds(self, target: Target) -> bool:
+    def _holds(self, target: Target) -> bool:
         return target.day is None or target.day == next(self.days(target.context))

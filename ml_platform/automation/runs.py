@@ -1,6 +1,7 @@
 """What the platform writes on a run: when it took place on the replay's clock, and whether a kill cut it off."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -24,6 +25,17 @@ def replayed_moment(run: dg.RunRecord) -> datetime | None:
 def was_interrupted(run: dg.RunRecord) -> bool:
     """Whether the driver died while it was going on: such a run counts as never tried."""
     return INTERRUPTED_TAG in run.dagster_run.tags
+
+
+@contextmanager
+def marked_if_interrupted(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Mark the run as interrupted when Ctrl-C (or anything else that is no failed step) leaves this block."""
+    try:
+        yield
+    except BaseException:
+        if instance.has_run(run_id):
+            instance.add_run_tags(run_id, {INTERRUPTED_TAG: "true"})
+        raise
 
 
 def abandon_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from dagster._config import StringSource
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log.schema import AssetKeyTable
 from dagster._core.storage.event_log.sqlite import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.runs.sqlite import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
@@ -69,6 +70,10 @@ class _Events(_Kept, ConsolidatedSqliteEventLogStorage):
     def has_table(self, table_name: str) -> bool:
         with self._engine.connect() as connection:
             return bool(sa.inspect(connection).has_table(table_name))
+
+    def _has_asset_key_col_on_connection(self, conn: sa.Connection, column_name: str) -> bool:
+        # Dagster looks into the schema with every event; these files are made by this version, so it has them all.
+        return column_name in AssetKeyTable.c
 
     def dispose(self) -> None:
         ConsolidatedSqliteEventLogStorage.dispose(self)

@@ -5,20 +5,23 @@ given moment and in this process.
 """
 
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import lru_cache
 
 import dagster as dg
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.execute_in_process import core_execute_in_process, merge_run_tags
+from dagster._core.utils import make_new_run_id
 
 from ml_platform.automation.freshness import judge
 from ml_platform.automation.partitions import RANGE_END_TAG, RANGE_START_TAG
-from ml_platform.automation.runs import clock_tags
+from ml_platform.automation.runs import clock_tags, marked_if_interrupted
 from ml_platform.spec import StateError
 
-# A day needs about five evaluations; a week of catching up about three more a day. Beyond it conditions chase each other.
+# A day needs about five evaluations, each more day to catch up on one; beyond that, conditions chase each other.
 MOST_EVALUATIONS = 40
 _QUIET: Mapping[str, object] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -135,14 +138,24 @@ def materialize(
     tags = dict(clock_tags(at))
     if days:
         tags |= {RANGE_START_TAG: days[0].isoformat(), RANGE_END_TAG: days[1].isoformat()}
-    job = definitions.resolve_implicit_global_asset_job_def()
+    job = _job_for(definitions.resolve_implicit_global_asset_job_def(), frozenset(keys))
+    run_id = make_new_run_id()
     started = time.perf_counter()
     # Inside the run, mappings to "the last partition" must see the replay's present.
-    with dg.partition_loading_context(effective_dt=at.astimezone(UTC), dynamic_partitions_store=instance):
-        result = job.execute_in_process(
-            asset_selection=list(keys), partition_key=day, tags=tags, instance=instance, raise_on_error=False,
+    with (
+        dg.partition_loading_context(effective_dt=at.astimezone(UTC), dynamic_partitions_store=instance),
+        marked_if_interrupted(instance, run_id),
+    ):
+        result = core_execute_in_process(
+            job=InMemoryJob(job_def=job),
             run_config=_QUIET,
-        )  # fmt: skip
+            instance=instance,
+            output_capturing_enabled=False,
+            raise_on_error=False,
+            run_tags=merge_run_tags(job, day, tags, list(keys), instance, _QUIET),
+            run_id=run_id,
+            asset_selection=frozenset(keys),
+        )
     return RunReport(
         run_id=result.run_id,
         keys=tuple(keys),
@@ -150,6 +163,13 @@ def materialize(
         seconds=time.perf_counter() - started,
         failures=tuple(_failures(result)),
     )
+
+
+@lru_cache(maxsize=32)
+def _job_for(job: dg.JobDefinition, keys: frozenset[dg.AssetKey]) -> dg.JobDefinition:
+    """The job of these assets alone, in-process. A day asks for the same ones as the day before, and building the job
+    and its snapshot takes as long as a few steps."""
+    return job.as_ephemeral_job(resource_defs={}, input_values={}, asset_selection=list(keys))
 
 
 def materialize_range(
@@ -178,16 +198,26 @@ def materialize_range(
 
 
 def _stages(definitions: dg.Definitions, keys: frozenset[dg.AssetKey]) -> list[tuple[bool, list[dg.AssetKey]]]:
-    """The fewest alternating groups of unpartitioned and daily assets that keep the graph's order."""
+    """The fewest alternating groups of unpartitioned and daily assets that keep the graph's order.
+
+    What stands behind a skippable output gets a later run: in the same run it would be skipped with it.
+    """
     graph = definitions.resolve_asset_graph()
     stage: dict[dg.AssetKey, int] = {}
     for key in graph.toposorted_asset_keys:
         if key in keys:
-            after = max((stage[parent] for parent in graph.get(key).parent_keys if parent in stage), default=0)
+            above = [parent for parent in graph.get(key).parent_keys if parent in stage]
+            after = max((stage[parent] + int(_skippable(definitions, parent)) for parent in above), default=0)
             daily = graph.get(key).partitions_def is not None
             stage[key] = after if after % 2 == int(daily) else after + 1
-    groups = ((n % 2 == 1, [key for key in stage if stage[key] == n]) for n in range(max(stage.values(), default=0) + 1))
+    groups = (
+        (n % 2 == 1, [key for key in stage if stage[key] == n]) for n in range(max(stage.values(), default=0) + 1)
+    )
     return [(daily, group) for daily, group in groups if group]
+
+
+def _skippable(definitions: dg.Definitions, key: dg.AssetKey) -> bool:
+    return definitions.resolve_asset_graph().get(key).assets_def.get_asset_spec(key).skippable
 
 
 def _by_partition(wanted: Iterable[Requested]) -> list[tuple[str | None, list[dg.AssetKey]]]:

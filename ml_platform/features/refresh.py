@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from ml_platform.features.windows import AS_OF, feature_rows, history_needed
-from ml_platform.spec import KNOWN_AT, FeatureView, MissingHistory, Project
+from ml_platform.spec import KNOWN_AT, FeatureView, Latest, MissingHistory, Project
 from ml_platform.spec.calendar import day_of, day_start
 from ml_platform.stores.delta import PARTITION, Lake
 
@@ -84,3 +84,29 @@ def rows_of_step(
 def dated(rows: pl.DataFrame, timezone: str) -> pl.DataFrame:
     """The rows with the local day of ``as_of``, by which the table is partitioned."""
     return rows.with_columns(pl.col(AS_OF).dt.convert_time_zone(timezone).dt.date().alias(PARTITION))
+
+
+def recall_needed(view: FeatureView, grid: timedelta) -> timedelta | None:
+    """How far back a single value can depend on rows; ``None`` if on any row ever."""
+    if any(isinstance(feature, Latest) for feature in view.features):
+        return view.online_for
+    return history_needed(view, grid)
+
+
+def read_for_recall(
+    views: Iterable[FeatureView], project: Project, lake: Lake, start: datetime, end: datetime, grid: timedelta
+) -> dict[str, pl.DataFrame]:
+    """The raw tables that these views need for values at any moment in [start, end), by name."""
+    frames: dict[str, pl.DataFrame] = {}
+    first: dict[str, date] = {}
+    for view in views:
+        recall = recall_needed(view, grid)
+        day = project.starts if recall is None else max(day_of(start - recall, project.timezone), project.starts)
+        for table in view.sources:
+            first[table] = min(day, first.get(table, day))
+    for table, day in first.items():
+        is_partitioned = project.tables[table].partitioned
+        last = day_of(end, project.timezone)
+        scan = lake.scan(f"raw/{table}", first=day, last=last) if is_partitioned else lake.scan(f"raw/{table}")
+        frames[table] = scan.collect()
+    return frames

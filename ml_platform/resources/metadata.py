@@ -25,9 +25,15 @@ def image(png: str, title: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{png})")
 
 
-def check(found: Verdict, *, blocking: bool = False, extra: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
+def check(
+    found: Verdict, *, name: str | None = None, blocking: bool = False, extra: Mapping[str, Any] | None = None
+) -> dg.AssetCheckResult:
     """A verdict as a check's result: *unknown* does not pass, but only a *fail* is an error."""
     severity = dg.AssetCheckSeverity.ERROR if found.state == "fail" and blocking else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
-        passed=found.passed, severity=severity, description=found.reason, metadata={**verdict(found), **(extra or {})}
+        check_name=name,
+        passed=found.passed,
+        severity=severity,
+        description=found.reason,
+        metadata={**verdict(found), **(extra or {})},
     )

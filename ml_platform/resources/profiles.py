@@ -41,6 +41,11 @@ class Profile:
         return self.home / "log"
 
     @property
+    def clock_path(self) -> Path:
+        """The replay's clock, where time is replayed."""
+        return self.home / "clock.json"
+
+    @property
     def ledger_path(self) -> Path:
         """The ledger of decisions, verdicts and alias moves."""
         return self.home / "ledger.db"

@@ -28,7 +28,7 @@ class PredictResponse(BaseModel):
 
 
 class LabelFact(BaseModel):
-    """A truth; ``known_at`` is ISO 8601 with a zone."""
+    """A truth (null: there is none, as for a cancelled flight); ``known_at`` is ISO 8601 with a zone."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     prediction_id: Any

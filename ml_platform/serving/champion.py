@@ -159,10 +159,10 @@ class ChampionWatch:
         logger.info("%s: champion is version %s now (before: %s)", version.name, number, before)
 
     def _refuse(self, name: str, number: str, error: Exception) -> None:
-        self.refused[number] = str(error)
         stays = f"version {self.current.version} stays" if self.current else "there is no other"
         self.absent = f"version {number} of {name} was refused: {error}"
         logger.error("%s: version %s refused, %s: %s", name, number, stays, error)
+        self.refused[number] = str(error)
 
     def start(self) -> None:
         """Go on looking from a thread of its own."""

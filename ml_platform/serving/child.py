@@ -40,16 +40,18 @@ def _watch(parent: int) -> None:
 
 def run(service_name: str, listening: socket.socket) -> None:
     """Serve on the socket until SIGTERM or SIGINT."""
+    from ml_platform.resources.profiles import Profile
+
+    profile = Profile.from_environment()  # a wrong setting is told before anything heavy is loaded
     import uvicorn
     from bentoml._internal.context import server_context
     from bentoml._internal.log import configure_server_logging
 
-    from ml_platform.resources.profiles import Profile
+    configure_server_logging()  # first of all: it silences every logger that exists already
     from ml_platform.serving.service import prediction_service
 
-    configure_server_logging()
     logging.getLogger("ml_platform").setLevel(logging.INFO)
-    service = prediction_service(Profile.from_environment(), service_name)
+    service = prediction_service(profile, service_name)
     # What `bentoml serve` sets in its workers; the metrics' labels come from here.
     server_context.service_type = "entry_service"
     server_context.service_name = server_context.bento_name = service.name

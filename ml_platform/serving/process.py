@@ -18,7 +18,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from ml_platform.resources.profiles import Profile
-from ml_platform.spec import PlatformError, PortInUse, ServiceError
+from ml_platform.resources.projects import load_project
+from ml_platform.spec import PlatformError, PortInUse, ServiceError, UnknownName
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN = timedelta(seconds=120)  # it takes about five seconds; a busy machine may take ten times as long
@@ -77,9 +78,13 @@ def start(
     """Start the service (port 0: any free one) and wait until it answers; it need not have a champion yet.
 
     Raises:
+        UnknownName: the project declares no such service.
         PortInUse: somebody else listens there.
         ServiceError: it ended or did not answer in time; shows the end of its log.
     """
+    declared = load_project(profile.project).services
+    if service_name not in declared:
+        raise UnknownName("service", service_name, declared)
     log = profile.log_path / f"service-{service_name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with listen(host, port) as listening, log.open("ab") as output:

@@ -98,7 +98,7 @@ def plausible(starts: Any, timezone: str, now: datetime) -> tuple[datetime, date
 def check_labels(
     labels: Sequence[tuple[Any, Any, str]], earliest: datetime, latest: datetime, max_rows: int
 ) -> list[Truth]:
-    """(prediction id, value, known at) as truths.
+    """(prediction id, value, known at) as truths; a null value says that there is no truth.
 
     Raises:
         RequestRefused: none or too many, an id that is no text, a value that is no whole number, a bad time.
@@ -107,9 +107,7 @@ def check_labels(
     truths = []
     for number, (prediction_id, value, known_at) in enumerate(labels):
         _check_value(f"label {number}, field 'prediction_id'", prediction_id, str, nullable=False)
-        if value is None:
-            raise RequestRefused(f"label {number}, field 'value': is null; post a label once its value is known")
-        _check_value(f"label {number}, field 'value'", value, int, nullable=False)
+        _check_value(f"label {number}, field 'value'", value, int, nullable=True)
         moment = check_moment(known_at, f"label {number}, field 'known_at'", earliest, latest)
         truths.append(Truth(prediction_id=prediction_id, value=value, known_at=moment))
     return truths

@@ -70,9 +70,12 @@ def judge(
     if good.height + quarantined.height != rows.height:
         raise AssertionError(f"{table.name}: {rows.height} rows in, {good.height} + {quarantined.height} out")
     verdicts = {name: _rule_verdict(table, name, rows, broken) for name, broken in flags.items()}
-    verdicts[_SHARE] = _share_verdict(table, rows, bad, batch)
-    reasons = [verdict.reason for verdict in verdicts.values() if verdict.state == "fail"]
-    return Validated(good=good, quarantined=quarantined, verdicts=verdicts, refusal="; ".join(reasons) or None)
+    stopped = [verdict.reason for verdict in verdicts.values() if verdict.state == "fail"]
+    share = _share_verdict(table, rows, bad, batch)
+    verdicts[_SHARE] = share
+    if share.state == "fail" and not stopped:
+        stopped = [share.reason]
+    return Validated(good=good, quarantined=quarantined, verdicts=verdicts, refusal="; ".join(stopped) or None)
 
 
 def checked_schema(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
@@ -180,7 +183,9 @@ def _share_verdict(table: SourceTable, rows: pl.DataFrame, bad: pl.Series, batch
 
 def _examples(table: SourceTable, broken: pl.DataFrame, rule: Rule | None) -> str:
     """Three of the rows: key, ``known_at`` and the columns that the rule looks at."""
-    looked_at = rule.holds.meta.root_names() if rule is not None and rule.holds is not None else list(table.columns)
-    columns = dict.fromkeys([*table.key, KNOWN_AT, *looked_at])
+    looked_at = list(table.columns)
+    if rule is not None:
+        looked_at = rule.holds.meta.root_names() if rule.holds is not None else [rule.column or ""]
+    columns = dict.fromkeys([*table.key, KNOWN_AT, *sorted(looked_at)])
     shown = broken.select(column for column in columns if column in broken.columns).head(_EXAMPLES).rows(named=True)
     return "for example " + " | ".join(", ".join(f"{name}={value}" for name, value in row.items()) for row in shown)

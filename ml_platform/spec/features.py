@@ -93,6 +93,8 @@ class FeatureView:
         nothing is ever computed from rows known later.
     derive: columns computed row by row before anything else (name -> expression over the raw columns).
     where: rows that count; others are left out.
+    online_for: how long a value may be asked for online, for entities that come and go (a flight, an hour); older
+        ones are neither published nor kept there. ``None``: the newest value is kept for good.
     """
 
     source: str
@@ -102,6 +104,7 @@ class FeatureView:
     time: str = "known_at"
     derive: Mapping[str, pl.Expr] = field(default_factory=dict)
     where: pl.Expr | None = None
+    online_for: timedelta | None = None
     fresh_within: timedelta = timedelta(hours=26)
     owner: str = "team:data-science"
     name: str = ""

@@ -1,11 +1,11 @@
 """The platform's time: the wall clock, or a replay's clock kept in the state folder."""
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_platform.spec import HomeDamaged
+from ml_platform.stores.home import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Clock:
         if not self.path.exists():
             return None
         try:
-            return datetime.fromisoformat(json.loads(self.path.read_text())["now"])
+            return datetime.fromisoformat(read_json(self.path)["now"])
         except (ValueError, KeyError, TypeError) as error:
             raise HomeDamaged(
                 f"{self.path} does not hold a replay's clock ({error}); delete the state folder {self.path.parent} "
@@ -36,6 +36,4 @@ class Clock:
 
     def set(self, moment: datetime) -> None:
         """Move the replay's clock; atomic, so that a kill leaves the old value or the new one."""
-        draft = self.path.with_suffix(".draft")
-        draft.write_text(json.dumps({"now": moment.astimezone(UTC).isoformat()}))
-        draft.replace(self.path)
+        write_json(self.path, {"now": moment.astimezone(UTC).isoformat()})

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from ml_platform.spec import MissingHistory, StateError
 
@@ -62,17 +63,14 @@ class Lake:
             except CommitFailedError:
                 if attempt == _ATTEMPTS - 1:
                     raise
-            except SchemaMismatchError as error:
-                raise StateError(
-                    f"the rows do not fit the table {table} in {self.uri(table)}: {error}; if the columns were changed "
-                    f"on purpose, delete that folder and materialize its days again"
-                ) from error
         raise AssertionError("unreachable")
 
     def _replace(self, table: str, rows: pl.DataFrame, days: Sequence[date] | None) -> int:
         target = self._opened_or_created(table, rows, days)
         if rows.is_empty() and days is not None and not self._filled(target) & set(days):
             return target.version()
+        if days is not None:
+            _refuse_other_types(target, rows, f"{table} in {self.uri(table)}")
         write_deltalake(
             target,
             rows.to_arrow(),
@@ -111,7 +109,7 @@ class Lake:
         Raises:
             MissingHistory: the table was never written.
         """
-        frame = pl.scan_delta(self._open(table, version))
+        frame = _scan(self._open(table, version))
         if first is not None:
             frame = frame.filter(pl.col(PARTITION) >= first)
         if last is not None:
@@ -142,6 +140,24 @@ class Lake:
             ) from error
 
 
+def _scan(target: DeltaTable) -> pl.LazyFrame:
+    """``pl.scan_delta``, also under a local path with a space or an accent, whose quoted form it fails to open."""
+    if not (target.table_uri.startswith("file:") and "%" in target.table_uri):
+        return pl.scan_delta(target)
+    schema, files = pl.Schema(target.schema()), target.file_uris()
+    if not files:
+        return pl.LazyFrame(schema=schema)
+    partitions = target.metadata().partition_columns
+    return pl.scan_parquet(
+        [unquote(file) for file in files],
+        schema={name: dtype for name, dtype in schema.items() if name not in partitions},
+        hive_schema={name: schema[name] for name in partitions} or None,
+        hive_partitioning=bool(partitions),
+        missing_columns="insert",
+        glob=False,
+    ).select(schema.names())
+
+
 def _refuse_strays(table: str, rows: pl.DataFrame, days: Sequence[date]) -> None:
     strays = set(rows[PARTITION].unique()) - set(days)
     if strays:
@@ -149,6 +165,35 @@ def _refuse_strays(table: str, rows: pl.DataFrame, days: Sequence[date]) -> None
             f"rows of {', '.join(sorted(str(day) for day in strays))} cannot be written to {table} as the content of "
             f"{len(days)} days from {min(days)} to {max(days)}; nothing was written"
         )
+
+
+def _refuse_other_types(target: DeltaTable, rows: pl.DataFrame, where: str) -> None:
+    """Delta would cast them silently: 1.7 becomes 1 in a column of integers."""
+    stored = pl.Schema(target.schema())
+    changed = [
+        f"{name} is {dtype} instead of {stored[name]}"
+        for name, dtype in rows.schema.items()
+        if name in stored and not _fits(dtype, stored[name])
+    ]
+    if changed:
+        raise StateError(
+            f"the rows do not fit the table {where}: {'; '.join(changed)}. Nothing was written; if the change is "
+            f"meant, delete that folder and materialize its days again"
+        )
+
+
+def _fits(dtype: pl.DataType, stored: pl.DataType) -> bool:
+    if dtype == stored or dtype == pl.Null:
+        return True
+    if stored.is_integer():
+        return dtype.is_integer()
+    if stored.is_float():
+        return dtype.is_numeric()
+    if isinstance(dtype, pl.Datetime) and isinstance(stored, pl.Datetime):
+        return dtype.time_zone == stored.time_zone
+    if stored == pl.String:
+        return isinstance(dtype, pl.Categorical | pl.Enum)
+    return type(dtype) is type(stored)
 
 
 def _predicate(days: Sequence[date]) -> str:

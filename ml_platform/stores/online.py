@@ -40,9 +40,13 @@ class OnlineStore:
     def publish(self, view: FeatureView, rows: pl.DataFrame, published_at: datetime) -> int:
         """Write each entity's newest row; an older ``as_of`` never replaces a newer one. Returns entities written.
 
-        rows: entity columns, ``as_of`` (UTC) and the view's features.
+        rows: entity columns, ``as_of`` (UTC) and the view's features. Rows older than the view's ``online_for`` are
+        left out, and those that stand there removed.
         """
         names = list(view.entity_names)
+        oldest = published_at - view.online_for if view.online_for else None
+        if oldest is not None:
+            rows = rows.filter(pl.col("as_of") >= oldest)
         newest = rows.sort("as_of").unique(names, keep="last", maintain_order=True)
         encode = entity_key_encoder(names)
         features = list(view.schema())
@@ -62,6 +66,9 @@ class OnlineStore:
                 "event_ts = excluded.event_ts, created_ts = excluded.created_ts WHERE excluded.event_ts >= event_ts",
                 lines,
             )
+            if oldest is not None:
+                gone = oldest.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+                db.execute(f"DELETE FROM {self.table(view.name)} WHERE event_ts < ?", (gone,))
         return len(keys)
 
     def read(self, view: FeatureView, keys: Sequence[tuple[KeyValue | None, ...]]) -> list[dict[str, Value]]:

@@ -66,10 +66,13 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """The label of a prediction and when it became known (platform time)."""
+    """The label of a prediction and when it became known (platform time).
+
+    A value of None says that there is no truth and never will be (a cancelled flight).
+    """
 
     prediction_id: str
-    value: int
+    value: int | None
     known_at: datetime
 
 

@@ -49,9 +49,7 @@ class Encoding:
         """
         self._refuse_missing(set(self.inputs) - set(rows.columns))
         codes = [
-            pl.col(name).replace_strict(
-                list(values), list(range(len(values))), default=None, return_dtype=pl.Float64
-            )
+            pl.col(name).replace_strict(list(values), list(range(len(values))), default=None, return_dtype=pl.Float64)
             for name, values in self.categories.items()
         ]
         return rows.select(*codes, pl.col(self.numbers).cast(pl.Float64))

@@ -1,5 +1,6 @@
 """Which code trains and loads which estimator."""
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +15,7 @@ def train(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Model:
     Raises:
         TooFewLabels: too little to fit or to stop on.
     """
+    _patient_threads()
     if spec.estimator == "torch":
         from ml_platform.training.torch_network import train_network
 
@@ -29,6 +31,7 @@ def load(folder: Path) -> Model:
     Raises:
         ModelRefused: the folder holds no model, or a damaged one.
     """
+    _patient_threads()
     estimator = read_schema(folder)["estimator"]
     if estimator == "torch":
         from ml_platform.training.torch_network import load_network
@@ -39,3 +42,11 @@ def load(folder: Path) -> Model:
 
         return load_trees(folder)
     raise ModelRefused(f"{folder} holds a model of estimator {estimator!r}; known: lightgbm, torch")
+
+
+def _patient_threads() -> None:
+    """Let OpenMP's threads sleep while they wait; it reads this once, when the estimator's library is first loaded.
+
+    By default they spin: with another busy process on two cores, 70,000 rows took LightGBM 199 s instead of 32 s.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -15,7 +15,7 @@ from ml_platform.training.model import Model, read_schema, stopping_split
 from ml_platform.training.training_set import LABEL
 
 MODEL_FILE = "model.txt"
-MOST_ROUNDS, PATIENCE = 1000, 50
+MOST_ROUNDS, PATIENCE = 1000, 30
 _ALONE = 512  # up to so many rows one thread is quicker than waking the others
 
 
@@ -109,9 +109,7 @@ def load_trees(folder: Path) -> Trees:
         raise ModelRefused(f"{folder / MODEL_FILE} is no LightGBM model ({error}); register the model again") from error
     if booster.feature_name() != schema["encoding"].inputs:
         raise ModelRefused(f"{folder}: {MODEL_FILE} and schema.json name different inputs; register the model again")
-    return Trees(
-        encoding=schema["encoding"], facts=schema["facts"], importances=schema["importances"], booster=booster
-    )
+    return Trees(encoding=schema["encoding"], facts=schema["facts"], importances=schema["importances"], booster=booster)
 
 
 def _parameters(spec: ModelSpec, threads: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,10 +110,11 @@ def stopping_split(rows: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.in
     Raises:
         TooFewLabels: either part has fewer than two classes.
     """
-    first, last = rows[HAPPENS_AT].min(), rows[HAPPENS_AT].max()
     if rows.is_empty():
         raise TooFewLabels("there are no labelled rows to train on")
-    stop_from = last - (last - first) * STOPPING_SHARE  # type: ignore[operator]
+    moments: list[datetime] = rows[HAPPENS_AT].sort().to_list()
+    first, last = moments[0], moments[-1]
+    stop_from = last - (last - first) * STOPPING_SHARE
     numbered = rows.with_row_index("row")
     fit = numbered.filter(pl.col(HAPPENS_AT) < stop_from - STOPPING_GAP)
     stop = numbered.filter(pl.col(HAPPENS_AT) >= stop_from)

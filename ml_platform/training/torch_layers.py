@@ -12,7 +12,7 @@ from ml_platform.training.encoding import Encoding, Floats
 _FAR = 6.0  # standard deviations beyond which an input pulls no harder
 
 
-class TabularNetwork(torch.nn.Module):
+class TabularNetwork(torch.nn.Module):  # type: ignore[misc]  # mypy is told to skip torch
     """Embedded categories, standardized numbers and a flag for each missing number, then a perceptron."""
 
     def __init__(self, sizes: list[int], center: torch.Tensor, scale: torch.Tensor, settings: Mapping[str, Any]):
@@ -55,7 +55,7 @@ class TabularNetwork(torch.nn.Module):
 def build(encoding: Encoding, matrix: Floats, settings: Mapping[str, Any]) -> TabularNetwork:
     """An untrained network whose standardization is learned from the rows: median, and spread where there is one."""
     numbers = np.ma.masked_invalid(matrix[:, len(encoding.categories) :])
-    center = np.ma.median(numbers, axis=0).filled(0.0)
+    center = np.ma.median(numbers, axis=0).filled(0.0)  # type: ignore[no-untyped-call]
     scale = numbers.std(axis=0).filled(0.0)
     scale[scale == 0] = 1.0
     sizes = [len(values) for values in encoding.categories.values()]

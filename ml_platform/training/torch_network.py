@@ -50,7 +50,7 @@ class Network(Model):
             return np.empty(0)
         padded = np.zeros((-(-len(matrix) // BLOCK) * BLOCK, len(self.encoding.inputs)))
         padded[: len(matrix)] = matrix
-        with torch.inference_mode():
+        with torch.inference_mode(), _threads(1):  # a block is too small to share
             blocks = [self.graph(block).numpy() for block in torch.from_numpy(padded).split(BLOCK)]
         return np.concatenate(blocks)[: len(matrix)]
 

@@ -1,0 +1,137 @@
+"""`ml-platform ...`: a thin face over the same functions that the assets call."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import click
+
+from ml_platform.bench.loading import main as loading
+from ml_platform.spec import PlatformError
+
+
+class _Commands(click.Group):
+    """Platform errors end with their sentence and exit code 1, not with a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except PlatformError as error:
+            click.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
+            ctx.exit(1)
+
+
+class _Day(click.ParamType):
+    name = "YYYY-MM-DD"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a date like 2013-05-31", param, ctx)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="ml-platform")
+def main() -> None:
+    """Everything is a Dagster asset; state lies in ML_PLATFORM_HOME (default ./.ml_platform)."""
+
+
+@main.command()
+@click.option("--until", type=_Day(), help="Last day to replay (default: the project's).")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the summary there.")
+@click.option("--quiet", is_flag=True, help="No live display.")
+def run(until: date | None, json_path: Path | None, quiet: bool) -> None:
+    """The main job: bootstrap, serve, replay real days, retrain on evidence. Goes on where it was stopped."""
+    from ml_platform.replay.display import display, show
+    from ml_platform.replay.driver import Replay
+    from ml_platform.replay.page import write_page
+    from ml_platform.resources.profiles import Profile
+    from ml_platform.stores.delta import Lake
+    from ml_platform.stores.ledger import Ledger
+
+    profile = Profile.from_environment()
+    with display(quiet) as listener:
+        replay = Replay(profile, listener)
+        summary = replay.run(until or replay.project.replay_until)
+    if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(summary.as_json(), indent=2) + "\n")
+    lake = Lake(profile.lake, profile.storage_options)
+    policy = replay.project.models[replay.service.model].policy
+    page = write_page(summary, lake, Ledger(profile.ledger_path), policy, profile.reports_path / "replay.html")
+    show(summary, page)
+
+
+@main.command()
+@click.argument("service", required=False)
+@click.option("--port", default=3000, show_default=True, help="0: any free port.")
+def serve(service: str | None, port: int) -> None:
+    """Start a prediction service alone, on the state as it stands."""
+    from ml_platform.resources.profiles import Profile
+    from ml_platform.resources.projects import load_project
+    from ml_platform.serving.process import serve as serve_in_foreground
+
+    profile = Profile.from_environment()
+    name = service or next(iter(load_project(profile.project).services))
+    serve_in_foreground(profile, name, port, announce=click.echo)
+
+
+@main.command()
+@click.option("--port", default=3001, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+def ui(port: int, host: str) -> None:
+    """Open Dagster's UI with its daemon on the same state."""
+    from ml_platform.automation.instance import write_dagster_yaml
+    from ml_platform.resources.production import bucket_of
+    from ml_platform.resources.profiles import Profile
+    from ml_platform.stores.clock import Clock
+
+    profile = Profile.from_environment()
+    profile.dagster_home.mkdir(parents=True, exist_ok=True)
+    write_dagster_yaml(
+        profile.dagster_home,
+        replayed=Clock(profile.clock_path).replayed() is not None,
+        postgres_url=profile.dagster_storage,
+        s3_bucket=bucket_of(profile),
+    )
+    click.echo(f"Dagster on http://{host}:{port}, state in {profile.home}; Ctrl-C ends it")
+    environment = {**os.environ, "DAGSTER_HOME": str(profile.dagster_home), "ML_PLATFORM_HOME": str(profile.home)}
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "ml_platform.definitions", "-h", host, "-p", str(port)]
+    sys.exit(subprocess.run(command, env=environment).returncode)
+
+
+@main.command("feast-apply")
+def feast_apply() -> None:
+    """Register all feature views in Feast (`feast apply` on the project's repository)."""
+    from ml_platform.features.registry import apply
+    from ml_platform.resources.profiles import Profile
+    from ml_platform.resources.projects import load_project
+
+    profile = Profile.from_environment()
+    click.echo(apply(load_project(profile.project), profile))
+
+
+@main.group()
+def bench() -> None:
+    """Figures that anyone can reproduce."""
+
+
+bench.add_command(loading, "loading")
+
+
+@bench.command()
+def split() -> None:
+    """The fixed split: train 15 Jan-31 Aug, validate September, test October-December."""
+    from ml_platform.bench.split import main as measure
+
+    measure()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Stage 6 as assets: the daily decision with its reason, and the alarm while a wanted retraining is not consumed."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ml_platform import asset_keys
+from ml_platform.automation.conditions import follows_days
+from ml_platform.decisions import record
+from ml_platform.decisions.retraining import Decision, decide
+from ml_platform.monitoring.performance import newest
+from ml_platform.spec import ModelSpec, Project, RetrainPolicy, Service
+from ml_platform.spec.calendar import day_of
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.delta import Lake
+from ml_platform.stores.ledger import Ledger
+
+GROUP = "decisions"
+
+
+def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
+    """One decision with its alarm for every model that has a retraining policy and a service to be judged by."""
+    services = {service.model: service for service in project.services.values()}
+    return [
+        _decision(project, project.retrain_policies[spec.policy], spec, services[name])
+        for name, spec in project.models.items()
+        if spec.policy and name in services
+    ]
+
+
+def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service: Service) -> dg.AssetsDefinition:
+    decision_key, alarm_key = asset_keys.decision(policy.name), asset_keys.retrain(policy.name)
+    watched = [asset_keys.performance(service.name)]
+    watched += [asset_keys.drift(p.name) for p in project.drift_policies.values() if p.service == service.name]
+
+    @dg.multi_asset(
+        name=f"decide_{policy.name}",
+        specs=[
+            dg.AssetSpec(
+                decision_key,
+                deps=[dg.AssetDep(key, partition_mapping=dg.LastPartitionMapping()) for key in watched],
+                description=f"Whether {spec.name} is trained again, and why (or why not). {policy.description}",
+                automation_condition=follows_days(),
+                metadata={"fresh_within_hours": 26},
+                kinds={"polars"},
+                owners=[spec.owner],
+                group_name=GROUP,
+            ),
+            dg.AssetSpec(
+                alarm_key,
+                deps=[decision_key],
+                skippable=True,
+                description=f"Raised each day while a wanted retraining of {spec.name} has not been carried out.",
+                kinds={"sqlite"},
+                owners=[spec.owner],
+                group_name=GROUP,
+            ),
+        ],
+    )
+    def decision(
+        lake: dg.ResourceParam[Lake], ledger: dg.ResourceParam[Ledger], clock: dg.ResourceParam[Clock]
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        now = clock.now()
+        day = day_of(now, project.timezone) - timedelta(days=1)
+        champion = record.served(ledger, spec.name, project.timezone)
+        history = newest(lake.scan(f"performance/{service.name}").collect())
+        found = decide(policy, history, champion, day, now)
+        entry = record.write(ledger, policy.name, spec.name, day, now, found)
+        yield dg.MaterializeResult(asset_key=decision_key, metadata=_told(entry.body, found, history))
+        if int(entry.body["wanted"]) > record.consumed(ledger, spec.name):
+            yield dg.MaterializeResult(
+                asset_key=alarm_key, metadata={"reason": str(entry.body["reason"]), "wanted": int(entry.body["wanted"])}
+            )
+
+    return decision
+
+
+def _told(body: Any, found: Decision, history: pl.DataFrame) -> dict[str, Any]:
+    return {
+        "answer": str(body["answer"]),
+        "reason": str(body["reason"]),
+        "retrainings_wanted": int(body["wanted"]),
+        "retrainings_consumed": int(body["consumed"]),
+        "cohorts": history.height,
+        **found.measures,
+    }

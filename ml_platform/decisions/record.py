@@ -1,0 +1,62 @@
+"""The record of decisions: what is wanted, what a training has consumed, and what the champion is.
+
+Level-triggered: a wanted retraining stays wanted, and its alarm is raised again each day, until a training that began
+after it was registered. So no interleaving of decisions, failures and restarts loses it.
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from ml_platform.decisions.retraining import Decision, Served
+from ml_platform.spec.calendar import day_of, day_start
+from ml_platform.stores.ledger import Entry, Ledger
+
+DECISION, TRAINING, PROMOTION = "decision", "training", "promotion"
+
+
+def wanted(ledger: Ledger, policy: str) -> int:
+    """How many retrainings were decided so far."""
+    last = ledger.last(DECISION, policy)
+    return int(last.body["wanted"]) if last else 0
+
+
+def consumed(ledger: Ledger, model: str) -> int:
+    """Up to which of them a registered training has answered."""
+    return max((int(entry.body["decision"]) for entry in ledger.entries(TRAINING, model)), default=0)
+
+
+def served(ledger: Ledger, model: str, timezone: str) -> Served | None:
+    """The champion as the ledger knows it, if there is one."""
+    promotion = ledger.last(PROMOTION, model)
+    if promotion is None:
+        return None
+    version = str(promotion.body["version"])
+    trainings = ledger.entries(TRAINING, model)
+    own = [entry.at for entry in trainings if str(entry.body["version"]) == version]
+    return Served(
+        version=version,
+        first_day=_first_full_day(promotion.at, timezone),
+        trained_at=max(own, default=promotion.at),
+        last_training_at=max((entry.at for entry in trainings), default=promotion.at),
+    )
+
+
+def _first_full_day(moment: datetime, timezone: str) -> date:
+    day = day_of(moment, timezone)
+    return day if day_start(day, timezone) == moment else day + timedelta(days=1)
+
+
+def write(ledger: Ledger, policy: str, model: str, day: date, at: datetime, decision: Decision) -> Entry:
+    """Write the day's decision down; a retry finds the line that stands. ``alarm`` says whether to raise the alarm."""
+    before, answered = wanted(ledger, policy), consumed(ledger, model)
+    outstanding = before > answered
+    body: Mapping[str, Any] = {
+        "model": model,
+        "answer": decision.answer,
+        "reason": decision.reason,
+        "measures": dict(decision.measures),
+        "wanted": before if outstanding or decision.answer != "retrain" else before + 1,
+        "consumed": answered,
+    }
+    return ledger.write(DECISION, policy, day.isoformat(), at, body)

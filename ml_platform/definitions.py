@@ -1,0 +1,53 @@
+"""The whole house on one page, in the order the data walks."""
+
+import dagster as dg
+
+from ml_platform.automation.freshness import with_policies
+from ml_platform.automation.partitions import daily
+from ml_platform.automation.sensors import automation_sensor
+from ml_platform.decisions.assets import decision_assets
+from ml_platform.evaluation.assets import evaluation_assets
+from ml_platform.features.assets import feature_assets
+from ml_platform.monitoring.assets import monitoring_assets
+from ml_platform.resources.bound import bound
+from ml_platform.resources.production import production_resources
+from ml_platform.resources.profiles import Profile
+from ml_platform.resources.projects import load_project
+from ml_platform.serving.assets import serving_assets
+from ml_platform.sources.assets import source_assets
+from ml_platform.stores.clock import Clock
+from ml_platform.training.assets import training_assets
+from ml_platform.training.by_hand import by_hand_jobs
+
+
+@dg.definitions
+def platform() -> dg.Definitions:
+    """The definitions of the installation that the environment describes."""
+    profile = Profile.from_environment()
+    return house(profile, clamp=True)
+
+
+def house(profile: Profile, *, clamp: bool) -> dg.Definitions:
+    """Every asset of the profile's project.
+
+    clamp: on a replayed state, leave out the days after the replay's clock, so that nothing can ask for them.
+    """
+    project = load_project(profile.project)
+    replayed_at = Clock(profile.clock_path).replayed()
+    days = daily(project, replayed_at if clamp else None)
+    return with_policies(
+        dg.Definitions(
+            assets=[
+                *source_assets(project, days),
+                *feature_assets(project, days),
+                *serving_assets(project, days),
+                *monitoring_assets(project, days),
+                *decision_assets(project),
+                *training_assets(project, days),
+                *evaluation_assets(project),
+            ],
+            jobs=by_hand_jobs(project),
+            sensors=[automation_sensor(replayed=replayed_at is not None)],
+            resources={**bound(profile, project), **production_resources(profile)},
+        )
+    )

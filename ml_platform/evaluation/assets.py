@@ -1,0 +1,88 @@
+"""Stage 5 as assets: every newest version against the champion on the same fresh rows."""
+
+import tempfile
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from ml_platform import asset_keys
+from ml_platform.automation.conditions import after_upstream
+from ml_platform.evaluation.gate import check_gate
+from ml_platform.evaluation.steps import Evaluated, evaluate
+from ml_platform.resources import metadata
+from ml_platform.resources.profiles import Profile
+from ml_platform.spec import ModelSpec, Project
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.delta import Lake
+from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.tracking import Tracking
+
+GROUP = "evaluation"
+CHECK = "beats_champion"
+
+
+def evaluation_assets(project: Project) -> list[dg.AssetsDefinition]:
+    """``evaluations/<model>`` of every declared model.
+
+    Raises:
+        DeclarationError: a model's gate cannot judge anything.
+    """
+    for spec in project.models.values():
+        check_gate(spec, project.retrain_policies[spec.policy] if spec.policy else None)
+    return [_evaluation(project, spec) for spec in project.models.values()]
+
+
+def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
+    key = asset_keys.evaluation(spec.name)
+
+    @dg.asset(
+        key=key,
+        description=f"The newest version of {spec.name} and the champion on the same fresh rows: measures, plots and "
+        f"the gate's verdict, which the deployment follows.",
+        deps=[asset_keys.model(spec.name), asset_keys.training_set(spec.name)],
+        automation_condition=after_upstream(asset_keys.model(spec.name)),
+        check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description="The gate lets the challenger pass.")],
+        kinds={"polars", "mlflow"},
+        owners=[spec.owner],
+        group_name=GROUP,
+    )
+    def evaluation(
+        lake: dg.ResourceParam[Lake],
+        tracking: dg.ResourceParam[Tracking],
+        ledger: dg.ResourceParam[Ledger],
+        clock: dg.ResourceParam[Clock],
+        profile: dg.ResourceParam[Profile],
+    ) -> dg.MaterializeResult[Any]:
+        with tempfile.TemporaryDirectory() as scratch:
+            found = evaluate(lake, tracking, spec, project.timezone, Path(scratch))
+        page = _write(profile.reports_path, found)
+        tracking.record(found.version, _named(found), {page.name: found.report.page.encode()})
+        ledger.write("gate", spec.name, f"v{found.version.version}", clock.now(), found.body())
+        return dg.MaterializeResult(
+            metadata={**_told(found), "report": dg.MetadataValue.path(page)},
+            check_results=[metadata.check(found.verdict)],
+            data_version=dg.DataVersion(f"{found.version.version}-{found.verdict.state}"),
+        )
+
+    return evaluation
+
+
+def _write(folder: Path, found: Evaluated) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{found.version.name}-v{found.version.version}.html"
+    page.write_text(found.report.page)
+    return page
+
+
+def _named(found: Evaluated) -> Mapping[str, float]:
+    return {f"holdout_{name}": value for name, value in found.report.measures.items()}
+
+
+def _told(found: Evaluated) -> dict[str, Any]:
+    plots = {title: metadata.image(b64encode(png).decode(), title) for title, png in found.report.plots.items()}
+    champion = found.champion.version if found.champion else "none yet"
+    versions = {"version": found.version.version, "champion": champion}
+    return {**metadata.verdict(found.verdict), **found.report.measures, **versions, **plots}

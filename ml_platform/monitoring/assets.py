@@ -1,0 +1,182 @@
+"""Stage 3 as assets: skew, performance on late labels and drift of a service, day by day."""
+
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ml_platform import asset_keys
+from ml_platform.automation.conditions import each_day, on_alarm
+from ml_platform.automation.partitions import days_of
+from ml_platform.features.assets import GRID
+from ml_platform.features.refresh import read_for_recall
+from ml_platform.features.skew import compare
+from ml_platform.features.skew import verdict as skew_verdict
+from ml_platform.monitoring.drift import drift
+from ml_platform.monitoring.pages import write_drift_page
+from ml_platform.monitoring.performance import cohorts, first_followed, newest
+from ml_platform.monitoring.plots import performance_plot
+from ml_platform.resources import metadata
+from ml_platform.resources.profiles import Profile
+from ml_platform.spec import DriftPolicy, Project, Service, Verdict
+from ml_platform.spec.calendar import day_start
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.delta import PARTITION, Lake
+from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.prediction_log import named_features
+
+GROUP = "monitoring"
+EQUAL = "served_equals_recomputed"
+STEADY = "no_sharp_change"
+
+
+def monitoring_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """For every service its skew and performance; for every drift policy its verdict and its page."""
+    services = project.services.values()
+    policies = project.drift_policies.values()
+    alarms = {service.name: project.models[service.model].policy for service in services}
+    return [
+        *(_skew(project, service, days) for service in services),
+        *(_performance(project, service, days) for service in services),
+        *(_drift(project, policy, days) for policy in policies),
+        *(_drift_page(policy, alarms[policy.service]) for policy in policies),
+    ]
+
+
+def _daily(days: dg.DailyPartitionsDefinition) -> dict[str, Any]:
+    return {
+        "partitions_def": days,
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "automation_condition": each_day(),
+        "metadata": {"fresh_within_hours": 26},
+        "group_name": GROUP,
+    }
+
+
+def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    views = {name: project.views[name] for name in project.models[service.model].views}
+    tables = dict.fromkeys(table for view in views.values() for table in view.sources)
+    key = asset_keys.skew(service.name)
+
+    @dg.asset(
+        key=key,
+        deps=[asset_keys.predictions(service.name), *map(asset_keys.raw, tables)],
+        check_specs=[dg.AssetCheckSpec(EQUAL, asset=key, description="No served value differs from its recomputation.")],
+        description=f"Every vector that {service.name} served, recomputed from the raw tables by brute force: the values "
+        f"that differ in any bit.",
+        kinds={"polars", "deltalake"},
+        owners=[service.owner],
+        **_daily(days),
+    )
+    def skew(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        ledger: dg.ResourceParam[Ledger],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult[Any]:
+        span = days_of(context)
+        served = lake.scan(f"predictions/{service.name}", first=span[0], last=span[-1]).collect()
+        start = day_start(span[0], project.timezone)
+        frames = read_for_recall(views.values(), project, lake, start, day_start(span[-1], project.timezone), GRID)
+        compared, differing = compare(served, views, frames)
+        found = skew_verdict(compared, differing)
+        body = {"compared": compared, "differing": differing.height, "reason": found.reason}
+        ledger.write("skew", service.name, f"{span[0]}..{span[-1]}", clock.now(), body)
+        lake.replace(f"skew/{service.name}", differing.with_columns(pl.lit(span[-1]).alias(PARTITION)), span)
+        return dg.MaterializeResult(
+            metadata={**metadata.table(differing), **metadata.verdict(found)},
+            check_results=[metadata.check(found, name=EQUAL)],
+        )
+
+    return skew
+
+
+def _performance(project: Project, service: Service, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_keys.performance(service.name),
+        deps=[asset_keys.predictions(service.name), asset_keys.labels(service.name)],
+        description=f"Loss of {service.name}'s answers by the day they were asked and by model version, with the share "
+        f"of truths that have arrived, as known at the end of each day.",
+        kinds={"polars", "deltalake"},
+        owners=[service.owner],
+        **_daily(days),
+    )
+    def performance(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+        span = days_of(context)
+        rows = pl.concat(_cohorts_known_on(day, lake, service.name, project.timezone) for day in span)
+        lake.replace(f"performance/{service.name}", rows, span)
+        history = newest(lake.scan(f"performance/{service.name}").collect())
+        last = history.filter(pl.col("log_loss").is_not_null()).tail(1).to_dicts()
+        told = {name: value for row in last for name, value in row.items() if isinstance(value, float)}
+        plot = {"plot": metadata.image(performance_plot(history), "log-loss by day")} if last and span[-1].day in (1, 15) else {}
+        return dg.MaterializeResult(metadata={**metadata.table(rows), **told, **plot})
+
+    return performance
+
+
+def _cohorts_known_on(day: date, lake: Lake, service: str, timezone: str) -> pl.DataFrame:
+    first = first_followed(day)
+    predictions = lake.scan(f"predictions/{service}", first=first, last=day).collect()
+    labels = lake.scan(f"labels/{service}", first=first, last=day).collect()
+    return cohorts(predictions, labels, timezone).with_columns(pl.lit(day).alias(PARTITION))
+
+
+def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    key = asset_keys.drift(policy.name)
+
+    @dg.asset(
+        key=key,
+        deps=[asset_keys.predictions(policy.service)],
+        check_specs=[dg.AssetCheckSpec(STEADY, asset=key, description="No served feature changed sharply.")],
+        description=f"{policy.description} Jensen-Shannon distance of each feature that {policy.service} served.",
+        kinds={"polars", "deltalake"},
+        owners=[project.services[policy.service].owner],
+        **_daily(days),
+    )
+    def drifted(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+        span = days_of(context)
+        found, tables = Verdict.unknown("no day was judged"), []
+        for day in span:
+            found, table = _drift_on(day, lake, policy)
+            tables.append(table.with_columns(pl.lit(day).alias(PARTITION)))
+        rows = pl.concat(tables)
+        lake.replace(f"drift/{policy.name}", rows, span)
+        return dg.MaterializeResult(
+            metadata={**metadata.table(rows), **metadata.verdict(found)}, check_results=[metadata.check(found, name=STEADY)]
+        )
+
+    return drifted
+
+
+def _drift_on(day: date, lake: Lake, policy: DriftPolicy) -> tuple[Verdict, pl.DataFrame]:
+    # Days without answers do not count as reference, so the look back is twice as long as the reference.
+    first = day - timedelta(days=2 * policy.reference_days)
+    rows = lake.scan(f"predictions/{policy.service}", first=first, last=day).collect()
+    served = rows.select("prediction_id", PARTITION).join(named_features(rows), on="prediction_id", maintain_order="left")
+    return drift(served.drop("prediction_id", PARTITION), served[PARTITION], day, policy)
+
+
+def _drift_page(policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDefinition:
+    alarm = [asset_keys.retrain(retrain_policy)] if retrain_policy else []
+
+    @dg.asset(
+        key=asset_keys.drift_report(policy.name),
+        deps=[dg.AssetDep(asset_keys.drift(policy.name), partition_mapping=dg.LastPartitionMapping()), *alarm],
+        automation_condition=on_alarm(alarm[0]) if alarm else None,
+        description=f"Evidently's page on the features that {policy.service} served: the last week against the weeks "
+        f"before, on a sample; made when a retraining is wanted. It informs people and decides nothing.",
+        kinds={"evidently"},
+        group_name=GROUP,
+        owners=["team:data-science"],
+    )
+    def drift_page(
+        lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock], profile: dg.ResourceParam[Profile]
+    ) -> dg.MaterializeResult[Any]:
+        rows = lake.scan(f"predictions/{policy.service}").collect()
+        target = profile.reports_path / f"drift-{policy.name}-{clock.now():%Y-%m-%d}.html"
+        found = write_drift_page(named_features(rows).drop("prediction_id"), rows[PARTITION], policy, target)
+        return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(str(target)), "reason": found})
+
+    return drift_page
+

@@ -1,0 +1,21 @@
+"""Run as a process: `python -m ml_platform.monitoring.evidently_page CURRENT REFERENCE TARGET`."""
+
+import sys
+
+
+def main(current_path: str, reference_path: str, target: str) -> None:
+    """Write Evidently's drift page on two parquet files to ``target``."""
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    frames = [pd.read_parquet(path) for path in (current_path, reference_path)]
+    shared = [name for name in frames[0].columns if name in frames[1].columns]
+    current, reference = (
+        Dataset.from_pandas(frame[shared], data_definition=DataDefinition(numerical_columns=shared)) for frame in frames
+    )
+    Report([DataDriftPreset()]).run(current, reference).save_html(target)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

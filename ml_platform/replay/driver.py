@@ -1,0 +1,230 @@
+"""The main job: bootstrap, serve, and replay real days through the running service."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+
+from ml_platform.automation.instance import open_instance, write_dagster_yaml
+from ml_platform.automation.runs import abandon_runs
+from ml_platform.automation.ticks import RunReport, materialize_range, tick
+from ml_platform.definitions import house
+from ml_platform.replay.hours import HOUR, Hours
+from ml_platform.replay.state import ReplayState
+from ml_platform.replay.summary import Summary, summarize
+from ml_platform.resources.bound import bound
+from ml_platform.resources.profiles import Profile
+from ml_platform.resources.projects import load_project
+from ml_platform.serving.client import Client
+from ml_platform.serving.process import running
+from ml_platform.spec import NoChampion, PlatformError, Project, Service, ServiceError
+from ml_platform.spec.calendar import day_of, day_start
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.home import Home
+
+BOOTSTRAP_HOUR_UTC = 9  # the clock starts when the night's data is in
+# "Just after midnight": the day's partition is closed at midnight itself.
+AFTER_MIDNIGHT = timedelta(minutes=1)
+_SWAP_WITHIN_SECONDS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What the display shows: where the replay is and what it did since it was started."""
+
+    doing: str
+    now: datetime
+    last: datetime
+    predictions: int = 0
+    labels: int = 0
+    requested: int = 0
+    summary: Summary | None = None
+
+
+Listener = Callable[[Progress], None]
+
+
+class Replay:
+    """One state folder's replay; ``run`` goes on where the folder says it stands."""
+
+    def __init__(self, profile: Profile, listener: Listener) -> None:
+        """Nothing is read or made before ``run``."""
+        self.profile = profile
+        self.project: Project = load_project(profile.project)
+        self.service: Service = _only_service(self.project)
+        self.listener = listener
+        self.clock = Clock(profile.clock_path)
+        self.stores = bound(profile, self.project)
+        self._path = profile.home / "replay.json"
+        self._progress = Progress(doing="starting", now=self._starts, last=self._starts)
+
+    @property
+    def _starts(self) -> datetime:
+        return datetime.combine(self.project.serves_from, datetime.min.time(), tzinfo=UTC) + BOOTSTRAP_HOUR_UTC * HOUR
+
+    def run(self, until: date) -> Summary:
+        """Replay up to the end of the local day ``until``; returns what the record says about all days so far.
+
+        Raises:
+            PlatformError: the folder cannot be used, a day lies outside the data, or the bootstrap failed.
+        """
+        self._check(until)
+        home = Home(self.profile.home)
+        home.prepare(self.profile.project)
+        with home.locked("run"):
+            state = ReplayState.load(self._path) or ReplayState(started=self._starts)
+            write_dagster_yaml(self.profile.dagster_home, replayed=True)
+            with open_instance(self.profile.dagster_home) as instance:
+                abandon_runs(instance)
+                if state.completed is None:
+                    state = self._bootstrap(instance, state)
+                end = day_start(until + timedelta(days=1), self.project.timezone)
+                if state.completed is not None and state.completed < end:
+                    state = self._replay(instance, state, end)
+            return summarize(self.profile, self.project, self.service, state)
+
+    def _check(self, until: date) -> None:
+        last = self.project.ends or until
+        if not self.project.serves_from <= until <= last:
+            raise PlatformError(
+                f"the replay of {self.project.name} can go on until a day from {self.project.serves_from} to {last}; "
+                f"{until} is outside: choose another --until"
+            )
+
+    def _bootstrap(self, instance: dg.DagsterInstance, state: ReplayState) -> ReplayState:
+        """Everything up to the day before serving, in one run over the range of days, and the first model."""
+        began = time.perf_counter()
+        self.clock.set(state.started)
+        definitions = house(self.profile, clamp=False)
+        graph = definitions.resolve_asset_graph()
+        keys = [key for key in graph.materializable_asset_keys if key.path[0] not in NOT_BOOTSTRAPPED]
+        self._tell(doing="bootstrap: raw tables, features, first model", now=state.started, last=state.started)
+        last = self.project.serves_from - timedelta(days=1)
+        reports = materialize_range(definitions, instance, keys, self.project.starts, last, at=state.started, on_run=self._ran)
+        failures = [failure for report in reports for failure in report.failures]
+        if failures:
+            raise PlatformError(
+                f"the bootstrap failed in {failures[0].step}: {failures[0].message}\nMend the cause and run the same "
+                f"command again; what is done is kept."
+            )
+        work = sum(report.work_seconds for report in reports)
+        spent = time.perf_counter() - began
+        state = replace(
+            state,
+            completed=state.started - HOUR,
+            work_seconds=work,
+            orchestration_seconds=sum(report.seconds for report in reports) - work,
+            seconds=spent,
+        )
+        state.save(self._path)
+        return state
+
+    def _replay(self, instance: dg.DagsterInstance, state: ReplayState, end: datetime) -> ReplayState:
+        definitions = house(self.profile, clamp=False)
+        with running(self.profile, self.service.name) as process:
+            client = Client(process.url)
+            hours = Hours(self.project, self.service, *(self.stores[n] for n in ("lake", "online", "prediction_log")))  # type: ignore[arg-type]
+            self._await_champion(client)
+            assert state.completed is not None
+            # Until the first hour is done nothing was ingested on its day; start from the day's midnight.
+            while state.completed < end:
+                now = min(state.completed + HOUR, end)
+                began = time.perf_counter()
+                state = self._hour(hours, client, definitions, instance, state, now, end)
+                state = replace(state, completed=now, seconds=state.seconds + time.perf_counter() - began)
+                state.save(self._path)
+        return state
+
+    def _hour(
+        self,
+        hours: Hours,
+        client: Client,
+        definitions: dg.Definitions,
+        instance: dg.DagsterInstance,
+        state: ReplayState,
+        now: datetime,
+        end: datetime,
+    ) -> ReplayState:
+        after = state.completed or state.started
+        self.clock.set(now)
+        hours.ingest(after, now)
+        labels = hours.learn(client, after, now, state.started)
+        if _is_midnight(now, self.project.timezone):
+            state = self._day(client, definitions, instance, state, now)
+        predictions = 0
+        if now < end:
+            hours.refresh(now)
+            predictions = hours.ask(client, now)
+        self._tell(
+            doing="replaying",
+            now=now,
+            last=end,
+            predictions=self._progress.predictions + predictions,
+            labels=self._progress.labels + labels,
+        )
+        return state
+
+    def _day(
+        self, client: Client, definitions: dg.Definitions, instance: dg.DagsterInstance, state: ReplayState, now: datetime
+    ) -> ReplayState:
+        """Evaluate the conditions and make what they ask for; the cursor is saved after the runs."""
+        self._tell(doing="evaluating conditions", now=now)
+        result = tick(definitions, instance, now + AFTER_MIDNIGHT, state.cursor, on_run=self._ran)
+        work = sum(run.work_seconds for run in result.runs)
+        state = replace(
+            state,
+            cursor=result.cursor,
+            work_seconds=state.work_seconds + work,
+            orchestration_seconds=state.orchestration_seconds + result.evaluation_seconds + result.run_seconds - work,
+        )
+        state.save(self._path)
+        self._await_champion(client)
+        summary = summarize(self.profile, self.project, self.service, state)
+        self._tell(requested=self._progress.requested + len(result.requested), summary=summary)
+        return state
+
+    def _await_champion(self, client: Client) -> None:
+        """Wait until the service serves the registry's champion, so that the next hour is answered by it."""
+        tracking = self.stores["tracking"]
+        wanted = str(tracking.champion_version(self.service.model))  # type: ignore[attr-defined]
+        deadline = time.monotonic() + _SWAP_WITHIN_SECONDS
+        served = None
+        while time.monotonic() < deadline:
+            try:
+                served = str(client.model()["version"])
+            except ServiceError as error:
+                served = str(error)
+            if served == wanted:
+                return
+            time.sleep(0.1)
+        raise NoChampion(
+            f"the service {self.service.name} does not serve version {wanted} of {self.service.model} after "
+            f"{_SWAP_WITHIN_SECONDS} s ({served}); its log is {self.profile.log_path}/service-{self.service.name}.txt"
+        )
+
+    def _ran(self, report: RunReport) -> None:
+        shown = ", ".join(key.to_user_string() for key in report.keys[:3])
+        self._tell(doing=f"{shown}{' ...' if len(report.keys) > 3 else ''}")
+
+    def _tell(self, **changes: object) -> None:
+        self._progress = replace(self._progress, **changes)  # type: ignore[arg-type]
+        self.listener(self._progress)
+
+
+# What the running service writes has no history before it; pages for people are made when there is something to show.
+NOT_BOOTSTRAPPED = ("batch_predictions", "decisions", "retrain", "drift_reports")
+
+
+def _only_service(project: Project) -> Service:
+    if len(project.services) != 1:
+        raise PlatformError(
+            f"a replay drives one service; {project.name} declares {len(project.services)}: {', '.join(project.services)}"
+        )
+    return next(iter(project.services.values()))
+
+
+def _is_midnight(moment: datetime, timezone: str) -> bool:
+    return day_start(day_of(moment, timezone), timezone) == moment
+

@@ -1,0 +1,60 @@
+"""Where a replay stands: written after each completed hour, so that it goes on there after any end."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ml_platform.spec import HomeDamaged
+from ml_platform.stores.home import read_json, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayState:
+    """completed: the last hour whose work is done; ``None`` before the bootstrap is. cursor: Dagster's, after its runs.
+
+    work_seconds, orchestration_seconds: summed over all sittings.
+    """
+
+    started: datetime
+    completed: datetime | None = None
+    cursor: str | None = None
+    work_seconds: float = 0.0
+    orchestration_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @classmethod
+    def load(cls, path: Path) -> "ReplayState | None":
+        """The state on disk, if a replay began here.
+
+        Raises:
+            HomeDamaged: the file is not what ``save`` wrote.
+        """
+        if not path.exists():
+            return None
+        body = read_json(path)
+        try:
+            completed = body["completed"]
+            return cls(
+                started=datetime.fromisoformat(body["started"]),
+                completed=datetime.fromisoformat(completed) if completed else None,
+                cursor=body["cursor"],
+                work_seconds=float(body["work_seconds"]),
+                orchestration_seconds=float(body["orchestration_seconds"]),
+                seconds=float(body["seconds"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise HomeDamaged(
+                f"{path} does not hold a replay's state ({error!r}); delete the state folder {path.parent} and run again"
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Write it down, atomically."""
+        body = {
+            "started": self.started.isoformat(),
+            "completed": self.completed.isoformat() if self.completed else None,
+            "cursor": self.cursor,
+            "work_seconds": self.work_seconds,
+            "orchestration_seconds": self.orchestration_seconds,
+            "seconds": self.seconds,
+        }
+        write_json(path, body)

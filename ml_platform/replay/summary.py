@@ -1,0 +1,121 @@
+"""What a replay did, read from the record alone: lake, ledger, registry."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from ml_platform import metrics
+from ml_platform.replay.state import ReplayState
+from ml_platform.resources.profiles import Profile
+from ml_platform.spec import Project, Service, TooFewLabels
+from ml_platform.spec.calendar import day_of
+from ml_platform.stores.delta import Lake
+from ml_platform.stores.ledger import Entry, Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A retraining, promotion or refusal: the local date, the model version and the written reason."""
+
+    date: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """All closed days of one service; ``auc`` and ``log_loss`` over the answers whose truth is known."""
+
+    service: str
+    model: str
+    first_day: str | None
+    last_day: str | None
+    days: int
+    predictions: int
+    predictions_doubled: int
+    labels: int
+    judged: int
+    auc: float | None
+    log_loss: float | None
+    champion: str | None
+    versions: int
+    retrainings: tuple[Event, ...]
+    promotions: tuple[Event, ...]
+    refusals: tuple[Event, ...]
+    values_compared: int
+    values_mismatched: int
+    seconds: float
+    work_seconds: float
+    orchestration_seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return asdict(self)
+
+
+def judged_answers(lake: Lake, service: str) -> pl.DataFrame:
+    """Every logged answer with its truth, if one arrived: ``prediction_id, asked_at, model_version, probability, value``."""
+    if not lake.exists(f"predictions/{service}"):
+        return pl.DataFrame(schema={"asked_at": pl.Datetime("us", "UTC"), "probability": pl.Float64, "value": pl.Int64})
+    columns = ["prediction_id", "asked_at", "model_version", "probability", "known_date"]
+    answers = lake.scan(f"predictions/{service}").select(columns).collect()
+    truths = lake.scan(f"labels/{service}").select("prediction_id", "value").collect()
+    return answers.join(truths, on="prediction_id", how="left").sort("asked_at", "prediction_id")
+
+
+def summarize(profile: Profile, project: Project, service: Service, state: ReplayState) -> Summary:
+    """Read the record. Answers of a day count once the day is closed."""
+    lake, ledger = Lake(profile.lake, profile.storage_options), Ledger(profile.ledger_path)
+    answers = judged_answers(lake, service.name)
+    judged = answers.filter(pl.col("value").is_not_null())
+    truths, given = judged["value"].to_numpy(), judged["probability"].to_numpy()
+    days = answers["known_date"].unique().sort() if answers.height else pl.Series([], dtype=pl.Date)
+    spec = project.models[service.model]
+    skew = ledger.entries("skew", service.name)
+    promotions = ledger.entries("promotion", spec.name)
+    trainings = ledger.entries("training", spec.name)
+    return Summary(
+        service=service.name,
+        model=spec.name,
+        first_day=str(days[0]) if len(days) else None,
+        last_day=str(days[-1]) if len(days) else None,
+        days=len(days),
+        predictions=answers.height,
+        predictions_doubled=answers.height - answers["prediction_id"].n_unique() if answers.height else 0,
+        labels=lake.count(f"labels/{service.name}"),
+        judged=judged.height,
+        auc=_or_none(metrics.auc, truths, given),
+        log_loss=_or_none(metrics.log_loss, truths, given),
+        champion=str(promotions[-1].body["version"]) if promotions else None,
+        versions=len(trainings),
+        retrainings=tuple(_retraining(entry, ledger, spec.policy, project.timezone) for entry in trainings[1:]),
+        promotions=tuple(_event(entry, project.timezone) for entry in promotions),
+        refusals=tuple(_event(entry, project.timezone) for entry in ledger.entries("refusal", spec.name)),
+        values_compared=sum(int(entry.body["compared"]) for entry in skew),
+        values_mismatched=sum(int(entry.body["differing"]) for entry in skew),
+        seconds=round(state.seconds, 1),
+        work_seconds=round(state.work_seconds, 1),
+        orchestration_seconds=round(state.orchestration_seconds, 1),
+    )
+
+
+def _or_none(metric: Any, truths: Any, given: Any) -> float | None:
+    try:
+        return round(float(metric(truths, given)), 5)
+    except TooFewLabels:
+        return None  # nothing to judge yet: there is no number, not a zero
+
+
+def _event(entry: Entry, timezone: str) -> Event:
+    body: Mapping[str, Any] = entry.body
+    return Event(date=str(day_of(entry.at, timezone)), version=str(body["version"]), reason=str(body["reason"]))
+
+
+def _retraining(entry: Entry, ledger: Ledger, policy: str | None, timezone: str) -> Event:
+    """A training with the reason of the decision that it answered."""
+    number = int(entry.body["decision"])
+    decided = [e for e in ledger.entries("decision", policy or "") if int(e.body["wanted"]) == number]
+    reason = str(decided[0].body["reason"]) if number and decided else "asked for by hand"
+    return Event(date=str(day_of(entry.at, timezone)), version=str(entry.body["version"]), reason=reason)

@@ -1,0 +1,105 @@
+"""Stage 4 as assets: for every model its training set and its newest version."""
+
+import os
+from typing import Any
+
+import dagster as dg
+
+from ml_platform import asset_keys
+from ml_platform.automation.conditions import after_upstream, on_alarm
+from ml_platform.resources import metadata
+from ml_platform.spec import ModelSpec, Project
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.delta import Lake
+from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.tracking import Tracking
+from ml_platform.training.estimators import train
+from ml_platform.training.steps import answered, bounds, gather, read_part, register_model, table_of
+from ml_platform.training.training_set import TRAIN, content_hash
+
+GROUP = "training"
+
+
+def training_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """``training_sets/<model>`` and ``models/<model>`` of every declared model."""
+    return [make(project, spec) for spec in project.models.values() for make in (_training_set, _model)]
+
+
+def _deadline(spec: ModelSpec) -> dict[str, float]:
+    return {} if spec.fresh_within is None else {"fresh_within_hours": spec.fresh_within.total_seconds() / 3600}
+
+
+def _upstream(project: Project, spec: ModelSpec) -> list[dg.AssetDep]:
+    """Tables are looked at up to their last day; a reference table has no days."""
+    tables = {asset_keys.raw(name): name for name in (spec.task.spine, spec.task.label.table)}
+    tables |= {asset_keys.features(name): project.views[name].source for name in spec.views}
+    last = dg.LastPartitionMapping()
+    return [
+        dg.AssetDep(key, partition_mapping=last if project.tables[table].partitioned else None)
+        for key, table in tables.items()
+    ]
+
+
+def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
+    alarm = asset_keys.retrain(spec.policy) if spec.policy else None
+
+    @dg.asset(
+        key=asset_keys.training_set(spec.name),
+        description=f"The rows {spec.name} is trained and judged on: every question with the features known when it "
+        f"was asked and the label learned since. {spec.task.description}",
+        deps=[*_upstream(project, spec), *([alarm] if alarm else [])],
+        automation_condition=on_alarm(alarm) if alarm else None,
+        metadata=_deadline(spec),
+        kinds={"deltalake", "polars"},
+        owners=[spec.owner],
+        group_name=GROUP,
+    )
+    def training_set(lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock]) -> dg.MaterializeResult[Any]:
+        found = gather(lake, project, spec, clock.now())
+        version = lake.replace(table_of(spec), found.rows, None)
+        digest = content_hash(found.rows)
+        told = {
+            **bounds(found.rows),
+            **{f"{part}_rows": rows for part, rows in found.rows["part"].value_counts().iter_rows()},
+            "label_maturity": found.maturity,
+            "content_hash": digest,
+            "table_version": version,
+            "read_versions": dict(found.table_versions),
+        }
+        return dg.MaterializeResult(
+            metadata={**metadata.table(found.rows), **told}, data_version=dg.DataVersion(digest[:16])
+        )
+
+    return training_set
+
+
+def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_keys.model(spec.name),
+        description=f"{spec.description} The newest version in the registry, where it is the challenger until the gate "
+        f"has judged it.",
+        deps=[asset_keys.training_set(spec.name)],
+        automation_condition=after_upstream(),
+        metadata=_deadline(spec),
+        kinds={"lightgbm" if spec.estimator == "lightgbm" else "pytorch", "mlflow"},
+        owners=[spec.owner],
+        group_name=GROUP,
+    )
+    def model(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        tracking: dg.ResourceParam[Tracking],
+        ledger: dg.ResourceParam[Ledger],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult[Any]:
+        decision = answered(ledger.last("decision", spec.policy)) if spec.policy else 0
+        trained = train(spec, read_part(lake, spec, TRAIN), threads=os.cpu_count() or 1)
+        key = context.asset_key.to_user_string()
+        version = register_model(lake, tracking, spec, trained, decision, run_id=context.run_id, asset=key)
+        body = {"version": version.version, "decision": decision}
+        ledger.write("training", spec.name, context.run_id, clock.now(), body)
+        told = {**version.tags, **trained.facts, "version": version.version, "mlflow_run": version.run_id}
+        told["mlflow"] = f"{tracking.uri}: model {spec.name}, version {version.version}, run {version.run_id}"
+        return dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(str(version.version)))
+
+    return model

@@ -1,0 +1,112 @@
+"""From the lake to a training set, and from a training set to a registered version; what the assets call."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from ml_platform.spec import ModelSpec, Project
+from ml_platform.spec.calendar import day_start
+from ml_platform.stores.delta import Lake
+from ml_platform.stores.ledger import Entry
+from ml_platform.stores.tracking import Dataset, ModelVersion, Tracking
+from ml_platform.training.model import Model
+from ml_platform.training.training_set import (
+    HAPPENS_AT,
+    HOLDOUT,
+    PART,
+    TRAIN,
+    content_hash,
+    label_maturity,
+    split,
+    training_rows,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """A training set with its ``part`` column, the holdout's label maturity (0..1) and the tables it was read from."""
+
+    rows: pl.DataFrame
+    maturity: float
+    table_versions: Mapping[str, int]
+
+
+def table_of(spec: ModelSpec) -> str:
+    """Where the model's training set lies in the lake."""
+    return f"training_sets/{spec.name}"
+
+
+def gather(lake: Lake, project: Project, spec: ModelSpec, now: datetime) -> Gathered:
+    """Read the model's tables and make its training set as of ``now``.
+
+    Raises:
+        MissingHistory: a table was never written.
+        TooFewLabels: too few labels are known to train on.
+    """
+    task, views = spec.task, [project.views[name] for name in spec.views]
+    names = [f"raw/{task.spine}", f"raw/{task.label.table}", *(f"features/{view.name}" for view in views)]
+    versions = {name: lake.version(name) for name in names}
+    spine, outcomes = (lake.scan(name).collect() for name in names[:2])
+    tables = {view.name: lake.scan(f"features/{view.name}") for view in views}
+    since = day_start(project.ready_from, project.timezone)
+    rows = training_rows(spec, spine, outcomes, tables, views, now, since=since)
+    parts = split(rows, spec, now)
+    return Gathered(rows=parts, maturity=label_maturity(spec, spine, outcomes, now), table_versions=versions)
+
+
+def read_part(lake: Lake, spec: ModelSpec, part: str) -> pl.DataFrame:
+    """One part of the stored training set, in its total order whatever the order on disk.
+
+    Raises:
+        MissingHistory: the training set was never made.
+    """
+    return lake.scan(table_of(spec)).filter(pl.col(PART) == part).collect().sort(HAPPENS_AT, spec.task.key)
+
+
+def bounds(rows: pl.DataFrame) -> dict[str, str]:
+    """What the rows say about time (ISO): last event trained on, first and last event held out."""
+    moments = rows.select(
+        trained_from=pl.col(HAPPENS_AT).filter(pl.col(PART) == TRAIN).min(),
+        trained_until=pl.col(HAPPENS_AT).filter(pl.col(PART) == TRAIN).max(),
+        holdout_from=pl.col(HAPPENS_AT).filter(pl.col(PART) == HOLDOUT).min(),
+        holdout_until=pl.col(HAPPENS_AT).filter(pl.col(PART) == HOLDOUT).max(),
+    ).row(0, named=True)
+    return {name: moment.isoformat() for name, moment in moments.items()}
+
+
+def answered(newest: Entry | None) -> int:
+    """Up to which wanted retraining a training that begins now answers, by the newest decision; 0 is none."""
+    return 0 if newest is None else int(newest.body["wanted"])
+
+
+def register_model(
+    lake: Lake, tracking: Tracking, spec: ModelSpec, model: Model, decision: int, *, run_id: str, asset: str
+) -> ModelVersion:
+    """Store the model as the registry's newest version with everything that says where it came from."""
+    table = table_of(spec)
+    rows = lake.scan(table).collect().sort(HAPPENS_AT, spec.task.key)
+    digest = content_hash(rows)
+    tags = {
+        **bounds(rows),
+        "training_set": f"{table}@{lake.version(table)}",
+        "content_hash": digest,
+        "consumed_decision": str(decision),
+    }
+    measures = {key: value for key, value in model.facts.items() if isinstance(value, float)}
+    with tempfile.TemporaryDirectory() as draft:
+        return tracking.register(
+            spec.name,
+            model.save(Path(draft) / "model"),
+            estimator=spec.estimator,
+            run_name=f"{spec.name} until {tags['trained_until']}",
+            parameters={**spec.parameters, "estimator": spec.estimator, "seed": spec.seed, **model.facts},
+            metrics=measures,
+            tags=tags,
+            dagster_run_id=run_id,
+            asset_key=asset,
+            dataset=Dataset(name=table, digest=digest, source=lake.uri(table)),
+        )

@@ -1,0 +1,220 @@
+"""Stage 7 as assets: the log moves into the lake, verdicts become deployments, tomorrow is scored at midnight."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from ml_platform import asset_keys
+from ml_platform.automation.partitions import daily
+from ml_platform.serving.assets import serving_assets
+from ml_platform.serving.deployment import PROMOTION, REFUSAL, decide, deploy
+from ml_platform.spec import MissingHistory
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.delta import Lake
+from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.prediction_log import Prediction, Truth, named_features
+from ml_platform_tests.serving_world import NOON, World, standard
+
+DAY = date(2013, 4, 1)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    yield from standard(tmp_path_factory.mktemp("assets"))
+
+
+@pytest.fixture(scope="module")
+def second(tiny: World, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """A second version, registered and not promoted."""
+    return tiny.register(tiny.trained(tmp_path_factory.mktemp("second"), upside_down=True)).version
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.db")
+
+
+def materialize(tiny: World, lake: Lake, ledger: Ledger, key: dg.AssetKey, *days: date) -> dict[str, Any]:
+    """The metadata of the materialized asset (over a range of days, if two are given)."""
+    tiny.profile.home.mkdir(exist_ok=True)
+    clock = Clock(tiny.profile.home / "clock.json")
+    clock.set(NOON)
+    stores = {"lake": lake, "ledger": ledger, "clock": clock, "tracking": tiny.tracking}
+    tags = {}
+    if days:
+        tags = {"dagster/asset_partition_range_start": str(days[0]), "dagster/asset_partition_range_end": str(days[-1])}
+    assets = serving_assets(tiny.project, daily(tiny.project))
+    done = dg.materialize(
+        assets, selection=[key], resources={**stores, "prediction_log": tiny.log, "profile": tiny.profile}, tags=tags
+    )
+    (event,) = done.asset_materializations_for_node("__".join(key.path))[:1]
+    return {name: getattr(value, "value", value) for name, value in event.metadata.items()}
+
+
+def prediction(name: str, asked_at: datetime, load: float | None) -> Prediction:
+    return Prediction(
+        prediction_id=name,
+        model="late",
+        model_version="1",
+        probability=0.5,
+        asked_at=asked_at,
+        as_of=asked_at,
+        answered_at=NOON,
+        entities={"trip": name, "city": "Rome", "line": None},
+        feature_names=("city_load__load",),
+        features=(load,),
+    )
+
+
+def test_the_days_log_moves_into_the_lake_and_moving_it_again_changes_nothing(
+    tiny: World, lake: Lake, ledger: Ledger
+) -> None:
+    midnight = datetime(2013, 4, 2, 4, tzinfo=UTC)
+    tiny.log.append_predictions("desk", DAY, [prediction("a", NOON, 0.1), prediction("a", NOON, 0.2)])
+    tiny.log.append_predictions("desk", DAY, [prediction("b", midnight - timedelta(seconds=1), None)])
+    tiny.log.append_predictions("desk", DAY + timedelta(days=1), [prediction("c", midnight, 0.3)])
+    key = asset_keys.predictions("desk")
+    for _ in range(2):
+        told = materialize(tiny, lake, ledger, key, DAY, DAY + timedelta(days=2))
+        rows = lake.scan("predictions/desk").collect().sort("prediction_id")
+        assert rows["prediction_id"].to_list() == ["a", "b", "c"]
+        assert rows["known_date"].to_list() == [DAY, DAY, DAY + timedelta(days=1)]
+        assert named_features(rows)["city_load__load"].to_list() == [0.1, None, 0.3]
+        assert (told["dagster/row_count"], told["doubles_dropped"]) == (3, 1)
+        assert told["note"].startswith("nothing on 2013-04-03: the service was not asked, or was down")
+    assert materialize(tiny, lake, ledger, key, DAY)["note"] == "complete"
+    assert lake.scan("predictions/desk").collect().height == 3
+
+
+def test_labels_move_by_the_day_they_became_known(tiny: World, lake: Lake, ledger: Ledger) -> None:
+    truths = [Truth(prediction_id="a", value=1, known_at=NOON), Truth(prediction_id="b", value=None, known_at=NOON)]
+    tiny.log.append_labels("desk", DAY, truths)
+    materialize(tiny, lake, ledger, asset_keys.labels("desk"), DAY)
+    rows = lake.scan("labels/desk").collect()
+    assert rows.select("prediction_id", "value", "known_date").rows() == [("a", 1, DAY), ("b", None, DAY)]
+
+
+def test_a_day_without_any_log_makes_an_empty_table_that_can_be_read(tiny: World, lake: Lake, ledger: Ledger) -> None:
+    for key in (asset_keys.predictions("desk"), asset_keys.labels("desk")):
+        told = materialize(tiny, lake, ledger, key, date(2013, 2, 1))
+        assert "was not asked, or was down" in told["note"]
+        assert lake.scan("/".join(key.path)).collect().height == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "version", "champion", "before", "action"),
+    [
+        ("pass", 2, None, False, "promoted"),
+        ("pass", 2, "1", False, "promoted"),
+        ("warn", 2, "1", False, "promoted"),
+        ("fail", 2, "1", False, "refused"),
+        ("unknown", 2, "1", False, "refused"),
+        ("unknown", 2, None, False, "refused"),
+        ("pass", 2, "2", True, "kept"),
+        ("pass", 2, "1", True, "kept"),  # somebody rolled back
+    ],
+)
+def test_what_a_verdict_does(state: str, version: int, champion: str | None, before: bool, action: str) -> None:
+    found, reason = decide({"state": state, "reason": "why", "version": version}, champion, promoted_before=before)
+    assert found == action
+    assert reason
+
+
+def judge(ledger: Ledger, version: int, state: str) -> None:
+    told = {"state": state, "reason": f"{state} because", "version": str(version), "champion": "1"}
+    ledger.write("gate", "late", f"v{version}-{state}", NOON, told)
+
+
+def test_a_version_that_passed_is_promoted_once_and_a_rollback_is_left_alone(
+    tiny: World, second: int, ledger: Ledger
+) -> None:
+    with pytest.raises(MissingHistory, match="evaluations/late"):
+        deploy("late", tiny.tracking, ledger, NOON)
+    judge(ledger, second, "pass")
+    assert deploy("late", tiny.tracking, ledger, NOON).action == "promoted"
+    assert tiny.tracking.champion("late").version == second
+    assert deploy("late", tiny.tracking, ledger, NOON + timedelta(days=1)).action == "kept"
+    (entry,) = ledger.entries(PROMOTION, "late")
+    assert (entry.key, entry.at, entry.body["before"], entry.body["reason"]) == (
+        f"v{second}",
+        NOON,
+        "1",
+        "pass because",
+    )
+    tiny.tracking.promote("late", 1)
+    done = deploy("late", tiny.tracking, ledger, NOON)
+    assert (done.action, done.champion) == ("kept", "1")
+    assert "took its place" in done.reason
+
+
+def test_a_refusal_is_written_down_and_changes_nothing(tiny: World, second: int, ledger: Ledger) -> None:
+    judge(ledger, second, "fail")
+    for _ in range(2):
+        done = deploy("late", tiny.tracking, ledger, NOON)
+        assert (done.action, done.champion, done.reason) == ("refused", "1", "fail because")
+    (entry,) = ledger.entries(REFUSAL, "late")
+    assert entry.body["reason"] == "fail because"
+
+
+def test_a_promotion_cut_off_before_it_was_written_down_is_written_down(
+    tiny: World, second: int, ledger: Ledger
+) -> None:
+    judge(ledger, second, "pass")
+    tiny.tracking.promote("late", second)
+    assert deploy("late", tiny.tracking, ledger, NOON).action == "promoted"
+    assert [entry.key for entry in ledger.entries(PROMOTION, "late")] == [f"v{second}"]
+    tiny.tracking.promote("late", 1)
+
+
+def test_the_deployment_tells_what_was_done_and_why(tiny: World, second: int, lake: Lake, ledger: Ledger) -> None:
+    judge(ledger, second, "fail")
+    told = materialize(tiny, lake, ledger, asset_keys.service("desk"))
+    assert told == {"champion": "1", "action": "refused", "reason": "fail because"}
+
+
+def test_tomorrow_is_scored_at_midnight_on_what_was_known_then(tiny: World, lake: Lake, ledger: Ledger) -> None:
+    midnight = datetime(2013, 4, 2, 4, tzinfo=UTC)
+    before, hour = midnight - timedelta(hours=5), timedelta(hours=1)
+    trips = [
+        ("today", "Rome", midnight - hour, before),
+        ("first", "Rome", midnight, before),
+        ("last", "Oslo", midnight + 24 * hour - timedelta(seconds=1), before),
+        ("day after", "Rome", midnight + 24 * hour, before),
+        ("not yet known", "Rome", midnight + hour, midnight + timedelta(seconds=1)),
+        ("unseen", "Atlantis", midnight + 2 * hour, before),
+    ]
+    spine = pl.DataFrame(trips, schema=["trip", "city", "leaves", "known_at"], orient="row").with_columns(
+        pl.lit(7, pl.Int64).alias("line"), pl.lit(0.0).alias("load"), pl.lit(DAY).alias("known_date")
+    )
+    lake.replace("raw/trips", spine.filter(pl.col("trip") != "not yet known"), [DAY])
+    late = spine.filter(pl.col("trip") == "not yet known").with_columns(known_date=DAY + timedelta(days=1))
+    lake.replace("raw/trips", late, [DAY + timedelta(days=1)])
+    loads = [("Rome", before - hour, 0.1), ("Rome", before, 0.9), ("Rome", midnight, 0.1), ("Oslo", before, 0.1)]
+    log = pl.DataFrame(loads, schema=["city", "as_of", "load"], orient="row").with_columns(
+        pl.lit(3, pl.Int64).alias("newest"),
+        pl.when(pl.col("as_of") < midnight).then(DAY).otherwise(DAY + timedelta(days=1)).alias("known_date"),
+    )
+    lake.replace("features/city_load", log, [DAY, DAY + timedelta(days=1)])
+    past = pl.DataFrame({"line": [7], "as_of": [before], "delay_mean_1d": [0.3], "known_date": [DAY]})
+    lake.replace("features/line_past", past, [DAY])
+
+    told = materialize(tiny, lake, ledger, asset_keys.batch_predictions("desk"), DAY)
+    rows = lake.scan("batch_predictions/desk").collect()
+    scored = dict(rows.select("trip", "probability").iter_rows())
+    assert list(scored) == ["first", "unseen", "last"]
+    assert scored["first"] > 0.8 > 0.2 > scored["last"]
+    assert set(rows["as_of"]) == {midnight - hour}
+    assert set(rows["known_date"]) == {DAY}
+    assert set(rows["model_version"]) == {"1"} == {told["model_version"]}
+    materialize(tiny, lake, ledger, asset_keys.batch_predictions("desk"), DAY)
+    assert lake.scan("batch_predictions/desk").collect().equals(rows)
