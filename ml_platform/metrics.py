@@ -70,6 +70,12 @@ def calibration_gap(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(abs(given.mean() - truth.mean()))
 
 
+def measures(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
+    """Every single figure by its name: AUC, log-loss, PR-AUC, Brier score, calibration gap."""
+    functions = (auc, log_loss, pr_auc, brier, calibration_gap)
+    return {function.__name__: function(labels, probabilities) for function in functions}
+
+
 def calibration_curve(
     labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:

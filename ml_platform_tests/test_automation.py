@@ -58,19 +58,25 @@ class World:
 
     def make(self, context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         name = context.asset_key.path[-1]
-        days = [day.isoformat() for day in days_of(context)] if context.has_partition_key_range else [None]
+        days = (
+            [day.isoformat() for day in days_of(context)]
+            if context.has_partition_key or context.has_partition_key_range
+            else [None]
+        )
         if name in self.failing or self.failing & {f"{name} {day}" for day in days}:
             raise RuntimeError(f"{name} is meant to fail")
         self.made += [(name, day) for day in days]
         return dg.MaterializeResult()
 
 
-def graph(world: World, *, clock_at: datetime | None = None, code_version: str = "1") -> dg.Definitions:
+def graph(
+    world: World, *, clock_at: datetime | None = None, code_version: str = "1", reference_hours: int = 9999
+) -> dg.Definitions:
     """raw + reference -> features -> performance -> decision/alarm -> training set -> ... -> service -> batch."""
     days = daily(PROJECT, clock_at)
     newest = dg.LastPartitionMapping()
 
-    @dg.asset(key=REFERENCE, automation_condition=when.each_day(), metadata={"fresh_within_hours": 60})
+    @dg.asset(key=REFERENCE, automation_condition=when.each_day(), metadata={"fresh_within_hours": reference_hours})
     def reference(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         return world.make(context)
 
@@ -288,7 +294,9 @@ def test_a_daily_asset_that_looks_back_follows_the_days_it_looks_at(tmp_path: Pa
     @dg.asset(partitions_def=days, automation_condition=when.each_day())
     def source() -> None: ...
 
-    @dg.asset(partitions_def=days, deps=[dg.AssetDep(source, partition_mapping=back)], automation_condition=when.each_day())  # fmt: skip
+    looked_at = [dg.AssetDep(source, partition_mapping=back)]
+
+    @dg.asset(partitions_def=days, deps=looked_at, automation_condition=when.each_day())
     def window() -> None: ...
 
     definitions = dg.Definitions(assets=[source, window])
@@ -374,7 +382,7 @@ def test_what_ctrl_c_cut_off_is_asked_for_again(replay: Replay) -> None:
         return make(context)
 
     replay.world.make = interrupt  # type: ignore[method-assign]
-    with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
+    with pytest.raises(KeyboardInterrupt):
         replay.midnight_after(date(2013, 3, 5))
     replay.world.make = make  # type: ignore[method-assign]
     abandon_runs(replay.instance)
@@ -431,6 +439,7 @@ def verdict(replay: Replay, key: dg.AssetKey) -> str:
 
 
 def test_a_freshness_verdict_at_the_replays_moment_asks_for_one_attempt(replay: Replay) -> None:
+    replay.definitions = graph(replay.world, reference_hours=60)
     # Made on 5 March 09:00 UTC, to be at most 60 hours old: it warns from 7 March 06:00 UTC on.
     assert (REFERENCE, None) not in asked(replay.midnight_after(date(2013, 3, 5)))
     assert verdict(replay, REFERENCE) == "PASS"
@@ -441,6 +450,7 @@ def test_a_freshness_verdict_at_the_replays_moment_asks_for_one_attempt(replay: 
 
 
 def test_a_verdict_that_stays_failed_does_not_loop(replay: Replay) -> None:
+    replay.definitions = graph(replay.world, reference_hours=60)
     replay.world.failing = {"ref"}
     warned = datetime(2013, 3, 7, 6, tzinfo=UTC)
     assert asked(replay.tick(warned))[REFERENCE, None] == 1
@@ -490,7 +500,8 @@ def test_policies_go_to_assets_with_a_deadline_but_never_to_skippable_ones() -> 
     ]
 
     @dg.multi_asset(specs=specs)
-    def all_of_them() -> None: ...
+    def all_of_them() -> Iterator[dg.MaterializeResult]:
+        yield dg.MaterializeResult(asset_key="a")
 
     nodes = with_policies(dg.Definitions(assets=[all_of_them])).resolve_asset_graph()
     assert nodes.get(dg.AssetKey("a")).freshness_policy == dg.FreshnessPolicy.time_window(
@@ -578,7 +589,8 @@ def test_a_bootstrap_is_one_run_for_all_days_and_keeps_the_graphs_order(tmp_path
             (None, {REFERENCE}), (days, {RAW, FEATURES, PERFORMANCE}), (None, {DECISION, ALARM}),
             (None, set(CHAIN)), (days, {BATCH}),
         ]  # fmt: skip
-        assert instance.get_materialized_partitions(BATCH) == {d.isoformat() for d in days_between(date(2013, 2, 26), BOOTSTRAPPED)}  # fmt: skip
+        made = {day.isoformat() for day in days_between(date(2013, 2, 26), BOOTSTRAPPED)}
+        assert instance.get_materialized_partitions(BATCH) == made
         world.failing = {"delays"}
         runs = ticks.materialize_range(definitions, instance, keys, date(2013, 2, 26), BOOTSTRAPPED, at=at)
         assert [run.succeeded for run in runs] == [True, False]

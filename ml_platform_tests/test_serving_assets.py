@@ -12,8 +12,10 @@ import pytest
 from ml_platform import asset_keys
 from ml_platform.automation.partitions import daily
 from ml_platform.serving.assets import serving_assets
+from ml_platform.serving.batch import read_newest
 from ml_platform.serving.deployment import PROMOTION, REFUSAL, decide, deploy
 from ml_platform.spec import MissingHistory
+from ml_platform.spec.calendar import days_between
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
@@ -199,12 +201,13 @@ def test_tomorrow_is_scored_at_midnight_on_what_was_known_then(tiny: World, lake
     lake.replace("raw/trips", spine.filter(pl.col("trip") != "not yet known"), [DAY])
     late = spine.filter(pl.col("trip") == "not yet known").with_columns(known_date=DAY + timedelta(days=1))
     lake.replace("raw/trips", late, [DAY + timedelta(days=1)])
-    loads = [("Rome", before - hour, 0.1), ("Rome", before, 0.9), ("Rome", midnight, 0.1), ("Oslo", before, 0.1)]
+    long_ago = before - timedelta(days=60)
+    loads = [("Rome", before - hour, 0.1), ("Rome", before, 0.9), ("Rome", midnight, 0.1), ("Oslo", long_ago, 0.1)]
     log = pl.DataFrame(loads, schema=["city", "as_of", "load"], orient="row").with_columns(
         pl.lit(3, pl.Int64).alias("newest"),
-        pl.when(pl.col("as_of") < midnight).then(DAY).otherwise(DAY + timedelta(days=1)).alias("known_date"),
+        pl.col("as_of").dt.convert_time_zone("America/New_York").dt.date().alias("known_date"),
     )
-    lake.replace("features/city_load", log, [DAY, DAY + timedelta(days=1)])
+    lake.replace("features/city_load", log, days_between(DAY - timedelta(days=90), DAY + timedelta(days=1)))
     past = pl.DataFrame({"line": [7], "as_of": [before], "delay_mean_1d": [0.3], "known_date": [DAY]})
     lake.replace("features/line_past", past, [DAY])
 
@@ -213,6 +216,12 @@ def test_tomorrow_is_scored_at_midnight_on_what_was_known_then(tiny: World, lake
     scored = dict(rows.select("trip", "probability").iter_rows())
     assert list(scored) == ["first", "unseen", "last"]
     assert scored["first"] > 0.8 > 0.2 > scored["last"]
+    newest = read_newest(lake, tiny.project.views["city_load"], spine, DAY)
+    assert sorted(newest.select("city", "as_of").rows()) == [
+        ("Oslo", long_ago),
+        ("Rome", before - hour),
+        ("Rome", before),
+    ]
     assert set(rows["as_of"]) == {midnight - hour}
     assert set(rows["known_date"]) == {DAY}
     assert set(rows["model_version"]) == {"1"} == {told["model_version"]}

@@ -60,4 +60,6 @@ def _postgres(url: str) -> dict[str, Any]:
 
 def _sqlite(home: Path) -> dict[str, Any]:
     place = {"module": storage.__name__, "class": storage.SqliteStorage.__name__, "config": {"base_dir": str(home)}}
-    return {"storage": {"custom": place}}
+    # Two runs at once are what one small machine carries; looking every second keeps an event close to its run.
+    queue = {"max_concurrent_runs": 2, "dequeue_interval_seconds": 1}
+    return {"storage": {"custom": place}, "run_queue": queue}

@@ -149,14 +149,25 @@ class Outdated(Reason):
 
 
 class FailedBefore(Reason):
-    """Its last attempt failed on an earlier day, or was cut off by a kill."""
+    """Its last attempt failed on an earlier day, or was cut off by a kill; not merely because its upstream failed."""
 
     says = "the last attempt failed on an earlier day, or was interrupted"
 
     def _holds(self, target: Target) -> bool:
         failed_at = target.history.failed_at(target.past)
         # An attempt by hand on replayed state carries the wall clock, which lies after the replay's.
-        return failed_at is not None and not failed_at <= target.history.now < failed_at + RETRY_AFTER
+        if failed_at is None or failed_at <= target.history.now < failed_at + RETRY_AFTER:
+            return False
+        return all(target.made_with(parent) or not self._failed_with(target, parent) for parent in target.parents())
+
+    def _failed_with(self, target: Target, parent: dg.AssetKey) -> bool:
+        """Whether the parent failed in the same run: then it is for the parent to be tried again first."""
+        own = target.past.in_vain
+        above = (target.history.past(parent, day) for day in target.history.days_above(target.key, target.day, parent))
+        return any(
+            own and past.in_vain and past.in_vain.run_id == own.run_id and target.history.failed_at(past)
+            for past in above
+        )
 
 
 class NewCode(Reason):

@@ -18,7 +18,7 @@ def automation_sensor(*, replayed: bool = False) -> dg.AutomationConditionSensor
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.AutomationConditionSensorDefinition(
             NAME,
-            target=dg.AssetSelection.all(include_sources=True),
+            target=dg.AssetSelection.all(),
             default_status=dg.DefaultSensorStatus.STOPPED if replayed else dg.DefaultSensorStatus.RUNNING,
             minimum_interval_seconds=5,
             use_user_code_server=True,

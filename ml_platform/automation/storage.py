@@ -76,7 +76,7 @@ class _Events(_Kept, ConsolidatedSqliteEventLogStorage):
         return column_name in AssetKeyTable.c
 
     def dispose(self) -> None:
-        ConsolidatedSqliteEventLogStorage.dispose(self)
+        ConsolidatedSqliteEventLogStorage.dispose(self)  # type: ignore[no-untyped-call]  # Dagster left it untyped
         self._engine.dispose()
 
 
@@ -89,7 +89,7 @@ class SqliteStorage(DagsterStorage, ConfigurableClass):
         self._runs = _Runs.from_local(str(folder / "history"))
         self._events = _Events(str(folder / "history"))
         self._schedules = _Schedules.from_local(str(folder / "schedules"))
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Dagster left it untyped
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:

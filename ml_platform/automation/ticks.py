@@ -13,6 +13,7 @@ from functools import lru_cache
 import dagster as dg
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.events import RunFailureReason
 from dagster._core.execution.execute_in_process import core_execute_in_process, merge_run_tags
 from dagster._core.utils import make_new_run_id
 
@@ -38,12 +39,16 @@ class StepFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """One run: what it was to make, for which partition (``first..last`` for a range), and what failed."""
+    """One run: what it was to make, for which partition (``first..last`` for a range), and what failed.
+
+    work_seconds: inside the assets' steps; the rest of ``seconds`` is orchestration.
+    """
 
     run_id: str
     keys: tuple[dg.AssetKey, ...]
     partition: str | None
     seconds: float
+    work_seconds: float = 0.0
     failures: tuple[StepFailure, ...] = ()
 
     @property
@@ -113,6 +118,7 @@ def evaluate(
     result = dg.evaluate_automation_conditions(
         defs=definitions,
         instance=instance,
+        asset_selection=dg.AssetSelection.all(),
         evaluation_time=at.astimezone(UTC),
         cursor=dg.deserialize_value(cursor, AssetDaemonCursor) if cursor else None,
     )
@@ -134,7 +140,11 @@ def materialize(
     day: str | None = None,
     days: tuple[date, date] | None = None,
 ) -> RunReport:
-    """One run in this process at the replayed moment ``at``, of one day, a range of days, or without partition."""
+    """One run in this process at the replayed moment ``at``, of one day, a range of days, or without partition.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C hit the run; it is marked, so that what it did not make is asked for again.
+    """
     tags = dict(clock_tags(at))
     if days:
         tags |= {RANGE_START_TAG: days[0].isoformat(), RANGE_END_TAG: days[1].isoformat()}
@@ -156,11 +166,15 @@ def materialize(
             run_id=run_id,
             asset_selection=frozenset(keys),
         )
+        if _was_cut_off(result):
+            # Dagster turns Ctrl-C into a failed run; the driver must stop instead of going on to the next one.
+            raise KeyboardInterrupt
     return RunReport(
         run_id=result.run_id,
         keys=tuple(keys),
         partition=f"{days[0]}..{days[1]}" if days else day,
         seconds=time.perf_counter() - started,
+        work_seconds=sum(e.step_success_data.duration_ms for e in result.all_events if e.is_step_success) / 1000,
         failures=tuple(_failures(result)),
     )
 
@@ -226,6 +240,14 @@ def _by_partition(wanted: Iterable[Requested]) -> list[tuple[str | None, list[dg
     for key, day in wanted:
         groups.setdefault(day, []).append(key)
     return sorted(groups.items(), key=lambda group: (group[0] is None, group[0] or ""))
+
+
+def _was_cut_off(result: dg.ExecuteInProcessResult) -> bool:
+    return any(
+        event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.RUN_FAILURE
+    )
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> list[StepFailure]:

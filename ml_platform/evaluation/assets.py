@@ -2,7 +2,7 @@
 
 import tempfile
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from ml_platform.stores.tracking import Tracking
 
 GROUP = "evaluation"
 CHECK = "beats_champion"
+
+_Events = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
 
 def evaluation_assets(project: Project) -> list[dg.AssetsDefinition]:
@@ -55,17 +57,16 @@ def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         ledger: dg.ResourceParam[Ledger],
         clock: dg.ResourceParam[Clock],
         profile: dg.ResourceParam[Profile],
-    ) -> dg.MaterializeResult[Any]:
+    ) -> _Events:
         with tempfile.TemporaryDirectory() as scratch:
             found = evaluate(lake, tracking, spec, project.timezone, Path(scratch))
         page = _write(profile.reports_path, found)
         tracking.record(found.version, _named(found), {page.name: found.report.page.encode()})
         ledger.write("gate", spec.name, f"v{found.version.version}", clock.now(), found.body())
-        return dg.MaterializeResult(
-            metadata={**_told(found), "report": dg.MetadataValue.path(page)},
-            check_results=[metadata.check(found.verdict)],
-            data_version=dg.DataVersion(f"{found.version.version}-{found.verdict.state}"),
-        )
+        version = dg.DataVersion(f"{found.version.version}-{found.verdict.state}")
+        told = {**_told(found), "report": dg.MetadataValue.path(page)}
+        yield dg.MaterializeResult(metadata=told, data_version=version)
+        yield metadata.check(found.verdict, name=CHECK)
 
     return evaluation
 

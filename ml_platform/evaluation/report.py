@@ -15,13 +15,6 @@ from ml_platform.spec import TooFewLabels, Verdict
 
 DAY, LABEL, CHALLENGER, CHAMPION = "day", "label", "challenger", "champion"
 _COLOURS = {CHALLENGER: "#1f6feb", CHAMPION: "#8b949e"}
-_MEASURES = {
-    "auc": metrics.auc,
-    "log_loss": metrics.log_loss,
-    "pr_auc": metrics.pr_auc,
-    "brier": metrics.brier,
-    "calibration_gap": metrics.calibration_gap,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +34,10 @@ def measure(scored: pl.DataFrame) -> dict[str, float]:
     Raises:
         TooFewLabels: no rows, or one class only.
     """
-    found = {name: of(scored[LABEL], scored[CHALLENGER]) for name, of in _MEASURES.items()}
+    found = metrics.measures(scored[LABEL], scored[CHALLENGER])
     if has_champion(scored):
-        found |= {f"champion_{name}": of(scored[LABEL], scored[CHAMPION]) for name, of in _MEASURES.items()}
+        champion = metrics.measures(scored[LABEL], scored[CHAMPION])
+        found |= {f"champion_{name}": value for name, value in champion.items()}
     return found
 
 

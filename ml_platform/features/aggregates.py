@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_platform.spec import DeclarationError
+from ml_platform.spec.features import ZERO_WHEN_EMPTY
 
 # Floats are summed in fixed point, so that every order and every way of summing gives the same bits.
 FIXED_POINT = 1_000_000
@@ -27,9 +28,9 @@ def aggregate(kind: str, values: Numbers, lower: Ints, upper: Ints) -> tuple[Flo
     if kind not in _AGGREGATES:
         raise DeclarationError(f"there is no aggregate {kind!r}; known: {', '.join(sorted(_AGGREGATES))}")
     if len(values) == 0:
-        return np.zeros(len(lower)), np.full(len(lower), kind in _ZERO_WHEN_EMPTY)
+        return np.zeros(len(lower)), np.full(len(lower), kind in ZERO_WHEN_EMPTY)
     filled = upper > lower
-    return _AGGREGATES[kind](values, lower, upper), filled | (kind in _ZERO_WHEN_EMPTY)
+    return _AGGREGATES[kind](values, lower, upper), filled | (kind in ZERO_WHEN_EMPTY)
 
 
 def _count(values: Numbers, lower: Ints, upper: Ints) -> Floats:
@@ -70,7 +71,6 @@ def _extreme(choose: np.ufunc) -> Callable[[Numbers, Ints, Ints], Floats]:
     return over_slices
 
 
-_ZERO_WHEN_EMPTY = ("count", "sum")
 _AGGREGATES: dict[str, Callable[[Numbers, Ints, Ints], Floats]] = {
     "count": _count,
     "sum": _sum,

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
+from ml_platform.spec import KNOWN_AT, Active, Feature, FeatureView, Latest, Window
 
 Row = Mapping[str, Any]
 Value = float | int | None
@@ -26,9 +26,12 @@ class Oracle:
         rows = frames[view.source].with_columns(**view.derive)
         if view.where is not None:
             rows = rows.filter(view.where)
-        self._rows: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+        self._rows: dict[tuple[Any, ...], list[tuple[datetime, Row]]] = defaultdict(list)
         for row in rows.iter_rows(named=True):
-            self._rows[tuple(row[name] for name in view.entity_names)].append(row)
+            entity = tuple(row[name] for name in view.entity_names)
+            self._rows[entity].append((max(row[view.time], row[KNOWN_AT]), row))
+        for found in self._rows.values():
+            found.sort(key=lambda pair: (pair[0], *(_sortable(value) for value in pair[1].values())))
         self._closed: dict[tuple[Any, ...], datetime] = {}
         for active in (f for f in view.features if isinstance(f, Active)):
             for table in active.closed_by:
@@ -37,30 +40,25 @@ class Oracle:
                     self._closed[key] = min(row[KNOWN_AT], self._closed.get(key, row[KNOWN_AT]))
 
     def values(self, entity: tuple[Any, ...], at: datetime) -> dict[str, Value]:
-        """Every feature of the entity as it was known at ``at``; all null if nothing was known."""
+        """Every feature of the entity as it was known at ``at``; all null for an entity that is not named."""
         if None in entity:
             return dict.fromkeys(self.view.schema())
-        known = [row for row in self._rows.get(entity, []) if self._counts_from(row) <= at]
-        if not known:
-            return dict.fromkeys(self.view.schema())
-        known.sort(key=lambda row: (self._counts_from(row), *(_sortable(row[name]) for name in row)))
+        known = [(counts_from, row) for counts_from, row in self._rows.get(entity, []) if counts_from <= at]
         values: dict[str, Value] = {}
         for feature in self.view.features:
             for name, span, kind in feature.features():
                 values[name] = _typed(self._value(feature, span, known, at), kind)
         return values
 
-    def _value(self, feature: Any, span: timedelta | None, known: list[Row], at: datetime) -> Value:
+    def _value(self, feature: Feature, span: timedelta | None, known: list[tuple[datetime, Row]], at: datetime) -> Value:
         if isinstance(feature, Latest):
-            return known[-1][feature.column]
+            newest: Value = known[-1][1][feature.column] if known else None
+            return newest
         assert span is not None
         if isinstance(feature, Active):
-            return sum(self._is_open(feature, row, at) for row in known)
-        inside = [row for row in known if at - span < self._counts_from(row)]
+            return sum(self._is_open(feature, row, at) for _, row in known)
+        inside = [row for counts_from, row in known if at - span < counts_from]
         return _aggregate(feature, [row[feature.column] for row in inside if row[feature.column] is not None])
-
-    def _counts_from(self, row: Row) -> datetime:
-        return max(row[self.view.time], row[KNOWN_AT])
 
     def _is_open(self, feature: Active, row: Row, at: datetime) -> bool:
         opened = max(row[feature.opened_at], row[KNOWN_AT])

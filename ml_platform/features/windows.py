@@ -2,7 +2,7 @@
 
 A feature table is a *change log* on a grid: it holds a row for an entity at a grid step only where a value differs
 from the step before, so one computation serves training (join the newest row) and the online store (publish the row).
-An entity without any event up to a moment has no row: its values are missing, which is not the same as zero.
+An entity whose windows are all empty has the values of ``FeatureView.empty()``, whether it was ever seen or not.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from ml_platform.features.timeline import Asked, Mask, Timeline, microseconds
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
 
 AS_OF = "as_of"
-_EFFECTIVE, _CODE, _SEEN = "_effective", "_code", "_seen"
+_EFFECTIVE, _CODE = "_effective", "_code"
 Column = tuple[Floats, Mask]
 
 
@@ -50,7 +50,7 @@ def feature_rows(
     points = _change_points(view, events, frames, start, end, grid)
     before = points.with_columns(pl.col(AS_OF) - grid)
     values = _values(view, events, frames, pl.concat([points, before]))
-    compared = [_SEEN, *view.schema()]
+    compared = list(view.schema())
     then = values.tail(points.height).select(pl.col(compared).name.suffix("?"))
     changed = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}?")) for name in compared)
     rows = pl.concat([values.head(points.height), then], how="horizontal").filter(changed)
@@ -59,7 +59,7 @@ def feature_rows(
 
 def values_at(view: FeatureView, frames: Mapping[str, pl.DataFrame], points: pl.DataFrame) -> pl.DataFrame:
     """The view's features at each point (entity columns, ``as_of``), in the order of the points."""
-    return _values(view, events_of(view, frames), frames, points).drop(_SEEN)
+    return _values(view, events_of(view, frames), frames, points)
 
 
 def _change_points(
@@ -98,7 +98,6 @@ def _values(
     relevant = relevant.sort([_CODE, _EFFECTIVE, *tie_order])
     asked = Asked.of(coded[_CODE], points[AS_OF], relevant[_EFFECTIVE], view.lookback)
     timeline = asked.timeline(relevant[_CODE], relevant[_EFFECTIVE])
-    seen = asked.upper(timeline) > asked.first(timeline)
     found: dict[str, Column] = {}
     for feature in view.features:
         if isinstance(feature, Active):
@@ -108,20 +107,20 @@ def _values(
     windows = [feature for feature in view.features if isinstance(feature, Window)]
     for column in dict.fromkeys(feature.column for feature in windows):
         found |= _windows([f for f in windows if f.column == column], relevant[column], asked, timeline)
-    return _assembled(view, points.select(*names, AS_OF), found, seen)
+    return _assembled(view, points.select(*names, AS_OF), found)
 
 
-def _assembled(view: FeatureView, points: pl.DataFrame, found: dict[str, Column], seen: Mask) -> pl.DataFrame:
+def _assembled(view: FeatureView, points: pl.DataFrame, found: dict[str, Column]) -> pl.DataFrame:
     """Numbers and masks as one frame; one expression a column, since each separate step costs more than the sums."""
     raw = {name: values for name, (values, _) in found.items()}
-    masks = {f"{name}?": valid & seen for name, (_, valid) in found.items()}
+    masks = {f"{name}?": valid for name, (_, valid) in found.items()}
     types = {name: pl.Int64 if kind == "int64" else pl.Float64 for name, kind in view.schema().items()}
     columns = [
         pl.when(pl.col(f"{name}?")).then(pl.col(name).cast(kind)).otherwise(None).alias(name)
         for name, kind in types.items()
     ]
-    frame = points.with_columns(pl.DataFrame({**raw, **masks, _SEEN: seen}))
-    return frame.select(*points.columns, _SEEN, *columns)
+    frame = points.with_columns(pl.DataFrame({**raw, **masks}))
+    return frame.select(*points.columns, *columns)
 
 
 def _active(feature: Active, bounds: tuple[Ints, Ints], asked: Asked, timeline: Timeline) -> dict[str, Column]:
@@ -135,8 +134,9 @@ def _latest(feature: Latest, column: pl.Series, asked: Asked, timeline: Timeline
     values, present = _numbers(column)
     if len(values) == 0:
         return {name: (np.zeros(len(asked.codes)), np.full(len(asked.codes), False))}
-    newest = np.maximum(asked.upper(timeline) - 1, 0)
-    return {name: (values[newest].astype(np.float64), present[newest])}
+    upper = asked.upper(timeline)
+    newest = np.maximum(upper - 1, 0)
+    return {name: (values[newest].astype(np.float64), present[newest] & (upper > asked.first(timeline)))}
 
 
 def _windows(features: list[Window], column: pl.Series, asked: Asked, timeline: Timeline) -> dict[str, Column]:

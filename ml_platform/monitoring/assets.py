@@ -1,5 +1,6 @@
 """Stage 3 as assets: skew, performance on late labels and drift of a service, day by day."""
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.prediction_log import named_features
 
 GROUP = "monitoring"
+_Events = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 EQUAL = "served_equals_recomputed"
 STEADY = "no_sharp_change"
 
@@ -74,7 +76,7 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         lake: dg.ResourceParam[Lake],
         ledger: dg.ResourceParam[Ledger],
         clock: dg.ResourceParam[Clock],
-    ) -> dg.MaterializeResult[Any]:
+    ) -> _Events:
         span = days_of(context)
         served = lake.scan(f"predictions/{service.name}", first=span[0], last=span[-1]).collect()
         start = day_start(span[0], project.timezone)
@@ -84,10 +86,8 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         body = {"compared": compared, "differing": differing.height, "reason": found.reason}
         ledger.write("skew", service.name, f"{span[0]}..{span[-1]}", clock.now(), body)
         lake.replace(f"skew/{service.name}", differing.with_columns(pl.lit(span[-1]).alias(PARTITION)), span)
-        return dg.MaterializeResult(
-            metadata={**metadata.table(differing), **metadata.verdict(found)},
-            check_results=[metadata.check(found, name=EQUAL)],
-        )
+        yield dg.MaterializeResult(metadata={**metadata.table(differing), **metadata.verdict(found)})
+        yield metadata.check(found, name=EQUAL)
 
     return skew
 
@@ -134,7 +134,7 @@ def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefini
         owners=[project.services[policy.service].owner],
         **_daily(days),
     )
-    def drifted(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+    def drifted(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> _Events:
         span = days_of(context)
         found, tables = Verdict.unknown("no day was judged"), []
         for day in span:
@@ -142,9 +142,8 @@ def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefini
             tables.append(table.with_columns(pl.lit(day).alias(PARTITION)))
         rows = pl.concat(tables)
         lake.replace(f"drift/{policy.name}", rows, span)
-        return dg.MaterializeResult(
-            metadata={**metadata.table(rows), **metadata.verdict(found)}, check_results=[metadata.check(found, name=STEADY)]
-        )
+        yield dg.MaterializeResult(metadata={**metadata.table(rows), **metadata.verdict(found)})
+        yield metadata.check(found, name=STEADY)
 
     return drifted
 

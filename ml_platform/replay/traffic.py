@@ -23,9 +23,9 @@ def truths(
 ) -> list[Truth]:
     """What became known in (after, until] about rows that were asked from ``asked_from`` on; null: no truth exists."""
     known = outcomes.filter(pl.col(KNOWN_AT).is_between(after, until, closed="right"))
-    asked = question_rows(task, spine).filter(pl.col(ASKED_AT) >= asked_from).select(task.key, *task.label.on)
+    asked = question_rows(task, spine).filter(pl.col(ASKED_AT) >= asked_from)
     judged = known.with_columns(task.label.value.cast(pl.Int64).alias("_value"))
-    on = list(dict.fromkeys(task.label.on))
-    named = judged.select(*on, KNOWN_AT, "_value").join(asked.unique(), on=on, how="inner")
+    on = list(task.label.on)
+    named = judged.select(*on, KNOWN_AT, "_value").join(asked.select(*dict.fromkeys([task.key, *on])), on=on, how="inner")
     rows = named.sort(KNOWN_AT, task.key).select(task.key, "_value", KNOWN_AT)
     return [Truth(prediction_id=key, value=value, known_at=at) for key, value, at in rows.iter_rows()]

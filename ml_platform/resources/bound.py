@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from ml_platform.resources.mlflow_run import mlflow_run
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import Project
 from ml_platform.stores.clock import Clock
@@ -21,5 +22,6 @@ def bound(profile: Profile, project: Project) -> Mapping[str, object]:
         "ledger": Ledger(profile.ledger_path),
         "online": OnlineStore(profile.online_path, project.name),
         "tracking": Tracking(profile.mlflow_uri, profile.mlflow_artifacts),
+        "mlflow": mlflow_run,
         "prediction_log": PredictionLog(profile.log_path),
     }

@@ -166,9 +166,7 @@ def _batch_predictions(
         span, task = days_of(context), spec.task
         version = tracking.champion(spec.name)
         champion = load_champion(tracking, version, task, project.views, profile.home)
-        tables = {look.view.name: lake.scan(f"features/{look.view.name}", last=span[-1]) for look in champion.lookups}
-        spine = lake.scan(f"raw/{task.spine}", last=span[-1])
-        rows = pl.concat(score_tomorrow(champion, task, spine, tables, day, project.timezone) for day in span)
+        rows = pl.concat(score_tomorrow(champion, task, lake, day, project.timezone) for day in span)
         lake.replace(f"batch_predictions/{service.name}", rows, span)
         return dg.MaterializeResult(metadata={**metadata.table(rows), "model_version": champion.version})
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Literal
 
 import polars as pl
 
 Aggregate = Literal["count", "sum", "mean", "min", "max", "first", "last", "change", "share"]
-VALUE_TYPES = {"count": "int64"}
+ZERO_WHEN_EMPTY = ("count", "sum")
 
 
 def span_name(span: timedelta) -> str:
@@ -116,7 +117,23 @@ class FeatureView:
 
     def schema(self) -> dict[str, str]:
         """Feature name -> value type (``int64`` or ``float64``), in declared order."""
+        return self._schema.copy()
+
+    @cached_property
+    def _schema(self) -> dict[str, str]:
+        # Spelled out once: serving asks for it with every request, of every view.
         return {name: kind for feature in self.features for name, _, kind in feature.features()}
+
+    def empty(self) -> dict[str, int | float | None]:
+        """The values of an entity without any row in reach: 0 where it is counted or summed, else missing.
+
+        So a value depends on its window alone, never on whether the entity was seen before it.
+        """
+        values: dict[str, int | float | None] = dict.fromkeys(self.schema())
+        for feature in self.features:
+            if isinstance(feature, Active) or (isinstance(feature, Window) and feature.aggregate in ZERO_WHEN_EMPTY):
+                values |= {name: 0 if kind == "int64" else 0.0 for name, _, kind in feature.features()}
+        return values
 
     @property
     def lookback(self) -> timedelta:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import polars as pl
 from ml_platform.spec import FeatureView
 from ml_platform.stores.feast_bytes import KeyValue, Value, decode_value, encode_value, entity_key_encoder
 
-_MOMENT = "%Y-%m-%d %H:%M:%S.%6f"  # one width, so that text order is time order
 _BUSY_SECONDS = 30
 
 
@@ -50,8 +49,8 @@ class OnlineStore:
         newest = rows.sort("as_of").unique(names, keep="last", maintain_order=True)
         encode = entity_key_encoder(names)
         features = list(view.schema())
-        moments = newest["as_of"].dt.strftime(_MOMENT).to_list()
-        created = published_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        moments = newest["as_of"].dt.epoch("s").to_list()  # Feast keeps whole unix seconds
+        created = int(published_at.timestamp())
         keys = [encode(key) for key in newest.select(names).iter_rows()]
         columns = {name: [encode_value(value) for value in newest[name]] for name in features}
         lines = [
@@ -67,13 +66,15 @@ class OnlineStore:
                 lines,
             )
             if oldest is not None:
-                gone = oldest.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-                db.execute(f"DELETE FROM {self.table(view.name)} WHERE event_ts < ?", (gone,))
+                db.execute(f"DELETE FROM {self.table(view.name)} WHERE event_ts < ?", (oldest.timestamp(),))
         return len(keys)
 
     def read(self, view: FeatureView, keys: Sequence[tuple[KeyValue | None, ...]]) -> list[dict[str, Value]]:
-        """For each key (in the order of ``view.entity_names``) its features; all None where nothing is stored."""
-        empty: dict[str, Value] = dict.fromkeys(view.schema())
+        """For each key (in the order of ``view.entity_names``) its features.
+
+        The view's empty values where nothing is stored; all None where the key is not whole.
+        """
+        empty = view.empty()
         encode = entity_key_encoder(view.entity_names)
         encoded = [None if None in key else encode(key) for key in keys]  # type: ignore[arg-type]
         wanted = list({key for key in encoded if key is not None})
@@ -81,7 +82,7 @@ class OnlineStore:
         for key, name, value in self._rows(view.name, wanted):
             if name in empty:
                 found[key][name] = decode_value(value)
-        return [empty if key is None else found[key] for key in encoded]
+        return [dict.fromkeys(empty) if key is None else found[key] for key in encoded]
 
     def _rows(self, view: str, keys: list[bytes]) -> Iterator[tuple[bytes, str, bytes]]:
         db = self._connection()

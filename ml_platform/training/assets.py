@@ -1,12 +1,14 @@
 """Stage 4 as assets: for every model its training set and its newest version."""
 
 import os
+from hashlib import sha256
 from typing import Any
 
 import dagster as dg
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import after_upstream, on_alarm
+from ml_platform.features.refresh import is_daily
 from ml_platform.resources import metadata
 from ml_platform.spec import ModelSpec, Project
 from ml_platform.stores.clock import Clock
@@ -31,13 +33,16 @@ def _deadline(spec: ModelSpec) -> dict[str, float]:
 
 def _upstream(project: Project, spec: ModelSpec) -> list[dg.AssetDep]:
     """Tables are looked at up to their last day; a reference table has no days."""
-    tables = {asset_keys.raw(name): name for name in (spec.task.spine, spec.task.label.table)}
-    tables |= {asset_keys.features(name): project.views[name].source for name in spec.views}
+    raw = (spec.task.spine, spec.task.label.table)
+    tables = {asset_keys.raw(name): project.tables[name].partitioned for name in raw}
+    tables |= {asset_keys.features(name): is_daily(project.views[name], project) for name in spec.views}
     last = dg.LastPartitionMapping()
-    return [
-        dg.AssetDep(key, partition_mapping=last if project.tables[table].partitioned else None)
-        for key, table in tables.items()
-    ]
+    return [dg.AssetDep(key, partition_mapping=last if daily else None) for key, daily in tables.items()]
+
+
+def _code(project: Project, spec: ModelSpec) -> str:
+    """Changes when the model or a view of it is declared otherwise, which is a reason to train again."""
+    return sha256(repr([spec, *(project.views[name] for name in spec.views)]).encode()).hexdigest()[:12]
 
 
 def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
@@ -49,6 +54,7 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         f"was asked and the label learned since. {spec.task.description}",
         deps=[*_upstream(project, spec), *([alarm] if alarm else [])],
         automation_condition=on_alarm(alarm) if alarm else None,
+        code_version=_code(project, spec),
         metadata=_deadline(spec),
         kinds={"deltalake", "polars"},
         owners=[spec.owner],

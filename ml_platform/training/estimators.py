@@ -15,7 +15,7 @@ def train(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Model:
     Raises:
         TooFewLabels: too little to fit or to stop on.
     """
-    _patient_threads()
+    patient_threads()
     if spec.estimator == "torch":
         from ml_platform.training.torch_network import train_network
 
@@ -31,7 +31,7 @@ def load(folder: Path) -> Model:
     Raises:
         ModelRefused: the folder holds no model, or a damaged one.
     """
-    _patient_threads()
+    patient_threads()
     estimator = read_schema(folder)["estimator"]
     if estimator == "torch":
         from ml_platform.training.torch_network import load_network
@@ -44,7 +44,7 @@ def load(folder: Path) -> Model:
     raise ModelRefused(f"{folder} holds a model of estimator {estimator!r}; known: lightgbm, torch")
 
 
-def _patient_threads() -> None:
+def patient_threads() -> None:
     """Let OpenMP's threads sleep while they wait; it reads this once, when the estimator's library is first loaded.
 
     By default they spin: with another busy process on two cores, 70,000 rows took LightGBM 199 s instead of 32 s.

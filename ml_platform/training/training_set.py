@@ -52,7 +52,7 @@ def join_features(
     """Add each view's features as they stood at the row's ``as_of``; rows keep their number and order.
 
     tables: change logs by view name (entity columns, ``as_of``, features); a lazy one is read only as far as needed.
-        An entity without a row up to then, or without a value, has nulls.
+        An entity without a row up to then has the view's empty values; one that is not named has nulls.
     """
     asked = rows.with_row_index(_ROW).sort(AS_OF)
     columns = [pl.DataFrame({_ROW: asked[_ROW]})]
@@ -73,7 +73,15 @@ def _values(asked: pl.DataFrame, table: pl.DataFrame | pl.LazyFrame, view: Featu
     joined = asked.select(*keys, AS_OF).join_asof(
         known, on=AS_OF, by=list(view.entity_names), strategy="backward", check_sortedness=False
     )
-    return joined.select(feature_name(view.name, name) for name in view.schema())
+    named = pl.all_horizontal(pl.col(name).is_not_null() for name in view.entity_names)
+    return joined.select(_filled(feature_name(view.name, name), value, named) for name, value in view.empty().items())
+
+
+def _filled(column: str, empty: float | None, named: pl.Expr) -> pl.Expr:
+    """Zero where an entity has no row; a count or a sum that has one is never null."""
+    if empty is None:
+        return pl.col(column)
+    return pl.when(named).then(pl.col(column).fill_null(empty)).otherwise(None).alias(column)
 
 
 def training_rows(

@@ -1,0 +1,131 @@
+"""The fixed split: trained until August, rounds found on September, measured on October to December.
+
+Static features (no window) and all features of the project's serving model, beside the constant, on the same rows.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+import click
+import numpy as np
+import polars as pl
+
+from ml_platform import metrics
+from ml_platform.features.refresh import is_daily
+from ml_platform.features.windows import feature_rows, history_needed
+from ml_platform.resources.profiles import Profile
+from ml_platform.resources.projects import load_project
+from ml_platform.sources.contract import judge
+from ml_platform.spec import KNOWN_AT, FeatureView, ModelSpec, Project
+from ml_platform.spec.calendar import day_start
+from ml_platform.training.estimators import patient_threads
+from ml_platform.training.lightgbm_trees import find_rounds, fit_trees
+from ml_platform.training.training_set import HAPPENS_AT, LABEL, training_rows
+
+STOP_FROM, TEST_FROM = (9, 1), (10, 1)  # month and day of the project's first year
+_ORIGIN_OF_TIME = datetime(1, 1, 2, tzinfo=UTC)  # a reference table is read from here on
+_STRETCH = timedelta(days=28)
+_AROUND = timedelta(days=3)  # facts of the year's first and last events become known up to so long before or after
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One model's figures on the test months."""
+
+    name: str
+    inputs: int
+    measures: Mapping[str, float]
+
+
+def raw_frames(project: Project) -> dict[str, pl.DataFrame]:
+    """Every source table over the whole of the project's time, good rows only."""
+    last = project.ends or project.replay_until
+    start, end = day_start(project.starts, project.timezone) - _AROUND, day_start(last, project.timezone) + _AROUND
+    read = {
+        name: table.read(start if table.partitioned else _ORIGIN_OF_TIME, end) for name, table in project.tables.items()
+    }
+    return {name: judge(table, read[name], read).good for name, table in project.tables.items()}
+
+
+def feature_tables(project: Project, spec: ModelSpec, frames: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """Each view's change log over the whole of the project's time."""
+    first = day_start(project.starts, project.timezone) - _AROUND
+    last = day_start(project.ends or project.replay_until, project.timezone) + _AROUND
+    found = {}
+    for view in (project.views[name] for name in spec.views):
+        if is_daily(view, project):
+            found[view.name] = _by_stretch(view, frames, first, last, spec.task.grid)
+        else:
+            known: list[datetime] = frames[view.source][KNOWN_AT].sort().to_list()
+            found[view.name] = feature_rows(view, frames, known[0], last, spec.task.grid)
+    return found
+
+
+def _by_stretch(
+    view: FeatureView, frames: Mapping[str, pl.DataFrame], first: datetime, last: datetime, grid: timedelta
+) -> pl.DataFrame:
+    """A month or so at a time, as the platform computes them, from no more rows than that needs."""
+    starts = [first + n * _STRETCH for n in range(-((first - last) // _STRETCH))]
+    parts = []
+    for start in starts:
+        end = min(start + _STRETCH, last)
+        known = pl.col(KNOWN_AT).is_between(start - history_needed(view, grid), end)
+        needed = {name: frames[name].filter(known) for name in view.sources}
+        parts.append(feature_rows(view, needed, start, end, grid))
+    return pl.concat(parts)
+
+
+def labelled_rows(project: Project, spec: ModelSpec) -> pl.DataFrame:
+    """Every labelled question since the project's features have enough history."""
+    frames = raw_frames(project)
+    views = [project.views[name] for name in spec.views]
+    whole = replace(spec, train_window=None)
+    spine, outcomes = frames[spec.task.spine], frames[spec.task.label.table]
+    now = outcomes[KNOWN_AT].sort().to_list()[-1]
+    since = day_start(project.ready_from, project.timezone)
+    return training_rows(whole, spine, outcomes, feature_tables(project, spec, frames), views, now, since=since)
+
+
+def measure(project: Project, spec: ModelSpec, *, threads: int) -> list[Arm]:
+    """The constant, static features, all features."""
+    rows = labelled_rows(project, spec)
+    stop, test = (
+        day_start(date(project.starts.year, month, day), project.timezone) for month, day in (STOP_FROM, TEST_FROM)
+    )
+    tested = rows.filter(pl.col(HAPPENS_AT) >= test)
+    learned = rows.filter(pl.col(HAPPENS_AT) < test)
+    share = learned.filter(pl.col(HAPPENS_AT) < stop)[LABEL].cast(pl.Float64).to_numpy().mean()
+    constant = metrics.measures(tested[LABEL], np.full(tested.height, share))
+    arms = [Arm(name="constant", inputs=0, measures=constant)]
+    static = tuple(name for name in spec.views if not project.views[name].lookback)
+    for name, views in (("static features", static), ("all features", spec.views)):
+        arms.append(_arm(name, replace(spec, views=views), learned, stop, tested, threads))
+    return arms
+
+
+def _arm(name: str, spec: ModelSpec, learned: pl.DataFrame, stop: datetime, tested: pl.DataFrame, threads: int) -> Arm:
+    before = (learned[HAPPENS_AT] < stop).to_numpy()
+    fit, watched = np.flatnonzero(before), np.flatnonzero(~before)
+    rounds, _ = find_rounds(spec, learned, fit, watched, threads=threads)
+    model = fit_trees(spec, learned[fit], rounds, threads=threads)
+    measures = metrics.measures(tested[LABEL], model.predict(tested))
+    return Arm(name=f"{name} ({rounds} rounds)", inputs=len(model.encoding.inputs), measures=measures)
+
+
+def main() -> None:
+    """Measure the project's first LightGBM model and print a table."""
+    project = load_project(Profile.from_environment().project)
+    spec = next(spec for spec in project.models.values() if spec.estimator == "lightgbm")
+    patient_threads()
+    arms = measure(project, spec, threads=os.cpu_count() or 1)
+    click.echo(f"{spec.name}, tested on October to December {project.starts.year}")
+    click.echo(f"{'':32}{'inputs':>8}{'AUC':>10}{'log-loss':>10}{'PR-AUC':>10}")
+    for arm in arms:
+        found = arm.measures
+        click.echo(f"{arm.name:32}{arm.inputs:8}{found['auc']:10.4f}{found['log_loss']:10.4f}{found['pr_auc']:10.4f}")
+
+
+if __name__ == "__main__":
+    main()

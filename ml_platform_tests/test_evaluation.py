@@ -1,0 +1,308 @@
+"""The gate, the report, and the way from the lake to a judged version through the assets themselves."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from ml_platform import asset_keys, metrics
+from ml_platform.evaluation.assets import evaluation_assets
+from ml_platform.evaluation.comparison import compare, fresh
+from ml_platform.evaluation.gate import check_gate, judge
+from ml_platform.evaluation.report import losses_by_day, report
+from ml_platform.resources.bound import bound
+from ml_platform.resources.profiles import Profile
+from ml_platform.spec import (
+    DeclarationError,
+    GatePolicy,
+    Project,
+    RetrainPolicy,
+    SourceTable,
+    TooFewLabels,
+    Verdict,
+)
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.delta import Lake
+from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.tracking import Tracking
+from ml_platform.training.assets import training_assets
+from ml_platform.training.by_hand import by_hand_jobs
+from ml_platform.training.steps import bounds
+from ml_platform_tests.test_training import SPEC, START, VIEWS, world_of
+
+POLICY = GatePolicy(min_rows=200, resamples=400)
+
+
+def scored(rows: int = 1400, days: int = 7, skill: float = 1.0) -> pl.DataFrame:
+    """Rows with a champion that knows half and a challenger that knows ``skill`` of the truth (in log-odds)."""
+    draw = np.random.default_rng(11)
+    odds = draw.normal(-1, 1.5, rows)
+    chance = 1 / (1 + np.exp(-odds))
+    return pl.DataFrame(
+        {
+            "happens_at": [START + timedelta(days=days * n / rows) for n in range(rows)],
+            "day": [date(2024, 3, 1) + timedelta(days=days * n // rows) for n in range(rows)],
+            "label": (draw.random(rows) < chance).astype(np.int8),
+            "challenger": 1 / (1 + np.exp(-(skill * odds - (1 - skill)))),
+            "champion": 1 / (1 + np.exp(-(0.5 * odds - 0.5))),
+        }
+    )
+
+
+def verdict_on(rows: pl.DataFrame, policy: GatePolicy = POLICY, *, first: bool = False) -> Verdict:
+    champion = None if first else rows["champion"]
+    return judge(rows["challenger"], champion, rows["label"], rows["day"], policy, seed=1)
+
+
+def test_a_better_challenger_passes_and_says_by_how_much() -> None:
+    rows = scored()
+    found = verdict_on(rows)
+    assert found.state == "pass"
+    gain = metrics.log_loss(rows["label"], rows["champion"]) - metrics.log_loss(rows["label"], rows["challenger"])
+    assert found.measures["gain"] == pytest.approx(gain)
+    assert f"beats the champion by {gain:+.4f} log-loss" in found.reason
+    assert "on 1400 rows of 7 days" in found.reason
+
+
+def test_an_equal_or_worse_one_fails() -> None:
+    rows = scored()
+    same = verdict_on(rows.with_columns(challenger="champion"))
+    assert same.state == "fail"
+    assert "does not beat the champion by +0.0000" in same.reason
+    assert verdict_on(rows.with_columns(challenger="champion", champion="challenger")).state == "fail"
+    gain = float(verdict_on(rows).measures["gain"])
+    assert verdict_on(rows, replace(POLICY, min_gain=gain * 2)).state == "fail"
+
+
+def test_the_first_version_must_beat_the_constant() -> None:
+    rows = scored()
+    found = verdict_on(rows, first=True)
+    assert found.state == "pass"
+    assert found.reason.startswith("the first version; it beats the constant by +")
+    shuffled = rows.with_columns(pl.col("challenger").shuffle(seed=1))
+    assert verdict_on(shuffled, first=True).state == "fail"
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), -0.01, 1.01, float("inf")])
+def test_predictions_that_are_no_probabilities_fail(wrong: float) -> None:
+    rows = scored()
+    broken = rows.with_columns(pl.Series([wrong, *rows["challenger"][1:]]).alias("challenger"))
+    found = verdict_on(broken)
+    assert (found.state, found.reason.split(" are")[0]) == ("fail", "1 of 1400 of its predictions")
+    mad = rows.with_columns(pl.Series([wrong, *rows["champion"][1:]]).alias("champion"))
+    assert verdict_on(mad).state == "pass"
+
+
+def test_too_little_is_unknown_and_no_pass() -> None:
+    rows = scored()
+    found = verdict_on(rows, replace(POLICY, min_rows=1401))
+    assert (found.state, found.passed) == ("unknown", False)
+    assert found.reason == "only 1400 fresh labelled rows, 1401 are needed to judge"
+    assert "on one day" in verdict_on(rows.with_columns(day=date(2024, 3, 1))).reason
+    assert "all 1400 fresh labels are 0" in verdict_on(rows.with_columns(label=0)).reason
+    assert verdict_on(rows.clear(), first=True).state == "unknown"
+
+
+def test_a_holdout_as_long_as_the_cooldown_is_refused() -> None:
+    check_gate(SPEC, None)
+    check_gate(SPEC, RetrainPolicy(name="p", cooldown=timedelta(days=8)))
+    with pytest.raises(DeclarationError, match=r"late_trees: gate.holdout is 7 days.* policy p may retrain after 7"):
+        check_gate(SPEC, RetrainPolicy(name="p", cooldown=timedelta(days=7)))
+
+
+def test_a_champion_is_not_judged_on_what_it_learned_from() -> None:
+    rows, spec = scored(), replace(SPEC, gate=POLICY)
+    until = rows["happens_at"][700]
+    assert fresh(rows, until)["happens_at"].min() > until
+    shown, verdict = compare(rows, until, spec, first=False)
+    assert verdict.measures["rows"] == shown.height == 699
+    shown, verdict = compare(rows, rows["happens_at"][1300], spec, first=False)
+    assert verdict.state == "unknown"
+    assert shown.height == 1400
+    assert shown["champion"].null_count() == 1400
+
+
+def test_the_report_holds_measures_plots_and_the_sentence() -> None:
+    rows = scored()
+    verdict = Verdict(state="pass", reason="it is <better>")
+    made = report("late v2", rows, {"a": 0.7, "b": 0.3}, verdict, {"version": 2})
+    assert made.measures["auc"] == metrics.auc(rows["label"], rows["challenger"])
+    assert made.measures["champion_log_loss"] == metrics.log_loss(rows["label"], rows["champion"])
+    assert len(made.plots) == 4
+    assert all(png.startswith(b"\x89PNG") for png in made.plots.values())
+    assert "it is &lt;better&gt;" in made.page
+    assert made.page.count("data:image/png") == 4
+    alone = report("late v1", rows.with_columns(champion=pl.lit(None, pl.Float64)), {"a": 1.0}, verdict, {})
+    assert "champion_auc" not in alone.measures
+    nothing = report("late v1", rows.filter(label=0), {"a": 1.0}, verdict, {})
+    assert nothing.measures == {}
+    assert "not measured" in nothing.page
+
+
+def test_losses_by_day_add_up() -> None:
+    rows = scored()
+    by_day = losses_by_day(rows)
+    assert by_day.height == 7
+    total = (by_day["challenger"] * by_day["rows"]).sum() / by_day["rows"].sum()
+    assert total == pytest.approx(metrics.log_loss(rows["label"], rows["challenger"]))
+
+
+@dataclass(frozen=True)
+class House:
+    project: Project
+    profile: Profile
+    resources: dict[str, Any]
+    assets: list[dg.AssetsDefinition]
+
+    @property
+    def lake(self) -> Lake:
+        found: Lake = self.resources["lake"]
+        return found
+
+    @property
+    def tracking(self) -> Tracking:
+        found: Tracking = self.resources["tracking"]
+        return found
+
+    @property
+    def ledger(self) -> Ledger:
+        found: Ledger = self.resources["ledger"]
+        return found
+
+    def at(self, moment: datetime) -> dg.ExecuteInProcessResult:
+        clock: Clock = self.resources["clock"]
+        clock.set(moment)
+        return dg.materialize(self.assets, resources=self.resources)
+
+
+def _never(start: datetime, end: datetime) -> pl.DataFrame:
+    raise AssertionError("nothing is read from a source here")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A project of one model on a lake that another stage filled."""
+    home = tmp_path_factory.mktemp("home")
+    tables = {
+        name: SourceTable(name=name, read=_never, columns={}, key=("trip",), description="", known_at_source="given")
+        for name in ("trips", "arrivals", "x")
+    }
+    project = Project(
+        name="trips",
+        features="features",
+        timezone="America/New_York",
+        starts=date(2024, 2, 28),
+        ready_from=date(2024, 3, 2),
+        serves_from=date(2024, 4, 1),
+        replay_until=date(2024, 4, 30),
+        tables=tables,
+        views={view.name: view for view in VIEWS},
+        models={SPEC.name: replace(SPEC, policy="late", gate=replace(SPEC.gate, resamples=200))},
+        retrain_policies={"late": RetrainPolicy(name="late")},
+    )
+    profile = Profile.at(home)
+    resources = dict(bound(profile, project))
+    lake: Lake = resources["lake"]
+    world = world_of(70, rows=3500)
+    for name in ("trips", "arrivals"):
+        dated = world[name].with_columns(pl.col("known_at").dt.date().alias("known_date"))
+        lake.replace(f"raw/{name}", dated, sorted(set(dated["known_date"])))
+    for view in VIEWS:
+        dated = world[view.name].with_columns(pl.col("as_of").dt.date().alias("known_date"))
+        lake.replace(f"features/{view.name}", dated, sorted(set(dated["known_date"])))
+    days = dg.DailyPartitionsDefinition("2024-02-28", timezone="America/New_York")
+    yield House(project, profile, resources, [*training_assets(project, days), *evaluation_assets(project)])
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def first(house: House) -> dg.ExecuteInProcessResult:
+    house.ledger.write("decision", "late", "2024-03-31", START, {"wanted": 3})
+    return house.at(START + timedelta(days=31))
+
+
+def told(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str, Any]:
+    (made,) = [m for m in result.asset_materializations_for_node(key.to_python_identifier()) if m.asset_key == key]
+    return {name: value.value for name, value in made.metadata.items()}
+
+
+def test_the_assets_train_register_and_judge_the_first_version(house: House, first: dg.ExecuteInProcessResult) -> None:
+    now = START + timedelta(days=31)
+    made = told(first, asset_keys.training_set("late_trees"))
+    rows = house.lake.scan("training_sets/late_trees").collect()
+    assert made["train_rows"] == rows.filter(part="train").height > 300
+    assert made["dagster/row_count"] == rows.height
+    assert 0.9 < made["label_maturity"] <= 1
+    assert rows["label_known_at"].max() <= now
+    assert rows["happens_at"].min() >= datetime(2024, 3, 2, 5, tzinfo=UTC)
+    version = house.tracking.version("late_trees", 1)
+    assert version.tags["trained_until"] == bounds(rows)["trained_until"]
+    assert datetime.fromisoformat(version.tags["holdout_from"]) >= now - timedelta(days=7)
+    assert version.tags["content_hash"] == made["content_hash"]
+    assert version.tags["consumed_decision"] == "3"
+    assert told(first, asset_keys.model("late_trees"))["version"] == 1
+    (training,) = house.ledger.entries("training", "late_trees")
+    assert (training.key, training.at, dict(training.body)) == (first.run_id, now, {"version": 1, "decision": 3})
+    judged = house.ledger.last("gate", "late_trees")
+    assert judged is not None
+    assert (judged.key, judged.body["state"], judged.body["champion"]) == ("v1", "pass", None)
+    assert "the first version; it beats the constant" in judged.body["reason"]
+    (check,) = first.get_asset_check_evaluations()
+    assert (check.check_name, check.passed, check.description) == ("beats_champion", True, judged.body["reason"])
+    run = house.tracking._client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["holdout_auc"] == judged.body["measures"]["auc"] > 0.7
+    assert run.data.tags["dagster.run_id"] == first.run_id
+    page = house.profile.reports_path / "late_trees-v1.html"
+    assert judged.body["reason"] in page.read_text()
+
+
+def test_a_second_version_meets_the_champion_on_the_same_rows(house: House, first: dg.ExecuteInProcessResult) -> None:
+    house.tracking.promote("late_trees", 1)
+    result = house.at(START + timedelta(days=60))
+    assert result.success
+    judged = house.ledger.last("gate", "late_trees")
+    assert judged is not None
+    assert (judged.key, judged.body["version"], judged.body["champion"]) == ("v2", 2, 1)
+    assert judged.body["state"] in ("pass", "fail")
+    assert {"auc", "champion_auc", "gain", "confidence"} <= set(judged.body["measures"])
+    assert "the champion by" in judged.body["reason"]
+    (check,) = result.get_asset_check_evaluations()
+    assert check.passed == (judged.body["state"] == "pass")
+    assert check.severity is dg.AssetCheckSeverity.WARN
+    held = house.lake.scan("training_sets/late_trees").filter(pl.col("part") == "holdout").collect()
+    assert judged.body["measures"]["rows"] == held.height
+    challenger = house.tracking.challenger("late_trees")
+    assert challenger is not None
+    assert challenger.version == 2
+
+
+def test_too_few_labels_stop_the_training_with_counts(house: House, first: dg.ExecuteInProcessResult) -> None:
+    with pytest.raises(TooFewLabels, match=r"late_trees has \d+ labelled rows to train on .* \(300 are needed\)"):
+        house.at(START + timedelta(days=9))
+
+
+def test_a_person_can_train_by_hand_and_the_mlflow_run_ends(house: House, first: dg.ExecuteInProcessResult) -> None:
+    (job,) = by_hand_jobs(house.project)
+    definitions = dg.Definitions(jobs=[job], resources=house.resources)
+    before = len(house.tracking.versions("late_trees"))
+
+    def launch(model: str, **parameters: Any) -> dg.ExecuteInProcessResult:
+        config = {"ops": {"train_and_measure": {"config": {"model": model, "parameters": parameters}}}}
+        return definitions.get_job_def("train_by_hand").execute_in_process(config, raise_on_error=False)
+
+    assert launch("late_trees", num_leaves=4).success
+    assert not launch("late_tree").success
+    client = house.tracking._client
+    runs = client.search_runs([house.tracking.experiment("by_hand")], order_by=["attributes.start_time"])
+    assert [run.info.status for run in runs] == ["FINISHED", "FAILED"]
+    assert runs[0].data.params["num_leaves"] == "4"
+    assert runs[0].data.metrics["holdout_auc"] > 0.6
+    assert {item.path for item in client.list_artifacts(runs[0].info.run_id, "model")} >= {"model/model.txt"}
+    assert len(house.tracking.versions("late_trees")) == before
