@@ -16,8 +16,7 @@ from ml_platform.resources.projects import load_project
 from ml_platform.serving.assets import serving_assets
 from ml_platform.sources.assets import source_assets
 from ml_platform.stores.clock import Clock
-from ml_platform.training.assets import training_assets
-from ml_platform.training.by_hand import by_hand_jobs
+from ml_platform.training.assets import by_hand_jobs, training_assets
 
 
 @dg.definitions

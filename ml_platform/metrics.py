@@ -81,7 +81,7 @@ def calibration_curve(
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """(mean probability, share of ones, rows) of each bin; bins of about equal size, empty ones left out."""
     truth, given = _checked(labels, probabilities)
-    edges = np.quantile(given, np.linspace(0, 1, bins + 1))
+    edges = np.percentile(given, np.linspace(0, 1, bins + 1) * 100)
     placed = np.searchsorted(edges[1:-1], given)
     rows = np.bincount(placed, minlength=bins)
     kept = rows > 0

@@ -217,8 +217,11 @@ def test_nothing_more_is_asked_for_at_the_same_moment_or_with_a_lost_cursor(repl
 
 
 def test_after_three_days_down_the_days_are_caught_up_in_order(replay: Replay) -> None:
-    result = replay.midnight_after(date(2013, 3, 7))
     days = ["2013-03-05", "2013-03-06", "2013-03-07"]
+    # One day an evaluation: the daemon would start the runs of several days at once.
+    first, _ = ticks.evaluate(replay.definitions, replay.instance, day_start(date(2013, 3, 8), NEW_YORK), None)
+    assert Counter(first) == of_day(days[0], DAILY)
+    result = replay.midnight_after(date(2013, 3, 7))
     assert asked(result) == sum((of_day(day, DAILY) for day in days), DECIDED)
     assert [day for name, day in replay.world.made if name == "trips"] == days
     assert [run.partition for run in result.runs] == [*days, None]
@@ -269,6 +272,7 @@ def test_a_failed_blocking_check_blocks_its_day_and_a_good_day_does_not_clear_it
     assert [name for name, _ in replay.world.made] == ["trips"]
     replay.midnight_after(date(2013, 3, 6))
     assert ("delays", "2013-03-06") in replay.world.made
+    assert ("delays", "2013-03-05") not in replay.world.made
     replay.midnight_after(date(2013, 3, 7))
     assert ("delays", "2013-03-05") not in replay.world.made
     # Repaired by hand, the day goes on by itself.

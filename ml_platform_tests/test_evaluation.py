@@ -31,8 +31,7 @@ from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import Tracking
-from ml_platform.training.assets import training_assets
-from ml_platform.training.by_hand import by_hand_jobs
+from ml_platform.training.assets import by_hand_jobs, training_assets
 from ml_platform.training.steps import bounds
 from ml_platform_tests.test_training import SPEC, START, VIEWS, world_of
 
@@ -306,3 +305,16 @@ def test_a_person_can_train_by_hand_and_the_mlflow_run_ends(house: House, first:
     assert runs[0].data.metrics["holdout_auc"] > 0.6
     assert {item.path for item in client.list_artifacts(runs[0].info.run_id, "model")} >= {"model/model.txt"}
     assert len(house.tracking.versions("late_trees")) == before
+
+
+@pytest.mark.slow
+def test_the_fixed_split_keeps_its_floors() -> None:
+    from ml_platform.bench.split import measure
+    from ml_platform.resources.projects import load_project
+
+    project = load_project("ml_platform.projects.flights")
+    constant, static, everything = measure(project, project.models["delay_lightgbm"], threads=2)
+    assert constant.measures["auc"] == 0.5
+    assert everything.measures["auc"] >= 0.745
+    assert everything.measures["log_loss"] <= 0.465
+    assert everything.measures["auc"] - static.measures["auc"] >= 0.10

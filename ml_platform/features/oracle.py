@@ -27,11 +27,13 @@ class Oracle:
         if view.where is not None:
             rows = rows.filter(view.where)
         self._rows: dict[tuple[Any, ...], list[tuple[datetime, Row]]] = defaultdict(list)
-        for row in rows.iter_rows(named=True):
-            entity = tuple(row[name] for name in view.entity_names)
+        names = view.entity_names
+        # Ties in time stand in the order of all their values.
+        for row in rows.sort(rows.columns).select(_used(view)).iter_rows(named=True):
+            entity = tuple(row[name] for name in names)
             self._rows[entity].append((max(row[view.time], row[KNOWN_AT]), row))
         for found in self._rows.values():
-            found.sort(key=lambda pair: (pair[0], *(_sortable(value) for value in pair[1].values())))
+            found.sort(key=lambda pair: pair[0])
         self._closed: dict[tuple[Any, ...], datetime] = {}
         for active in (f for f in view.features if isinstance(f, Active)):
             for table in active.closed_by:
@@ -65,6 +67,14 @@ class Oracle:
         closed = self._closed.get((feature.name, *(row[name] for name in feature.key)))
         is_closed = closed is not None and closed <= at
         return opened <= at < opened + feature.expires_after and not is_closed
+
+
+def _used(view: FeatureView) -> list[str]:
+    """The columns that the loops look at."""
+    used = [*view.entity_names, view.time, KNOWN_AT]
+    for feature in view.features:
+        used += [feature.opened_at, *feature.key] if isinstance(feature, Active) else [feature.column]
+    return list(dict.fromkeys(used))
 
 
 def _aggregate(feature: Window, values: list[Any]) -> Value:
@@ -102,6 +112,3 @@ def _typed(value: Value, kind: str) -> Value:
         return None
     return int(value) if kind == "int64" else float(value)
 
-
-def _sortable(value: Any) -> tuple[bool, Any]:
-    return (value is not None, value if value is not None else 0)

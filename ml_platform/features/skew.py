@@ -26,7 +26,8 @@ def compare(
     served: predictions as logged (``entities`` as JSON, ``as_of``, ``feature_names``, ``features``).
     frames: raw tables by name, reaching back from the first ``as_of`` as far as the views' windows.
     """
-    oracles = {name: Oracle(view, _within_reach(view, frames, served["as_of"])) for name, view in views.items()}
+    entities = served["entities"].str.json_decode(infer_schema_length=None).struct.unnest() if served.height else None
+    oracles = {name: Oracle(view, _within_reach(view, frames, served["as_of"], entities)) for name, view in views.items()}
     memory: dict[tuple[str, tuple[Any, ...], datetime], dict[str, Value]] = {}
     compared, differing = 0, []
     for row in served.iter_rows(named=True):
@@ -44,14 +45,20 @@ def compare(
     return compared, pl.DataFrame(differing, schema=COLUMNS, orient="row")
 
 
-def _within_reach(view: FeatureView, frames: Mapping[str, pl.DataFrame], moments: pl.Series) -> dict[str, pl.DataFrame]:
-    """Rows that can matter at these moments: going through a month of them for a window of an hour takes minutes."""
-    if moments.is_empty() or any(isinstance(feature, Latest) for feature in view.features):
+def _within_reach(
+    view: FeatureView, frames: Mapping[str, pl.DataFrame], moments: pl.Series, entities: pl.DataFrame | None
+) -> dict[str, pl.DataFrame]:
+    """Rows that can matter: going through a month of all rows for a window of an hour takes minutes."""
+    main = frames[view.source]
+    if entities is None:
         return dict(frames)
-    # What is known long before it happens (a timetable) is in reach by its time, not by when it became known.
-    first = pl.lit(moments.min()) - view.lookback - timedelta(days=1)
-    main = frames[view.source].filter(pl.max_horizontal(view.time, KNOWN_AT) >= first)
-    return {**frames, view.source: main}
+    if not any(isinstance(feature, Latest) for feature in view.features):
+        # What is known long before it happens (a timetable) is in reach by its time, not by when it became known.
+        first = pl.lit(moments.min()) - view.lookback - timedelta(days=1)
+        main = main.filter(pl.max_horizontal(view.time, KNOWN_AT) >= first)
+    names = [name for name in view.entity_names if name not in view.derive]
+    asked = entities.select(pl.col(name).cast(main.schema[name]) for name in names).unique()
+    return {**frames, view.source: main.join(asked, on=names, how="semi")}
 
 
 def verdict(compared: int, differing: pl.DataFrame) -> Verdict:

@@ -1,20 +1,23 @@
-"""Stage 4 as assets: for every model its training set and its newest version."""
+"""Stage 4 as assets: for every model its training set and its newest version; and a job to try parameters by hand."""
 
 import os
 from hashlib import sha256
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import after_upstream, on_alarm
 from ml_platform.features.refresh import is_daily
 from ml_platform.resources import metadata
+from ml_platform.resources.mlflow_run import end_mlflow_run
 from ml_platform.spec import ModelSpec, Project
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import Tracking
+from ml_platform.training.by_hand import try_out, with_parameters
 from ml_platform.training.estimators import train
 from ml_platform.training.steps import answered, bounds, gather, read_part, register_model, table_of
 from ml_platform.training.training_set import TRAIN, content_hash
@@ -109,3 +112,38 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(str(version.version)))
 
     return model
+
+
+class ByHand(dg.Config):
+    """Which model, and parameters that replace the declared ones (``num_leaves: 31``, ``learning_rate: 0.1``)."""
+
+    model: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def by_hand_jobs(project: Project) -> list[dg.JobDefinition]:
+    """The one job ``train_by_hand``; a project without models has none."""
+    return [_train_by_hand(project)] if project.models else []
+
+
+def _train_by_hand(project: Project) -> dg.JobDefinition:
+    known = ", ".join(sorted(project.models))
+
+    @dg.op(required_resource_keys={"mlflow", "lake"}, description=f"Train one of {known}, measure it on its holdout.")
+    def train_and_measure(context: dg.OpExecutionContext, config: ByHand) -> None:
+        spec = with_parameters(project, config.model, config.parameters)
+        measures = try_out(context.resources.lake, context.resources.mlflow, spec, threads=os.cpu_count() or 1)
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
+        context.log.info(f"{spec.name} on its holdout: {figures}")
+        context.add_output_metadata(measures)
+
+    @dg.job(
+        name="train_by_hand",
+        description=f"Try parameters of a model ({known}): trains on the training set that stands, logs to MLflow.",
+        executor_def=dg.in_process_executor,  # one step; a process of its own would end the MLflow run early
+        hooks={end_mlflow_run},
+    )
+    def train_by_hand() -> None:
+        train_and_measure()
+
+    return train_by_hand
