@@ -47,6 +47,7 @@ def house(profile: Profile, *, clamp: bool) -> dg.Definitions:
             ],
             jobs=by_hand_jobs(project),
             sensors=[automation_sensor(replayed=replayed_at is not None)],
+            executor=dg.in_process_executor,  # a process a step costs seconds of imports; the steps are small
             resources={**bound(profile, project), **production_resources(profile)},
         )
     )

@@ -316,6 +316,13 @@ def test_a_daily_asset_that_looks_back_follows_the_days_it_looks_at(tmp_path: Pa
         assert again.requested == [(window.key, "2013-01-01"), (window.key, "2013-01-02")]
 
 
+def test_a_wiped_asset_counts_as_never_made(replay: Replay) -> None:
+    replay.instance.wipe_assets([BATCH])
+    result = replay.midnight_after(BOOTSTRAPPED)
+    assert asked(result) == Counter((BATCH, f"{day}") for day in days_between(date(2013, 2, 26), BOOTSTRAPPED))
+    assert replay.midnight_after(BOOTSTRAPPED).requested == []
+
+
 # -- alarm --------------------------------------------------------------------------------------------------------
 
 

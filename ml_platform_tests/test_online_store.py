@@ -101,7 +101,7 @@ def test_keys_are_feasts_bytes() -> None:
             join_keys=["line", "city"], entity_values=[Value(int64_val=line), Value(string_val=city)]
         )
         expected = serialize_entity_key(proto, entity_key_serialization_version=3)
-        assert entity_key_encoder(["line", "city"])((line, city)) == expected
+        assert entity_key_encoder(("line", "city"))((line, city)) == expected
     for number in (0, 1, -1, 2**62, -(2**63)):
         assert encode_value(number) == Value(int64_val=number).SerializeToString()
     for real in (0.0, -1.5, 1e300):

@@ -109,3 +109,19 @@ def test_change_log_is_the_same_hour_by_hour(rows: list, ends: list) -> None:
     log = feature_rows(VIEW, frames, START, START + 18 * HOUR, HOUR)
     hourly = [feature_rows(VIEW, frames, START + h * HOUR, START + (h + 1) * HOUR, HOUR) for h in range(18)]
     assert log.equals(pl.concat(hourly).sort("city", "line", AS_OF))
+
+
+def test_many_entities_over_a_long_range_do_not_overflow() -> None:
+    """Entities times microseconds of a year exceed 64 bits; the packed keys must not."""
+    count = 400_000
+    days = pl.Series(range(count)) % 365
+    rows = pl.DataFrame({"trip": range(count), "days": days}).with_columns(
+        (pl.lit(START) + pl.duration(days="days")).cast(UTC_TIME).alias("known_at")
+    )
+    view = FeatureView(
+        name="one", source="trips", entities=(Entity(name="trip", dtype="int64"),), features=(Latest("days", "int64"),),
+        description="The day of each of many trips.",
+    )  # fmt: skip
+    found = feature_rows(view, {"trips": rows}, START, START + timedelta(days=366), HOUR)
+    assert found.height == count
+    assert found.sort("trip")["days"].equals(days.alias("days"))

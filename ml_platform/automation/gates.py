@@ -1,16 +1,11 @@
 """Whether the blocking checks of what was made let anything downstream begin."""
 
-from typing import Any, cast
-
 import dagster as dg
-import sqlalchemy as sa
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
-from ml_platform.automation.history import Event, History
+from ml_platform.automation.history import History
 
 
 def blocking_checks_passed(view: AssetGraphView, history: History, key: dg.AssetKey, day: str | None) -> bool:
@@ -25,31 +20,11 @@ def blocking_checks_passed(view: AssetGraphView, history: History, key: dg.Asset
     if made is None or not checks:
         return True
     if (key, made.id) not in history.checked:
-        newest = _newest(view.instance, key, made, day)
+        from ml_platform.automation.event_log import newest_checks  # loads SQLAlchemy, see history.py
+
+        newest = newest_checks(view.instance, key, run_id=made.run_id, event_id=made.id, partition=day)
         history.checked[key, made.id] = all(_passed(history, newest[name]) for name in checks & newest.keys())
     return history.checked[key, made.id]
-
-
-def _newest(
-    instance: dg.DagsterInstance, key: dg.AssetKey, made: Event, day: str | None
-) -> dict[str, AssetCheckExecutionRecord]:
-    """The newest execution of each check that looked, or will look, at this materialization."""
-    table = AssetCheckExecutionsTable.c
-    query = (
-        sa.select(AssetCheckExecutionsTable)
-        .where(
-            table.asset_key == key.to_string(),
-            sa.or_(table.run_id == made.run_id, table.materialization_event_storage_id == made.id),
-            sa.or_(table.partition.is_(None), table.partition == day),
-        )
-        .order_by(table.id)
-    )
-    with cast("SqlEventLogStorage", instance.event_log_storage).index_connection() as connection:
-        rows: list[Any] = list(connection.execute(query).mappings())
-    return {
-        row["check_name"]: AssetCheckExecutionRecord.from_db_row(row, key=dg.AssetCheckKey(key, row["check_name"]))
-        for row in rows
-    }
 
 
 def _passed(history: History, execution: AssetCheckExecutionRecord) -> bool:

@@ -4,19 +4,15 @@ The conditions compare event ids of this record instead of remembering edges fro
 killed tick or a failed run loses nothing. It is read once an evaluation, with two queries for the whole graph.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
 
 import dagster as dg
-import sqlalchemy as sa
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.definitions.partitions.mapping import TimeWindowPartitionMapping
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
-from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from ml_platform.automation.partitions import last_closed
 from ml_platform.automation.runs import replayed_moment, was_interrupted
@@ -159,43 +155,9 @@ class History:
 def _read(
     instance: dg.DagsterInstance, keys: Collection[dg.AssetKey], days: Collection[str]
 ) -> dict[tuple[dg.AssetKey, str | None], Past]:
-    storage = cast("SqlEventLogStorage", instance.event_log_storage)
-    with storage.index_connection() as connection:
-        wiped = dict(
-            connection.execute(
-                sa.select(AssetKeyTable.c.asset_key, AssetKeyTable.c.wipe_timestamp).where(
-                    AssetKeyTable.c.wipe_timestamp.is_not(None)
-                )
-            ).all()
-        )
-        rows = [*connection.execute(_newest(keys, None)), *connection.execute(_newest(keys, days))]
-    return _pasts(row for row in rows if row.asset_key not in wiped or row.timestamp > wiped[row.asset_key])
+    from ml_platform.automation.event_log import newest_events  # loads SQLAlchemy, which declaring conditions need not
 
-
-def _newest(keys: Collection[dg.AssetKey], days: Collection[str] | None) -> sa.Select[Any]:
-    """The newest event of either kind of each asset and partition (``None``: without a partition)."""
-    table = SqlEventLogStorageTable.c
-    newest = (
-        sa.select(sa.func.max(table.id))
-        .where(
-            table.asset_key.in_([key.to_string() for key in keys]),
-            table.dagster_event_type.in_([_MADE, _TRIED]),
-            table.partition.is_(None) if days is None else table.partition.in_(sorted(days)),
-        )
-        .group_by(table.asset_key, table.dagster_event_type, table.partition)
-    )
-    columns = (table.asset_key, table.partition, table.dagster_event_type, table.id, table.run_id, table.timestamp)
-    return sa.select(*columns).where(table.id.in_(newest))
-
-
-def _pasts(rows: Iterable[Any]) -> dict[tuple[dg.AssetKey, str | None], Past]:
-    found: dict[tuple[str, str | None], dict[str, Event]] = {}
-    for row in rows:
-        event = Event(row.id, row.run_id, row.timestamp.replace(tzinfo=UTC))
-        found.setdefault((row.asset_key, row.partition), {})[row.dagster_event_type] = event
-    return {
-        (cast("dg.AssetKey", dg.AssetKey.from_db_string(key)), day): Past(
-            made=kinds.get(_MADE), tried=kinds.get(_TRIED)
-        )
-        for (key, day), kinds in found.items()
-    }
+    found: dict[tuple[dg.AssetKey, str | None], dict[str, Event]] = {}
+    for row in newest_events(instance, keys, days, (_MADE, _TRIED)):
+        found.setdefault((row.key, row.partition), {})[row.kind] = Event(row.id, row.run_id, row.at)
+    return {target: Past(made=kinds.get(_MADE), tried=kinds.get(_TRIED)) for target, kinds in found.items()}

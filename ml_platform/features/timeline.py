@@ -1,5 +1,6 @@
 """Events of many entities in one sorted array, and questions answered on it by binary search."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ml_platform.features.aggregates import Ints
+from ml_platform.spec import PlatformError
 
 Mask = NDArray[np.bool_]
 
@@ -31,31 +33,52 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Asked:
-    """Questions (entity code, time in unix microseconds) and the time range that keys are packed for."""
+    """Questions (entity code, time) and how an entity and a time are packed into one integer.
+
+    Times are counted in ``unit``: the largest step that all questions and all window edges stand on. An event between
+    two steps belongs to the later one, from which on it is seen; so nothing is rounded away, and the packed range is
+    small.
+    """
 
     codes: Ints
-    times: Ints
+    steps: Ints
     origin: int
+    unit: int
     span: int
 
     @classmethod
-    def of(cls, codes: pl.Series, moments: pl.Series, event_times: pl.Series, lookback: timedelta) -> "Asked":
-        """Pack for all questions, their windows' lower edges and all events."""
+    def of(cls, codes: pl.Series, moments: pl.Series, event_times: pl.Series, spans: Iterable[timedelta]) -> "Asked":
+        """Pack for all questions, their windows' lower edges and all events.
+
+        Raises:
+            PlatformError: entities times range do not fit into 64 bits.
+        """
         times = moments.dt.epoch("us").to_numpy().astype(np.int64)
-        both = np.concatenate([event_times.to_numpy(), times, times - microseconds(lookback)])
-        origin = int(both.min(initial=2**62))
-        span = int(both.max(initial=origin)) - origin + 2
-        return cls(codes.cast(pl.Int64).to_numpy(), times, origin, span)
+        windows = [microseconds(span) for span in spans]
+        unit = int(np.gcd.reduce(np.append(times, windows or [0]).astype(np.int64))) or 1
+        first = min(int(event_times.to_numpy().min(initial=2**62)), int(times.min(initial=2**62)) - max(windows, default=0))
+        last = max(int(event_times.to_numpy().max(initial=-(2**62))), int(times.max(initial=-(2**62))))
+        origin = first // unit * unit
+        span = max(-(-(last - origin) // unit) + 2, 2)
+        entities = int(codes.max() or 0) + 1  # type: ignore[call-overload]
+        if entities * span > 2**62:
+            raise PlatformError(
+                f"{entities} entities over {span} steps do not fit into one computation; compute shorter ranges of days"
+            )
+        return cls(codes.cast(pl.Int64).to_numpy(), (times - origin) // unit, origin, unit, span)
 
     def timeline(self, codes: pl.Series, times: pl.Series) -> Timeline:
         """Events already sorted by entity and time, packed."""
         coded = codes.cast(pl.Int64).to_numpy()
-        return Timeline(coded * self.span + (times.to_numpy() - self.origin), coded)
+        return Timeline(coded * self.span + self._seen_from(times.to_numpy()), coded)
+
+    def _seen_from(self, moments: Ints) -> Ints:
+        return np.clip(-(-(moments - self.origin) // self.unit), 0, self.span - 1)
 
     def upper(self, timeline: Timeline, before: timedelta = timedelta(0)) -> Ints:
         """For each question the end of its entity's entries at or before (time - ``before``)."""
-        shifted = np.clip(self.times - microseconds(before) - self.origin, -1, self.span - 1)
-        return np.searchsorted(timeline.keys, self.codes * self.span + shifted, side="right")
+        steps = np.clip(self.steps - microseconds(before) // self.unit, -1, self.span - 1)
+        return np.searchsorted(timeline.keys, self.codes * self.span + steps, side="right")
 
     def first(self, timeline: Timeline) -> Ints:
         """For each question the start of its entity's entries."""
@@ -63,6 +86,5 @@ class Asked:
 
     def count_up_to(self, timeline: Timeline, moments: Ints) -> Ints:
         """For each question how many of its entity's ``moments`` (one an entry) lie at or before its time."""
-        bounded = np.clip(moments - self.origin, 0, self.span - 1)
-        own = Timeline(np.sort(timeline.codes * self.span + bounded), timeline.codes)
+        own = Timeline(np.sort(timeline.codes * self.span + self._seen_from(moments)), timeline.codes)
         return self.upper(own) - self.first(own)

@@ -96,7 +96,8 @@ def _values(
     relevant = events.join(index, on=names, how="inner", nulls_equal=True)
     tie_order = [column for column in relevant.columns if column not in (_CODE, _EFFECTIVE)]
     relevant = relevant.sort([_CODE, _EFFECTIVE, *tie_order])
-    asked = Asked.of(coded[_CODE], points[AS_OF], relevant[_EFFECTIVE], view.lookback)
+    spans = [span for feature in view.features for _, span, _ in feature.features() if span is not None]
+    asked = Asked.of(coded[_CODE], points[AS_OF], relevant[_EFFECTIVE], spans)
     timeline = asked.timeline(relevant[_CODE], relevant[_EFFECTIVE])
     found: dict[str, Column] = {}
     for feature in view.features:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -11,7 +12,7 @@ from ml_platform.automation.instance import open_instance, write_dagster_yaml
 from ml_platform.automation.runs import abandon_runs
 from ml_platform.automation.ticks import RunReport, materialize_range, tick
 from ml_platform.definitions import house
-from ml_platform.replay.hours import HOUR, Hours
+from ml_platform.replay.hours import HOUR, Asking, Hours
 from ml_platform.replay.state import ReplayState
 from ml_platform.replay.summary import Summary, summarize
 from ml_platform.resources.bound import bound
@@ -41,6 +42,17 @@ class Progress:
     labels: int = 0
     requested: int = 0
     summary: Summary | None = None
+
+
+@dataclass
+class _Work:
+    """What the hours work with; ``asked`` are the questions that are on their way."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    client: Client
+    hours: Hours
+    asked: Asking | None = None
 
 
 Listener = Callable[[Progress], None]
@@ -122,56 +134,53 @@ class Replay:
         return state
 
     def _replay(self, instance: dg.DagsterInstance, state: ReplayState, end: datetime) -> ReplayState:
+        """Hour by hour; an hour is complete, and saved as such, once all its questions are answered."""
         definitions = house(self.profile, clamp=False)
-        with running(self.profile, self.service.name) as process:
-            client = Client(process.url)
-            hours = Hours(self.project, self.service, *(self.stores[n] for n in ("lake", "online", "prediction_log")))  # type: ignore[arg-type]
-            self._await_champion(client)
+        stores = (self.stores[name] for name in ("lake", "online", "prediction_log"))
+        hours = Hours(self.project, self.service, *stores)  # type: ignore[arg-type]
+        with running(self.profile, self.service.name) as process, closing(hours):
+            work = _Work(definitions=definitions, instance=instance, client=Client(process.url), hours=hours)
+            self._await_champion(work.client)
             assert state.completed is not None
-            # Until the first hour is done nothing was ingested on its day; start from the day's midnight.
-            while state.completed < end:
-                now = min(state.completed + HOUR, end)
+            before = state.completed
+            while before < end:
+                now = min(before + HOUR, end)
                 began = time.perf_counter()
-                state = self._hour(hours, client, definitions, instance, state, now, end)
-                state = replace(state, completed=now, seconds=state.seconds + time.perf_counter() - began)
-                state.save(self._path)
+                state = self._hour(work, state, before, now, end)
+                state = replace(state, seconds=state.seconds + time.perf_counter() - began)
+                before = now
+        state = replace(state, completed=end)
+        state.save(self._path)
         return state
 
     def _hour(
-        self,
-        hours: Hours,
-        client: Client,
-        definitions: dg.Definitions,
-        instance: dg.DagsterInstance,
-        state: ReplayState,
-        now: datetime,
-        end: datetime,
+        self, work: "_Work", state: ReplayState, before: datetime, now: datetime, end: datetime
     ) -> ReplayState:
-        after = state.completed or state.started
+        """Everything of one hour, in the order of time; its own questions are on their way when it returns."""
         self.clock.set(now)
-        hours.ingest(after, now)
-        labels = hours.learn(client, after, now, state.started)
+        work.hours.ingest(before, now)
+        rows = work.hours.changed(now) if now < end else {}
+        answered = work.asked.wait() if work.asked else 0  # by the features of the hour before
+        state = replace(state, completed=before)
+        state.save(self._path)
+        labels = work.hours.learn(work.client, before, now, state.started)
         if _is_midnight(now, self.project.timezone):
-            state = self._day(client, definitions, instance, state, now)
-        predictions = 0
-        if now < end:
-            hours.refresh(now)
-            predictions = hours.ask(client, now)
+            state = self._day(work, state, now)
+        work.hours.publish(rows, now)
+        work.asked = work.hours.ask(work.client, now) if now < end else None
         self._tell(
             doing="replaying",
             now=now,
             last=end,
-            predictions=self._progress.predictions + predictions,
+            predictions=self._progress.predictions + answered,
             labels=self._progress.labels + labels,
         )
         return state
 
-    def _day(
-        self, client: Client, definitions: dg.Definitions, instance: dg.DagsterInstance, state: ReplayState, now: datetime
-    ) -> ReplayState:
+    def _day(self, work: "_Work", state: ReplayState, now: datetime) -> ReplayState:
         """Evaluate the conditions and make what they ask for; the cursor is saved after the runs."""
         self._tell(doing="evaluating conditions", now=now)
-        result = tick(definitions, instance, now + AFTER_MIDNIGHT, state.cursor, on_run=self._ran)
+        result = tick(work.definitions, work.instance, now + AFTER_MIDNIGHT, state.cursor, on_run=self._ran)
         work = sum(run.work_seconds for run in result.runs)
         state = replace(
             state,
@@ -180,7 +189,7 @@ class Replay:
             orchestration_seconds=state.orchestration_seconds + result.evaluation_seconds + result.run_seconds - work,
         )
         state.save(self._path)
-        self._await_champion(client)
+        self._await_champion(work.client)
         summary = summarize(self.profile, self.project, self.service, state)
         self._tell(requested=self._progress.requested + len(result.requested), summary=summary)
         return state

@@ -1,16 +1,19 @@
 """One hour of the replay, by the same plain functions that the assets call."""
 
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
 
 from ml_platform.features.assets import GRID
 from ml_platform.features.refresh import is_daily, read_frames
-from ml_platform.features.windows import feature_rows
+from ml_platform.features.windows import feature_rows, history_needed
 from ml_platform.replay.traffic import questions, truths
-from ml_platform.serving.client import Client
-from ml_platform.sources.ingest import ingest, read_references
-from ml_platform.spec import ContractBroken, Project, Service
+from ml_platform.serving.client import Answers, Client
+from ml_platform.sources.ingest import fetch, read_references
+from ml_platform.spec import KNOWN_AT, FeatureView, Project, Service
 from ml_platform.spec.calendar import day_of, day_start, days_between
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.online import OnlineStore
@@ -18,6 +21,23 @@ from ml_platform.stores.prediction_log import PredictionLog
 
 HOUR = timedelta(hours=1)
 _LABELS_A_POST = 500  # below every service's limit of rows
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Questions on their way."""
+
+    answers: Future[list[Answers]]
+    count: int
+
+    def wait(self) -> int:
+        """Wait until all are answered; returns how many.
+
+        Raises:
+            ServiceError: the service refused or failed.
+        """
+        self.answers.result()
+        return self.count
 
 
 class Hours:
@@ -39,21 +59,24 @@ class Hours:
         self._frames: dict[str, pl.DataFrame] = {}
         self._published_to: datetime | None = None
         self._resumed = True
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="questions")
 
     def ingest(self, after: datetime, now: datetime) -> None:
-        """Bring in what became known in (after, now]. A refused batch leaves the hour without its rows, as live."""
+        """Fetch and judge what became known in (after, now], by the function that the raw assets call.
+
+        The raw tables themselves are written when the day is closed: until then the rows stay in memory, and a killed
+        replay fetches the day again. Rows of a refused batch are left out, as they will be then.
+        """
         timezone = self.project.timezone
         if not self._frames:
             self._frames = self._recent(after)
         first, last = day_of(after, timezone), day_of(now, timezone)
+        oldest = day_of(now - self._reach, timezone)
         for table in self.tables:
-            try:
-                batch = ingest(table, self.lake, first, last, now, timezone, references=self._references[table.name])
-            except ContractBroken:
-                continue  # the day's asset will fail with the same words; the features go on with what is there
-            oldest = day_of(now - self._reach, timezone)
+            batch = fetch(table, first, last, now, timezone, self._references[table.name])
             kept = self._frames[table.name].filter((pl.col(PARTITION) < first) & (pl.col(PARTITION) >= oldest))
-            self._frames[table.name] = pl.concat([kept, batch.good.select(kept.columns)])
+            parts = [kept] if batch.refusal else [kept, batch.good.select(kept.columns)]
+            self._frames[table.name] = pl.concat(parts).sort(KNOWN_AT)
 
     def _recent(self, now: datetime) -> dict[str, pl.DataFrame]:
         frames = read_frames(self.views, self.project, self.lake, day_start(day_of(now, self.project.timezone), self.project.timezone), now, GRID)
@@ -63,7 +86,7 @@ class Hours:
         for table in self.tables:
             if table.name not in frames:
                 frames[table.name] = self.lake.scan(f"raw/{table.name}", first=first).collect()
-        return frames
+        return {name: frame.sort(KNOWN_AT) for name, frame in frames.items()}
 
     @property
     def _reach(self) -> timedelta:
@@ -81,24 +104,41 @@ class Hours:
             client.label(found[start : start + _LABELS_A_POST])
         return len(found)
 
-    def refresh(self, now: datetime) -> int:
-        """Publish the feature values that changed up to ``now``; returns entities published."""
+    def changed(self, now: datetime) -> dict[str, pl.DataFrame]:
+        """The feature rows, by view, that changed since the last step and up to ``now``."""
         midnight = day_start(day_of(now, self.project.timezone), self.project.timezone)
         start = self._published_to + GRID if self._published_to else midnight
-        published = 0
-        for view in self.views:
-            rows = feature_rows(view, self._frames, start, now + GRID, GRID)
-            published += self.online.publish(view, rows, now) if rows.height else 0
         self._published_to = now
-        return published
+        return {
+            view.name: feature_rows(view, self._within(view, start), start, now + GRID, GRID) for view in self.views
+        }
 
-    def ask(self, client: Client, now: datetime) -> int:
-        """Send every question of [now, now + 1 h), each as its own request; returns how many."""
+    def _within(self, view: FeatureView, start: datetime) -> dict[str, pl.DataFrame]:
+        """The rows that this view looks back on; a timetable's rows are in reach by their time, known a day before."""
+        first = start - history_needed(view, GRID) - (GRID if view.time == KNOWN_AT else timedelta(days=1))
+        frames = {}
+        for name in view.sources:
+            frame = self._frames[name]
+            frames[name] = frame.slice(int(frame[KNOWN_AT].search_sorted(first)))
+        return frames
+
+    def publish(self, rows: Mapping[str, pl.DataFrame], now: datetime) -> int:
+        """Put changed rows into the online store; returns entities published."""
+        return sum(self.online.publish(self.project.views[name], rows[name], now) for name in rows if rows[name].height)
+
+    def ask(self, client: Client, now: datetime) -> Asking:
+        """Begin to send every question of [now, now + 1 h), each as its own request.
+
+        They must be answered before anything newer is published; until then the next hour can be prepared.
+        """
         found = questions(self.task, self._frames[self.task.spine], now, now + HOUR)
         if self._resumed:
             days = days_between(day_of(now, self.project.timezone), day_of(now + HOUR, self.project.timezone))
             answered = set().union(*(self.log.ids(self.service.name, day) for day in days))
             found = [(row, asked_at) for row, asked_at in found if row[self.task.key] not in answered]
             self._resumed = False
-        client.predict_many(found)
-        return len(found)
+        return Asking(self._sender.submit(client.predict_many, found), len(found))
+
+    def close(self) -> None:
+        """End the sending thread."""
+        self._sender.shutdown(wait=True, cancel_futures=True)

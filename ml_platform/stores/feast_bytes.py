@@ -5,6 +5,7 @@ Source: feast 0.67 ``key_encoding_utils.serialize_entity_key`` and ``feast.types
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 STRING_TYPE, INT64_TYPE = 2, 4  # feast.types.ValueType
 _STRING_TAG, _INT64_TAG, _DOUBLE_TAG = 0x12, 0x20, 0x29  # field number << 3 | wire type, of feast.types.Value
@@ -13,7 +14,8 @@ KeyValue = str | int
 Value = float | int | None
 
 
-def entity_key_encoder(names: Sequence[str]) -> Callable[[Sequence[KeyValue]], bytes]:
+@lru_cache
+def entity_key_encoder(names: tuple[str, ...]) -> Callable[[Sequence[KeyValue]], bytes]:
     """A function from key values, in the order of ``names``, to Feast's bytes; the fixed part is made once."""
     order = sorted(range(len(names)), key=lambda n: names[n])
     head = struct.pack("<I", len(names))

@@ -47,7 +47,7 @@ class OnlineStore:
         if oldest is not None:
             rows = rows.filter(pl.col("as_of") >= oldest)
         newest = rows.sort("as_of").unique(names, keep="last", maintain_order=True)
-        encode = entity_key_encoder(names)
+        encode = entity_key_encoder(view.entity_names)
         features = list(view.schema())
         moments = newest["as_of"].dt.epoch("s").to_list()  # Feast keeps whole unix seconds
         created = int(published_at.timestamp())
