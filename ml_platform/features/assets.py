@@ -1,7 +1,6 @@
 """Stage 2 as assets: every feature view computed once, for the lake and for the online store; Feast's registry."""
 
 from datetime import timedelta
-from hashlib import sha256
 from typing import Any
 
 import dagster as dg
@@ -15,6 +14,7 @@ from ml_platform.features.windows import AS_OF
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import FeatureView, Project
+from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.online import OnlineStore
@@ -39,7 +39,7 @@ def _described(view: FeatureView) -> dict[str, Any]:
         "kinds": {"polars", "deltalake", "feast"},
         "owners": [view.owner],
         "group_name": GROUP,
-        "code_version": sha256(repr(view).encode()).hexdigest()[:12],
+        "code_version": fingerprint(view),
         "automation_condition": each_day(),
     }
 
@@ -91,7 +91,7 @@ def _registry(project: Project) -> dg.AssetsDefinition:
         kinds={"feast", "sqlite"},
         owners=["team:ml-platform"],
         group_name=GROUP,
-        code_version=sha256(repr(views).encode()).hexdigest()[:12],
+        code_version=fingerprint(views),
     )
     def registry(profile: dg.ResourceParam[Profile]) -> dg.MaterializeResult[Any]:
         said = apply(project, profile)

@@ -48,6 +48,8 @@ def feature_rows(
     """
     events = events_of(view, frames)
     points = _change_points(view, events, frames, start, end, grid)
+    if points.is_empty():
+        return _assembled(view, points, {name: (np.zeros(0), np.zeros(0, dtype=bool)) for name in view.schema()})
     before = points.with_columns(pl.col(AS_OF) - grid)
     values = _values(view, events, frames, pl.concat([points, before]))
     compared = list(view.schema())
@@ -93,9 +95,10 @@ def _values(
     names = list(view.entity_names)
     index = points.select(names).unique(maintain_order=True).with_row_index(_CODE)
     coded = points.select(names).join(index, on=names, how="left", nulls_equal=True, maintain_order="left")
-    relevant = events.join(index, on=names, how="inner", nulls_equal=True)
-    tie_order = [column for column in relevant.columns if column not in (_CODE, _EFFECTIVE)]
-    relevant = relevant.sort([_CODE, _EFFECTIVE, *tie_order])
+    order = [column for column in events.columns if column != _EFFECTIVE] if _order_matters(view) else []
+    used = [*names, _EFFECTIVE, *_columns(view), *order]
+    relevant = events.select(*dict.fromkeys(used)).join(index, on=names, how="inner", nulls_equal=True)
+    relevant = relevant.sort([_CODE, _EFFECTIVE, *order])
     spans = [span for feature in view.features for _, span, _ in feature.features() if span is not None]
     asked = Asked.of(coded[_CODE], points[AS_OF], relevant[_EFFECTIVE], spans)
     timeline = asked.timeline(relevant[_CODE], relevant[_EFFECTIVE])
@@ -109,6 +112,19 @@ def _values(
     for column in dict.fromkeys(feature.column for feature in windows):
         found |= _windows([f for f in windows if f.column == column], relevant[column], asked, timeline)
     return _assembled(view, points.select(*names, AS_OF), found)
+
+
+def _order_matters(view: FeatureView) -> bool:
+    """Whether rows of the same moment must stand in a fixed order (that of all their values)."""
+    ordered = ("first", "last", "change")
+    return any(isinstance(f, Latest) or (isinstance(f, Window) and f.aggregate in ordered) for f in view.features)
+
+
+def _columns(view: FeatureView) -> list[str]:
+    columns = []
+    for feature in view.features:
+        columns += [feature.opened_at, KNOWN_AT, *feature.key] if isinstance(feature, Active) else [feature.column]
+    return columns
 
 
 def _assembled(view: FeatureView, points: pl.DataFrame, found: dict[str, Column]) -> pl.DataFrame:

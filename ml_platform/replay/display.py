@@ -100,4 +100,8 @@ def show(summary: Summary, page: Path) -> None:
     ):
         for event in events:
             console.print(f"{event.date} {title} version {event.version}: {event.reason}", highlight=False, soft_wrap=True)
+    for failed in summary.failures:
+        what = f"{failed.step} of {failed.partition}" if failed.partition else failed.step
+        reason = (failed.reason.splitlines() or [""])[0]
+        console.print(f"{failed.date} failed {what}: {reason}", style="red", highlight=False, soft_wrap=True)
     console.print(f"page: {page}", highlight=False, soft_wrap=True)

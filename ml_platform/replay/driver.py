@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
@@ -13,7 +13,7 @@ from ml_platform.automation.runs import abandon_runs
 from ml_platform.automation.ticks import RunReport, materialize_range, tick
 from ml_platform.definitions import house
 from ml_platform.replay.hours import HOUR, Asking, Hours
-from ml_platform.replay.state import ReplayState
+from ml_platform.replay.state import ReplayState, state_path
 from ml_platform.replay.summary import Summary, summarize
 from ml_platform.resources.bound import bound
 from ml_platform.resources.profiles import Profile
@@ -24,8 +24,9 @@ from ml_platform.spec import NoChampion, PlatformError, Project, Service, Servic
 from ml_platform.spec.calendar import day_of, day_start
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.home import Home
+from ml_platform.stores.ledger import Ledger
 
-BOOTSTRAP_HOUR_UTC = 9  # the clock starts when the night's data is in
+STARTS_AFTER_MIDNIGHT = timedelta(hours=5)  # the clock starts when the night's data is in
 # "Just after midnight": the day's partition is closed at midnight itself.
 AFTER_MIDNIGHT = timedelta(minutes=1)
 _SWAP_WITHIN_SECONDS = 20
@@ -69,12 +70,13 @@ class Replay:
         self.listener = listener
         self.clock = Clock(profile.clock_path)
         self.stores = bound(profile, self.project)
-        self._path = profile.home / "replay.json"
+        self._ledger = Ledger(profile.ledger_path)
+        self._path = state_path(profile.home)
         self._progress = Progress(doing="starting", now=self._starts, last=self._starts)
 
     @property
     def _starts(self) -> datetime:
-        return datetime.combine(self.project.serves_from, datetime.min.time(), tzinfo=UTC) + BOOTSTRAP_HOUR_UTC * HOUR
+        return day_start(self.project.serves_from, self.project.timezone) + STARTS_AFTER_MIDNIGHT
 
     def run(self, until: date) -> Summary:
         """Replay up to the end of the local day ``until``; returns what the record says about all days so far.
@@ -103,6 +105,12 @@ class Replay:
             raise PlatformError(
                 f"the replay of {self.project.name} can go on until a day from {self.project.serves_from} to {last}; "
                 f"{until} is outside: choose another --until"
+            )
+        midnight = day_start(until, self.project.timezone)
+        if midnight.minute:
+            raise PlatformError(
+                f"a replay goes by whole hours of UTC, but midnight in {self.project.timezone} is at {midnight:%H:%M} UTC; "
+                f"declare the project in a timezone whose days begin on a full hour"
             )
 
     def _bootstrap(self, instance: dg.DagsterInstance, state: ReplayState) -> ReplayState:
@@ -143,23 +151,27 @@ class Replay:
             self._await_champion(work.client)
             assert state.completed is not None
             before = state.completed
+            self._tell(last=end)
             while before < end:
-                now = min(before + HOUR, end)
+                now = before + HOUR
                 began = time.perf_counter()
-                state = self._hour(work, state, before, now, end)
+                state = self._hour(work, state, before, now)
                 state = replace(state, seconds=state.seconds + time.perf_counter() - began)
                 before = now
+            if work.asked:
+                work.asked.wait()
         state = replace(state, completed=end)
         state.save(self._path)
         return state
 
-    def _hour(
-        self, work: "_Work", state: ReplayState, before: datetime, now: datetime, end: datetime
-    ) -> ReplayState:
-        """Everything of one hour, in the order of time; its own questions are on their way when it returns."""
+    def _hour(self, work: "_Work", state: ReplayState, before: datetime, now: datetime) -> ReplayState:
+        """Everything of one hour, in the order of time; its own questions are on their way when it returns.
+
+        The last midnight of a sitting is an hour like any other: the next sitting goes on behind its questions.
+        """
         self.clock.set(now)
         work.hours.ingest(before, now)
-        rows = work.hours.changed(now) if now < end else {}
+        rows = work.hours.changed(now)
         answered = work.asked.wait() if work.asked else 0  # by the features of the hour before
         state = replace(state, completed=before)
         state.save(self._path)
@@ -167,11 +179,10 @@ class Replay:
         if _is_midnight(now, self.project.timezone):
             state = self._day(work, state, now)
         work.hours.publish(rows, now)
-        work.asked = work.hours.ask(work.client, now) if now < end else None
+        work.asked = work.hours.ask(work.client, now)
         self._tell(
             doing="replaying",
             now=now,
-            last=end,
             predictions=self._progress.predictions + answered,
             labels=self._progress.labels + labels,
         )
@@ -181,12 +192,12 @@ class Replay:
         """Evaluate the conditions and make what they ask for; the cursor is saved after the runs."""
         self._tell(doing="evaluating conditions", now=now)
         result = tick(work.definitions, work.instance, now + AFTER_MIDNIGHT, state.cursor, on_run=self._ran)
-        work = sum(run.work_seconds for run in result.runs)
+        inside = sum(run.work_seconds for run in result.runs)
         state = replace(
             state,
             cursor=result.cursor,
-            work_seconds=state.work_seconds + work,
-            orchestration_seconds=state.orchestration_seconds + result.evaluation_seconds + result.run_seconds - work,
+            work_seconds=state.work_seconds + inside,
+            orchestration_seconds=state.orchestration_seconds + result.evaluation_seconds + result.run_seconds - inside,
         )
         state.save(self._path)
         self._await_champion(work.client)
@@ -214,6 +225,9 @@ class Replay:
         )
 
     def _ran(self, report: RunReport) -> None:
+        for failure in report.failures:
+            body = {"step": failure.step, "partition": report.partition, "reason": failure.message}
+            self._ledger.write("failure", self.project.name, f"{report.run_id}/{failure.step}", self.clock.now(), body)
         shown = ", ".join(key.to_user_string() for key in report.keys[:3])
         self._tell(doing=f"{shown}{' ...' if len(report.keys) > 3 else ''}")
 

@@ -3,24 +3,26 @@
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
 from ml_platform.features.assets import GRID
 from ml_platform.features.refresh import is_daily, read_frames
 from ml_platform.features.windows import feature_rows, history_needed
+from ml_platform.monitoring.performance import FOLLOWED_FOR
 from ml_platform.replay.traffic import questions, truths
 from ml_platform.serving.client import Answers, Client
 from ml_platform.sources.ingest import fetch, read_references
-from ml_platform.spec import KNOWN_AT, FeatureView, Project, Service
+from ml_platform.spec import KNOWN_AT, FeatureView, Project, Service, SourceError, SourceTable
 from ml_platform.spec.calendar import day_of, day_start, days_between
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.online import OnlineStore
 from ml_platform.stores.prediction_log import PredictionLog
 
 HOUR = timedelta(hours=1)
-_LABELS_A_POST = 500  # below every service's limit of rows
+_TICK = timedelta(microseconds=1)  # known_at in (after, now] is known_at in [after + tick, now + tick)
+_LABELS_A_POST = 500  # or the service's own limit of rows, if that is lower
 
 
 @dataclass(frozen=True)
@@ -65,33 +67,60 @@ class Hours:
         """Fetch and judge what became known in (after, now], by the function that the raw assets call.
 
         The raw tables themselves are written when the day is closed: until then the rows stay in memory, and a killed
-        replay fetches the day again. Rows of a refused batch are left out, as they will be then.
+        replay fetches the day again. Features go on with the rows that broke no rule.
+
+        Raises:
+            SourceError: a source could not be read; nothing of the hour was done.
         """
         timezone = self.project.timezone
-        if not self._frames:
+        resumed = not self._frames
+        if resumed:
             self._frames = self._recent(after)
         first, last = day_of(after, timezone), day_of(now, timezone)
-        oldest = day_of(now - self._reach, timezone)
         for table in self.tables:
-            batch = fetch(table, first, last, now, timezone, self._references[table.name])
-            kept = self._frames[table.name].filter((pl.col(PARTITION) < first) & (pl.col(PARTITION) >= oldest))
-            parts = [kept] if batch.refusal else [kept, batch.good.select(kept.columns)]
-            self._frames[table.name] = pl.concat(parts).sort(KNOWN_AT)
+            rows = self._fetch(table, first, last, None if resumed else after, now)
+            kept = self._frames[table.name]
+            if resumed:
+                kept = kept.filter(pl.col(PARTITION) < first)
+            if first != last:
+                kept = kept.filter(self._still_needed(table.name, now))
+            if rows is not None:
+                kept = pl.concat([kept, rows.select(kept.columns)])
+            self._frames[table.name] = kept.sort(KNOWN_AT)
+
+    def _fetch(
+        self, table: SourceTable, first: date, last: date, after: datetime | None, now: datetime
+    ) -> pl.DataFrame | None:
+        """The good rows of these days, without those known at ``after``; None if the source gave none."""
+        try:
+            if after and table.read(after + _TICK, now + _TICK).is_empty():
+                return None
+            references = self._references[table.name]
+            return fetch(table, first, last, now, self.project.timezone, references, after=after).good
+        except (OSError, SourceError) as error:
+            raise SourceError(
+                f"raw/{table.name} could not be read as of {now.isoformat()}: {error}\nMend the source and run the same "
+                f"command again; it goes on with this hour."
+            ) from error
+
+    def _still_needed(self, table: str, now: datetime) -> pl.Expr:
+        """Rows known of late; of the things predicted also those that are still to come, however long known."""
+        recent = pl.col(PARTITION) >= day_of(now - self._reach, self.project.timezone)
+        if table != self.task.spine:
+            return recent
+        return recent | (self.task.derive.get(self.task.happens_at, pl.col(self.task.happens_at)) >= now - self._reach)
 
     def _recent(self, now: datetime) -> dict[str, pl.DataFrame]:
         frames = read_frames(self.views, self.project, self.lake, day_start(day_of(now, self.project.timezone), self.project.timezone), now, GRID)
-        first = day_of(now - self._reach, self.project.timezone)
-        for name in (self.task.spine, self.task.label.table):
-            frames[name] = self.lake.scan(f"raw/{name}", first=first).collect()
         for table in self.tables:
-            if table.name not in frames:
-                frames[table.name] = self.lake.scan(f"raw/{table.name}", first=first).collect()
+            if table.name not in frames or table.name in (self.task.spine, self.task.label.table):
+                frames[table.name] = self.lake.scan(f"raw/{table.name}").filter(self._still_needed(table.name, now)).collect()
         return {name: frame.sort(KNOWN_AT) for name, frame in frames.items()}
 
     @property
     def _reach(self) -> timedelta:
-        """How far back the rows in memory go: the longest window, a grid step, and two days for late truths."""
-        return max(view.lookback for view in self.views) + timedelta(days=3)
+        """How far back the rows in memory go: the longest window, or as long as truths are waited for, and some days."""
+        return max([FOLLOWED_FOR, *(view.lookback for view in self.views)]) + timedelta(days=3)
 
     def learn(self, client: Client, after: datetime, now: datetime, served_from: datetime) -> int:
         """Post the truths that became known in (after, now]; returns how many."""
@@ -100,8 +129,9 @@ class Hours:
             days = days_between(day_of(after, self.project.timezone), day_of(now, self.project.timezone))
             posted = set().union(*(self.log.ids(self.service.name, day, "labels") for day in days))
             found = [truth for truth in found if truth.prediction_id not in posted]
-        for start in range(0, len(found), _LABELS_A_POST):
-            client.label(found[start : start + _LABELS_A_POST])
+        most = min(_LABELS_A_POST, self.service.max_rows)
+        for start in range(0, len(found), most):
+            client.label(found[start : start + most])
         return len(found)
 
     def changed(self, now: datetime) -> dict[str, pl.DataFrame]:
@@ -114,12 +144,16 @@ class Hours:
         }
 
     def _within(self, view: FeatureView, start: datetime) -> dict[str, pl.DataFrame]:
-        """The rows that this view looks back on; a timetable's rows are in reach by their time, known a day before."""
-        first = start - history_needed(view, GRID) - (GRID if view.time == KNOWN_AT else timedelta(days=1))
+        """The rows that this view looks back on; a plan's rows are in reach by their time, however long known."""
+        first = start - history_needed(view, GRID) - GRID
         frames = {}
         for name in view.sources:
             frame = self._frames[name]
-            frames[name] = frame.slice(int(frame[KNOWN_AT].search_sorted(first)))
+            if name == view.source and view.time != KNOWN_AT:
+                time = view.derive.get(view.time, pl.col(view.time))
+                frames[name] = frame.filter(pl.max_horizontal(time, KNOWN_AT) >= first)
+            else:
+                frames[name] = frame.slice(int(frame[KNOWN_AT].search_sorted(first)))
         return frames
 
     def publish(self, rows: Mapping[str, pl.DataFrame], now: datetime) -> int:

@@ -41,6 +41,7 @@ def write_page(summary: Summary, lake: Lake, ledger: Ledger, policy: str | None,
         _events("Retrainings", summary.retrainings),
         _events("Promotions", summary.promotions),
         _events("Refusals", summary.refusals),
+        *_failures(summary),
         _decisions(ledger, policy),
     ]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,7 @@ def headline(summary: Summary) -> list[tuple[str, str]]:
         ("log-loss", loss),
         ("champion", f"version {summary.champion} of {summary.versions}"),
         ("retrainings", str(len(summary.retrainings))),
+        ("failed steps", str(len(summary.failures))),
         ("promotions, refusals", f"{len(summary.promotions)}, {len(summary.refusals)}"),
         ("served values recomputed", f"{summary.values_compared:,}"),
         ("of them different", str(summary.values_mismatched)),
@@ -82,6 +84,11 @@ def _events(title: str, events: Sequence[Event]) -> str:
     if not events:
         return f"<h2>{title}</h2><p>none</p>"
     return f"<h2>{title}</h2>" + _table(["date", "version", "reason"], [(e.date, e.version, e.reason) for e in events])
+
+
+def _failures(summary: Summary) -> list[str]:
+    rows = [(failed.date, failed.step, failed.partition or "", failed.reason) for failed in summary.failures]
+    return ["<h2>Steps that failed</h2>", _table(["date", "step", "day", "reason"], rows)] if rows else []
 
 
 def _decisions(ledger: Ledger, policy: str | None) -> str:

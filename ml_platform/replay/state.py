@@ -8,6 +8,11 @@ from ml_platform.spec import HomeDamaged
 from ml_platform.stores.home import read_json, write_json
 
 
+def state_path(home: Path) -> Path:
+    """Where a state folder keeps it."""
+    return home / "replay.json"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReplayState:
     """completed: the last hour whose work is done; ``None`` before the bootstrap is. cursor: Dagster's, after its runs.

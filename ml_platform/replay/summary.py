@@ -25,6 +25,16 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A step that failed: the local date, what it was to make for which day, and the error's words."""
+
+    date: str
+    step: str
+    partition: str | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """All closed days of one service; ``auc`` and ``log_loss`` over the answers whose truth is known."""
 
@@ -44,6 +54,7 @@ class Summary:
     retrainings: tuple[Event, ...]
     promotions: tuple[Event, ...]
     refusals: tuple[Event, ...]
+    failures: tuple[Failed, ...]
     values_compared: int
     values_mismatched: int
     seconds: float
@@ -89,10 +100,16 @@ def summarize(profile: Profile, project: Project, service: Service, state: Repla
         auc=_or_none(metrics.auc, truths, given),
         log_loss=_or_none(metrics.log_loss, truths, given),
         champion=str(promotions[-1].body["version"]) if promotions else None,
-        versions=len(trainings),
-        retrainings=tuple(_retraining(entry, ledger, spec.policy, project.timezone) for entry in trainings[1:]),
+        versions=max((int(entry.body["version"]) for entry in trainings), default=0),
+        retrainings=tuple(
+            # A bootstrap that was killed and repeated trains anew; that is no retraining.
+            _retraining(entry, ledger, spec.policy, project.timezone)
+            for entry in trainings
+            if entry.at > state.started
+        ),
         promotions=tuple(_event(entry, project.timezone) for entry in promotions),
         refusals=tuple(_event(entry, project.timezone) for entry in ledger.entries("refusal", spec.name)),
+        failures=tuple(_failed(entry, project.timezone) for entry in ledger.entries("failure", project.name)),
         values_compared=sum(int(entry.body["compared"]) for entry in skew),
         values_mismatched=sum(int(entry.body["differing"]) for entry in skew),
         seconds=round(state.seconds, 1),
@@ -113,9 +130,15 @@ def _event(entry: Entry, timezone: str) -> Event:
     return Event(date=str(day_of(entry.at, timezone)), version=str(body["version"]), reason=str(body["reason"]))
 
 
+def _failed(entry: Entry, timezone: str) -> Failed:
+    body = entry.body
+    day = str(day_of(entry.at, timezone))
+    return Failed(date=day, step=str(body["step"]), partition=body["partition"], reason=str(body["reason"]))
+
+
 def _retraining(entry: Entry, ledger: Ledger, policy: str | None, timezone: str) -> Event:
     """A training with the reason of the decision that it answered."""
     number = int(entry.body["decision"])
     decided = [e for e in ledger.entries("decision", policy or "") if int(e.body["wanted"]) == number]
-    reason = str(decided[0].body["reason"]) if number and decided else "asked for by hand"
+    reason = str(decided[0].body["reason"]) if number and decided else "asked for by hand, or its declaration changed"
     return Event(date=str(day_of(entry.at, timezone)), version=str(entry.body["version"]), reason=reason)

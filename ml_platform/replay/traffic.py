@@ -12,8 +12,8 @@ Question = tuple[dict[str, str | int | None], datetime]
 
 
 def questions(task: Task, spine: pl.DataFrame, start: datetime, end: datetime) -> list[Question]:
-    """(row of entities, moment of asking) of everything asked in [start, end), in order."""
-    asked = question_rows(task, spine).filter(pl.col(ASKED_AT).is_between(start, end, closed="left"))
+    """(row of entities, moment of asking) of everything known at ``start`` and asked in [start, end), in order."""
+    asked = question_rows(task, spine.filter(pl.col(KNOWN_AT) <= start)).filter(pl.col(ASKED_AT).is_between(start, end, closed="left"))
     rows = asked.sort(ASKED_AT, task.key).select(*task.entities, ASKED_AT)
     return [({k: v for k, v in row.items() if k != ASKED_AT}, row[ASKED_AT]) for row in rows.iter_rows(named=True)]
 

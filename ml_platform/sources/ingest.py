@@ -70,16 +70,20 @@ def fetch(
     now: datetime,
     timezone: str,
     references: Mapping[str, pl.DataFrame],
+    *,
+    after: datetime | None = None,
 ) -> Batch:
     """Read the local days [first_day, last_day] as far as they are known at ``now``, and judge them.
 
     A reference table is read whole, whatever the days. ``references`` are the raw tables that rules refer to.
+    ``after`` leaves out what was known at that moment already.
 
     Raises:
         SourceError: the source could not be read, or its columns changed.
     """
     days = days_between(first_day, last_day) if table.partitioned else None
     start, end = _interval(table, first_day, last_day, now, timezone)
+    start = max(start, after + _TICK) if after else start
     rows = checked_schema(table, table.read(start, end))
     guarded = replace(table, rules=(_inside(start, end), *table.rules))
     local_day = _local_day(first_day, last_day, timezone) if days else None

@@ -1,7 +1,6 @@
 """Stage 4 as assets: for every model its training set and its newest version; and a job to try parameters by hand."""
 
 import os
-from hashlib import sha256
 from typing import Any
 
 import dagster as dg
@@ -13,6 +12,7 @@ from ml_platform.features.refresh import is_daily
 from ml_platform.resources import metadata
 from ml_platform.resources.mlflow_run import end_mlflow_run
 from ml_platform.spec import ModelSpec, Project
+from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
@@ -45,7 +45,7 @@ def _upstream(project: Project, spec: ModelSpec) -> list[dg.AssetDep]:
 
 def _code(project: Project, spec: ModelSpec) -> str:
     """Changes when the model or a view of it is declared otherwise, which is a reason to train again."""
-    return sha256(repr([spec, *(project.views[name] for name in spec.views)]).encode()).hexdigest()[:12]
+    return fingerprint(spec, [project.views[name] for name in spec.views])
 
 
 def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:

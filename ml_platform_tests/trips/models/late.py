@@ -1,0 +1,34 @@
+"""A few small trees."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from ml_platform.spec import GatePolicy, Label, ModelSpec, Task
+
+_TASK = Task(
+    name="late",
+    description="P(ten minutes late or more), asked an hour before the trip leaves.",
+    spine="asked",
+    key="trip",
+    happens_at="leaves",
+    lead=timedelta(hours=1),
+    grid=timedelta(hours=1),
+    entities=("trip", "line"),
+    categorical=("line",),
+    label=Label(
+        table="ended", on=("trip",), value=pl.col("minutes_late") >= 10, description="1 if late; null if cancelled."
+    ),
+)
+
+late = ModelSpec(
+    task=_TASK,
+    views=("planned", "line_past"),
+    estimator="lightgbm",
+    description="Trees with four leaves.",
+    parameters={"num_leaves": 4, "learning_rate": 0.2, "min_data_in_leaf": 10},
+    train_window=timedelta(days=5),
+    min_rows=100,
+    gate=GatePolicy(holdout=timedelta(hours=36), min_rows=50),
+    policy="lateness",
+)

@@ -1,0 +1,1 @@
+"""One file a feature view; the file name is the view name."""
