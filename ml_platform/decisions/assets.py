@@ -1,6 +1,6 @@
 """Stage 6 as assets: the daily decision with its reason, and the alarm while a wanted retraining is not consumed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ import polars as pl
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import follows_days
 from ml_platform.decisions import record
-from ml_platform.decisions.retraining import Decision, decide
+from ml_platform.decisions.retraining import decide
 from ml_platform.monitoring.performance import newest
 from ml_platform.spec import ModelSpec, Project, RetrainPolicy, Service
 from ml_platform.spec.calendar import day_of
@@ -69,7 +69,7 @@ def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service:
         history = newest(lake.scan(f"performance/{service.name}").collect())
         found = decide(policy, history, champion, day, now)
         entry = record.write(ledger, policy.name, spec.name, day, now, found)
-        yield dg.MaterializeResult(asset_key=decision_key, metadata=_told(entry.body, found, history))
+        yield dg.MaterializeResult(asset_key=decision_key, metadata=_told(entry.body, history))
         if int(entry.body["wanted"]) > record.consumed(ledger, spec.name):
             yield dg.MaterializeResult(
                 asset_key=alarm_key, metadata={"reason": str(entry.body["reason"]), "wanted": int(entry.body["wanted"])}
@@ -78,12 +78,13 @@ def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service:
     return decision
 
 
-def _told(body: Any, found: Decision, history: pl.DataFrame) -> dict[str, Any]:
+def _told(body: Mapping[str, Any], history: pl.DataFrame) -> dict[str, Any]:
+    """From the line that stands: a second attempt on the same day may have found something else."""
     return {
         "answer": str(body["answer"]),
         "reason": str(body["reason"]),
         "retrainings_wanted": int(body["wanted"]),
         "retrainings_consumed": int(body["consumed"]),
         "cohorts": history.height,
-        **found.measures,
+        **body["measures"],
     }

@@ -16,9 +16,8 @@ DECISION, TRAINING, PROMOTION = "decision", "training", "promotion"
 
 
 def wanted(ledger: Ledger, policy: str) -> int:
-    """How many retrainings were decided so far."""
-    last = ledger.last(DECISION, policy)
-    return int(last.body["wanted"]) if last else 0
+    """How many retrainings were decided so far; the most any line says, for two writers may overtake each other."""
+    return max((int(entry.body["wanted"]) for entry in ledger.entries(DECISION, policy)), default=0)
 
 
 def consumed(ledger: Ledger, model: str) -> int:
@@ -48,7 +47,10 @@ def _first_full_day(moment: datetime, timezone: str) -> date:
 
 
 def write(ledger: Ledger, policy: str, model: str, day: date, at: datetime, decision: Decision) -> Entry:
-    """Write the day's decision down; a retry finds the line that stands. ``alarm`` says whether to raise the alarm."""
+    """Write the day's decision down; a retry finds the line that stands.
+
+    A new retraining gets a number above all that were answered, also those that another policy of the model wanted.
+    """
     before, answered = wanted(ledger, policy), consumed(ledger, model)
     outstanding = before > answered
     body: Mapping[str, Any] = {
@@ -56,7 +58,7 @@ def write(ledger: Ledger, policy: str, model: str, day: date, at: datetime, deci
         "answer": decision.answer,
         "reason": decision.reason,
         "measures": dict(decision.measures),
-        "wanted": before if outstanding or decision.answer != "retrain" else before + 1,
+        "wanted": before if outstanding or decision.answer != "retrain" else max(before, answered) + 1,
         "consumed": answered,
     }
     return ledger.write(DECISION, policy, day.isoformat(), at, body)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from math import inf
 from typing import Literal
 
 import polars as pl
@@ -56,8 +57,8 @@ def decide(policy: RetrainPolicy, cohorts: pl.DataFrame, champion: Served | None
         return Decision(answer="unknown", reason="there is no champion yet, so nothing can be judged", measures={})
     if policy.deadline and now - champion.trained_at >= policy.deadline:
         age = (now - champion.trained_at).days
-        reason = f"version {champion.version} is {age} days old; the policy's deadline is {policy.deadline.days} days"
-        return Decision(answer="retrain", reason=reason, measures={"age_days": age})
+        found = f"version {champion.version} is {age} days old; the policy's deadline is {policy.deadline.days} days"
+        return _resting(policy, champion, now, found, {"version": champion.version, "age_days": age})
     own = cohorts.filter(pl.col("model_version") == champion.version)
     span = policy.window.days
     reference = _loss(own, champion.first_day, span)
@@ -102,11 +103,17 @@ def _newest_mature(own: pl.DataFrame, champion: Served, day: date, policy: Retra
 
 def _unready(loss: _Loss | None, which: str, champion: Served, day: date, policy: RetrainPolicy) -> Decision | None:
     """Why this window cannot be judged yet, if it cannot."""
-    served = (day - champion.first_day).days + 1
+    served = max((day - champion.first_day).days + 1, 0)
     measures: dict[str, float | int | str] = {"days_served": served, "version": champion.version}
+    if served <= policy.window.days:
+        reason = (
+            f"version {champion.version} served {served} days until {day}; its first {policy.window.days} are what later "
+            f"ones are compared with"
+        )
+        return Decision(answer="unknown", reason=reason, measures=measures)
     whose = f"version {champion.version}'s {which} {policy.window.days} days"
-    if served <= policy.window.days or loss is None:
-        reason = f"{whose} are not over or have no labels yet: it served {max(served, 0)} days until {day}"
+    if loss is None:
+        reason = f"{whose} until {day} have no label" if which == "newest" else f"{whose} have no label"
         return Decision(answer="unknown", reason=reason, measures=measures)
     measures |= {"labelled": loss.labelled, "maturity": round(loss.maturity, 4)}
     if loss.maturity < policy.min_maturity:
@@ -119,7 +126,8 @@ def _unready(loss: _Loss | None, which: str, champion: Served, day: date, policy
 
 
 def _compare(policy: RetrainPolicy, champion: Served, reference: _Loss, current: _Loss, now: datetime) -> Decision:
-    ratio = current.log_loss / reference.log_loss
+    # A reference without any loss (a champion that was never wrong, nor unsure) is exceeded by any loss at all.
+    ratio = current.log_loss / reference.log_loss if reference.log_loss else (inf if current.log_loss else 1.0)
     measures: dict[str, float | int | str] = {
         "version": champion.version,
         "log_loss": round(current.log_loss, 5),
@@ -135,8 +143,16 @@ def _compare(policy: RetrainPolicy, champion: Served, reference: _Loss, current:
     )
     if ratio <= policy.max_loss_ratio:
         return Decision(answer="wait", reason=f"{found}; up to {policy.max_loss_ratio} is borne", measures=measures)
+    return _resting(policy, champion, now, f"{found}; more than {policy.max_loss_ratio}", measures)
+
+
+def _resting(
+    policy: RetrainPolicy, champion: Served, now: datetime, found: str, measures: Mapping[str, float | int | str]
+) -> Decision:
+    """Retrain, unless the last training, which the gate may have refused, is too recent."""
     rest = champion.last_training_at + policy.cooldown - now
-    if rest > timedelta(0):
-        reason = f"{found}, which is too much, but the cooldown of {policy.cooldown.days} days lasts {rest.days + 1} more"
-        return Decision(answer="wait", reason=reason, measures=measures)
-    return Decision(answer="retrain", reason=f"{found}; more than {policy.max_loss_ratio}", measures=measures)
+    if rest <= timedelta(0):
+        return Decision(answer="retrain", reason=found, measures=measures)
+    days_left = -(-rest // timedelta(days=1))
+    reason = f"{found}, which is too much, but the cooldown of {policy.cooldown.days} days lasts {days_left} more"
+    return Decision(answer="wait", reason=reason, measures=measures)

@@ -50,11 +50,11 @@ def _mean(values: Numbers, lower: Ints, upper: Ints) -> Floats:
 
 
 def _first(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    return values[np.minimum(lower, len(values) - 1)].astype(np.float64)
+    return np.asarray(values[np.minimum(lower, len(values) - 1)], dtype=np.float64)
 
 
 def _last(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    return values[np.maximum(upper - 1, 0)].astype(np.float64)
+    return np.asarray(values[np.maximum(upper - 1, 0)], dtype=np.float64)
 
 
 def _change(values: Numbers, lower: Ints, upper: Ints) -> Floats:

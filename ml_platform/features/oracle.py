@@ -4,7 +4,7 @@ Independent of ``windows.py`` on purpose: it is what the served vectors and the 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -77,7 +77,7 @@ def _used(view: FeatureView) -> list[str]:
     return list(dict.fromkeys(used))
 
 
-def _aggregate(feature: Window, values: list[Any]) -> Value:
+def _aggregate(feature: Window, values: list[float]) -> Value:
     if feature.aggregate == "count":
         return len(values)
     if feature.aggregate == "sum":
@@ -100,8 +100,7 @@ def _aggregate(feature: Window, values: list[Any]) -> Value:
     raise AssertionError(feature.aggregate)
 
 
-def _exact_sum(values: Iterable[Any]) -> float:
-    listed = list(values)
+def _exact_sum(listed: list[float]) -> float:
     if any(isinstance(value, float) for value in listed):
         return sum(round(value * SCALE) for value in listed) / SCALE
     return float(sum(listed))

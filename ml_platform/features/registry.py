@@ -32,7 +32,7 @@ def apply(project: Project, profile: Profile) -> str:
         PlatformError: Feast refused; its last lines are in the message.
     """
     folder = repository(project)
-    (profile.home / "feast").mkdir(parents=True, exist_ok=True)
+    profile.home.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "ML_PLATFORM_HOME": str(profile.home), "ML_PLATFORM_PROJECT": profile.project}
     command = [sys.executable, "-c", "from feast.cli.cli import cli; cli()", "-c", str(folder), "apply"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)

@@ -60,12 +60,13 @@ class Asked:
         last = max(int(event_times.to_numpy().max(initial=-(2**62))), int(times.max(initial=-(2**62))))
         origin = first // unit * unit
         span = max(-(-(last - origin) // unit) + 2, 2)
-        entities = int(codes.max() or 0) + 1  # type: ignore[call-overload]
+        coded = codes.cast(pl.Int64).to_numpy()
+        entities = int(coded.max(initial=0)) + 1
         if entities * span > 2**62:
             raise PlatformError(
                 f"{entities} entities over {span} steps do not fit into one computation; compute shorter ranges of days"
             )
-        return cls(codes.cast(pl.Int64).to_numpy(), (times - origin) // unit, origin, unit, span)
+        return cls(coded, (times - origin) // unit, origin, unit, span)
 
     def timeline(self, codes: pl.Series, times: pl.Series) -> Timeline:
         """Events already sorted by entity and time, packed."""

@@ -12,7 +12,7 @@ from ml_platform.automation.conditions import each_day, on_alarm
 from ml_platform.automation.partitions import days_of
 from ml_platform.features.assets import GRID
 from ml_platform.features.refresh import read_for_recall
-from ml_platform.features.skew import compare
+from ml_platform.features.skew import compare, note_skew
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.monitoring.drift import drift
 from ml_platform.monitoring.pages import write_drift_page
@@ -83,10 +83,11 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         frames = read_for_recall(views.values(), project, lake, start, day_start(span[-1], project.timezone), GRID)
         compared, differing = compare(served, views, frames)
         found = skew_verdict(compared, differing)
-        body = {"compared": compared, "differing": differing.height, "reason": found.reason}
-        ledger.write("skew", service.name, f"{span[0]}..{span[-1]}", clock.now(), body)
-        lake.replace(f"skew/{service.name}", differing.with_columns(pl.lit(span[-1]).alias(PARTITION)), span)
-        yield dg.MaterializeResult(metadata={**metadata.table(differing), **metadata.verdict(found)})
+        note_skew(ledger, service.name, f"{span[0]}..{span[-1]}", clock.now(), found)
+        asked_on = served.select("prediction_id", PARTITION).unique("prediction_id")
+        rows = differing.join(asked_on, on="prediction_id", how="left", maintain_order="left")
+        lake.replace(f"skew/{service.name}", rows, span)
+        yield dg.MaterializeResult(metadata={**metadata.table(rows), **metadata.verdict(found)})
         yield metadata.check(found, name=EQUAL)
 
     return skew
@@ -136,11 +137,10 @@ def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefini
     )
     def drifted(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> _Events:
         span = days_of(context)
-        found, tables = Verdict.unknown("no day was judged"), []
-        for day in span:
-            found, table = _drift_on(day, lake, policy)
-            tables.append(table.with_columns(pl.lit(day).alias(PARTITION)))
-        rows = pl.concat(tables)
+        judged = [_drift_on(day, lake, policy) for day in span]
+        rows = pl.concat(table.with_columns(pl.lit(day).alias(PARTITION)) for day, (_, table) in zip(span, judged, strict=True))
+        # Of a range the newest day speaks, unless an earlier one failed: a later pass does not undo it.
+        found = next((verdict for verdict, _ in reversed(judged) if verdict.state == "fail"), judged[-1][0])
         lake.replace(f"drift/{policy.name}", rows, span)
         yield dg.MaterializeResult(metadata={**metadata.table(rows), **metadata.verdict(found)})
         yield metadata.check(found, name=STEADY)
@@ -151,9 +151,20 @@ def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefini
 def _drift_on(day: date, lake: Lake, policy: DriftPolicy) -> tuple[Verdict, pl.DataFrame]:
     # Days without answers do not count as reference, so the look back is twice as long as the reference.
     first = day - timedelta(days=2 * policy.reference_days)
-    rows = lake.scan(f"predictions/{policy.service}", first=first, last=day).collect()
-    served = rows.select("prediction_id", PARTITION).join(named_features(rows), on="prediction_id", maintain_order="left")
-    return drift(served.drop("prediction_id", PARTITION), served[PARTITION], day, policy)
+    served, days = served_features(lake.scan(f"predictions/{policy.service}", first=first, last=day).collect())
+    return drift(served, days, day, policy)
+
+
+def served_features(predictions: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+    """One column a served feature, and the day of each row; of the answers with the newest answer's features.
+
+    A feature that an earlier model version did not have is not one that was missing.
+    """
+    rows = predictions.sort("asked_at", "prediction_id")
+    newest = rows.tail(1).select("feature_names")
+    rows = rows.join(newest, on="feature_names", how="semi").unique("prediction_id", keep="first", maintain_order=True)
+    named = rows.select("prediction_id", PARTITION).join(named_features(rows), on="prediction_id", maintain_order="left")
+    return named.drop("prediction_id", PARTITION), named[PARTITION]
 
 
 def _drift_page(policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDefinition:
@@ -172,9 +183,9 @@ def _drift_page(policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDef
     def drift_page(
         lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock], profile: dg.ResourceParam[Profile]
     ) -> dg.MaterializeResult[Any]:
-        rows = lake.scan(f"predictions/{policy.service}").collect()
+        served, days = served_features(lake.scan(f"predictions/{policy.service}").collect())
         target = profile.reports_path / f"drift-{policy.name}-{clock.now():%Y-%m-%d}.html"
-        found = write_drift_page(named_features(rows).drop("prediction_id"), rows[PARTITION], policy, target)
+        found = write_drift_page(served, days, policy, target)
         return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(str(target)), "reason": found})
 
     return drift_page

@@ -1,7 +1,9 @@
 """Have the served features changed? Histograms of a day against the days before, feature by feature.
 
-The distance is Jensen-Shannon with base 2 (Lin 1991), its square root, in [0, 1]; missing values are a bin of their
-own. Edges are the reference's quantiles, so that no outlier hides a shift.
+The distance is Jensen-Shannon with base 2 (Lin 1991), its square root, in [0, 1]. Edges are the reference's quantiles,
+so that no outlier hides a shift; a value that many rows share has a bin of its own, and so has what lies far outside
+the reference. The share of missing values is judged apart as well: weather moves so much from day to day that losing
+it altogether would drown in what is usual.
 """
 
 from datetime import date
@@ -13,8 +15,18 @@ from numpy.typing import NDArray
 from ml_platform.spec import DriftPolicy, Verdict
 
 BINS = 10
+_FEWEST_DAYS = 2  # with one reference day there is no other to say what is usual
+_SLACK = 0.5  # of the reference's range: a season's first warm day is no change of unit
 Floats = NDArray[np.float64]
-COLUMNS = {"feature": pl.String, "distance": pl.Float64, "usual_maximum": pl.Float64, "verdict": pl.String}
+Ints = NDArray[np.int64]
+COLUMNS = {
+    "feature": pl.String,
+    "of": pl.String,
+    "distance": pl.Float64,
+    "usual_maximum": pl.Float64,
+    "threshold": pl.Float64,
+    "verdict": pl.String,
+}
 
 
 def drift(served: pl.DataFrame, days: pl.Series, day: date, policy: DriftPolicy) -> tuple[Verdict, pl.DataFrame]:
@@ -23,58 +35,70 @@ def drift(served: pl.DataFrame, days: pl.Series, day: date, policy: DriftPolicy)
     served: one Float64 column a feature, one row a prediction; ``days``: the day of each row.
 
     Returns:
-        The verdict and one row a feature, the most drifted first.
+        The verdict and one row a feature, the most drifted first; ``of`` says whether the feature's values or its
+        missing values came closer to their threshold (or went further beyond it).
     """
-    counts = days.value_counts().filter(pl.col("count") >= policy.min_rows)
-    reference_days = sorted(d for d in counts[days.name] if d < day)[-policy.reference_days :]
-    current = served.filter(days == day)
-    if current.height < policy.min_rows:
-        return Verdict.unknown(f"{current.height} answers on {day}; {policy.min_rows} are needed"), _none()
-    if len(reference_days) < policy.min_days:
-        reason = f"{len(reference_days)} days to compare {day} with; {policy.min_days} are needed"
-        return Verdict.unknown(reason, reference_days=len(reference_days)), _none()
-    rows = [_feature(name, served, days, current, reference_days, policy) for name in served.columns]
-    table = pl.DataFrame(rows, schema=COLUMNS, orient="row").sort("distance", descending=True)
-    return _verdict(table, day, len(reference_days), policy), table
+    counts = dict(days.value_counts(name="rows").iter_rows())
+    held = sorted(d for d, rows in counts.items() if d < day and rows >= policy.min_rows)[-policy.reference_days :]
+    needed = max(policy.min_days, _FEWEST_DAYS)
+    if counts.get(day, 0) < policy.min_rows:
+        return Verdict.unknown(f"{counts.get(day, 0)} answers on {day}; {policy.min_rows} are needed"), _none()
+    if len(held) < needed:
+        reason = f"{len(held)} days to compare {day} with; {needed} are needed"
+        return Verdict.unknown(reason, reference_days=len(held)), _none()
+    if not served.width:
+        return Verdict.unknown(f"the answers of {day} were given without any feature"), _none()
+    kept = days.is_in([*held, day])
+    places = np.searchsorted(np.array([*held, day], dtype="datetime64[D]"), days.filter(kept).to_numpy())
+    rows = [(name, *_worse(served[name].filter(kept).to_numpy(), places, policy)) for name in served.columns]
+    table = pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(
+        pl.col("distance") / pl.col("threshold"), "feature", descending=[True, False]
+    )
+    return _verdict(table, day, len(held), policy), table
 
 
 def _none() -> pl.DataFrame:
     return pl.DataFrame(schema=COLUMNS)
 
 
-def _feature(
-    name: str,
-    served: pl.DataFrame,
-    days: pl.Series,
-    current: pl.DataFrame,
-    reference_days: list[date],
-    policy: DriftPolicy,
-) -> tuple[str, float, float, str]:
-    codes, edges = days.to_physical().to_numpy(), [d.toordinal() for d in reference_days]
-    epoch = date(1970, 1, 1).toordinal()
-    values = served[name].to_numpy()
-    by_day = [values[codes == ordinal - epoch] for ordinal in edges]
-    pooled = np.concatenate(by_day)
-    bounds = _quantile_edges(pooled)
-    total = sum(_histogram(part, bounds) for part in by_day)
-    usual = max(js_distance(_histogram(part, bounds), total - _histogram(part, bounds)) for part in by_day)
-    distance = js_distance(_histogram(current[name].to_numpy(), bounds), total)
-    is_sharp = distance >= max(policy.min_distance, policy.ratio * usual)
-    return name, distance, usual, "fail" if is_sharp else "pass"
+def _worse(values: Floats, places: Ints, policy: DriftPolicy) -> tuple[str, float, float, float, str]:
+    """The feature's values or its missing values, whichever is nearer to failing. ``places``: the day, judged last."""
+    counts = _daily_counts(values, places)
+    missing = np.column_stack([counts[:, :-1].sum(axis=1), counts[:, -1]])
+    judged = [(of, *_judge(part, policy)) for of, part in (("values", counts), ("missing values", missing))]
+    return max(judged, key=lambda found: found[1] / found[3])
 
 
-def _quantile_edges(values: Floats) -> Floats:
-    present = values[~np.isnan(values)]
-    if present.size == 0:
-        return np.array([])
-    return np.unique(np.quantile(present, np.linspace(0, 1, BINS + 1)[1:-1]))
+def _judge(counts: Floats, policy: DriftPolicy) -> tuple[float, float, float, str]:
+    """(distance, usual maximum, threshold, verdict) of the last row of counts against the rows before it."""
+    reference = counts[:-1]
+    total = reference.sum(axis=0)
+    usual = max(js_distance(one, total - one) for one in reference)
+    distance = js_distance(counts[-1], total)
+    # Twice 0.7 is more than any distance can be: where days differ that much, most of the room that is left counts.
+    threshold = max(policy.min_distance, min(policy.ratio * usual, 1 - (1 - usual) / policy.ratio))
+    return distance, usual, threshold, "fail" if distance >= threshold else "pass"
 
 
-def _histogram(values: Floats, edges: Floats) -> Floats:
-    """Counts by quantile bin, missing values last."""
+def _daily_counts(values: Floats, places: Ints) -> Floats:
+    """Counts by day and bin, missing values in the last bin; bins are those of the days before the last."""
     missing = np.isnan(values)
-    places = np.searchsorted(edges, values[~missing], side="right")
-    return np.append(np.bincount(places, minlength=len(edges) + 1), missing.sum()).astype(np.float64)
+    days = int(places.max()) + 1
+    edges = _edges(values[~missing & (places < days - 1)])
+    width = len(edges) + 2
+    bins = np.where(missing, width - 1, np.searchsorted(edges, values, side="right"))
+    return np.bincount(places * width + bins, minlength=days * width).reshape(days, width).astype(np.float64)
+
+
+def _edges(values: Floats) -> Floats:
+    """Ascending; a value lies right of an edge that it equals."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return np.array([])
+    inner = np.quantile(finite, np.linspace(0, 1, BINS + 1)[1:-1])
+    slack = _SLACK * (finite.max() - finite.min())
+    outer = [finite.min() - slack, np.nextafter(finite.max() + slack, np.inf)]
+    return np.unique(np.concatenate([inner, np.nextafter(inner, np.inf), outer]))
 
 
 def js_distance(one: Floats, other: Floats) -> float:
@@ -83,7 +107,8 @@ def js_distance(one: Floats, other: Floats) -> float:
         return 1.0
     p, q = one / one.sum(), other / other.sum()
     middle = (p + q) / 2
-    return float(np.sqrt(max(0.0, (_divergence(p, middle) + _divergence(q, middle)) / 2)))
+    # Rounding may leave the finest bit beyond the ends.
+    return float(np.sqrt(min(1.0, max(0.0, (_divergence(p, middle) + _divergence(q, middle)) / 2))))
 
 
 def _divergence(p: Floats, q: Floats) -> float:
@@ -96,12 +121,15 @@ def _verdict(table: pl.DataFrame, day: date, reference_days: int, policy: DriftP
     measures = {
         "features": table.height,
         "features_drifted": failing.height,
-        "largest_distance": table["distance"][0],
+        "largest_distance": float(table["distance"].max()),  # type: ignore[arg-type]
         "reference_days": reference_days,
     }
     if failing.is_empty():
         reason = f"{day}: no sharp change in {table.height} features against {reference_days} days"
         return Verdict(state="pass", reason=reason, measures=measures)
-    named = ", ".join(f"{name} ({distance:.2f}, usually at most {usual:.2f})" for name, distance, usual, _ in failing.head(3).rows())
+    named = ", ".join(
+        f"{row['of']} of {row['feature']} ({row['distance']:.2f}, usually at most {row['usual_maximum']:.2f})"
+        for row in failing.head(3).iter_rows(named=True)
+    )
     reason = f"{day}: {failing.height} of {table.height} features changed sharply against {reference_days} days: {named}"
     return Verdict(state="fail", reason=reason, measures=measures)

@@ -28,11 +28,16 @@ def cohorts(predictions: pl.DataFrame, labels: pl.DataFrame, timezone: str) -> p
     """One row for each day of asking and model version: answers, arrived truths, losses.
 
     predictions: ``prediction_id``, ``asked_at``, ``model_version``, ``probability``.
-    labels: ``prediction_id``, ``value`` (null: it is known that there is no truth, as for a cancelled flight).
+    labels: ``prediction_id``, ``value`` (null: it is known that there is no truth, as for a cancelled flight),
+        ``known_at``. Labels of other predictions are left out.
+
+    What was asked or posted twice, also on different days, counts once: the first time, as in the prediction log.
     """
     day = pl.col("asked_at").dt.convert_time_zone(timezone).dt.date().alias(COHORT)
-    truths = labels.select("prediction_id", "value", pl.lit(True).alias("known"))
-    joined = predictions.with_columns(day).join(truths, on="prediction_id", how="left")
+    first_known = labels.sort("known_at").unique("prediction_id", keep="first")
+    truths = first_known.select("prediction_id", "value", pl.lit(True).alias("known"))
+    asked_first = predictions.sort("asked_at").unique("prediction_id", keep="first", maintain_order=True)
+    joined = asked_first.with_columns(day).join(truths, on="prediction_id", how="left", maintain_order="left")
     rows = [
         _cohort(asked_on, version, group)
         for (asked_on, version), group in joined.group_by([COHORT, "model_version"], maintain_order=True)

@@ -33,7 +33,7 @@ class Profile:
     @property
     def online_path(self) -> Path:
         """The embedded online store, a SQLite file in Feast's layout."""
-        return self.home / "feast" / "online.db"
+        return self.home / "feast_online.db"
 
     @property
     def log_path(self) -> Path:

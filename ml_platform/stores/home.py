@@ -34,7 +34,9 @@ class Home:
             return
         if self.path.exists() and not self.path.is_dir():
             raise HomeDamaged(f"{self.path} is a file; set ML_PLATFORM_HOME to a folder that the platform may own")
-        strangers = [entry.name for entry in self.path.iterdir() if entry.name != _LOCK] if self.path.exists() else []
+        held = [entry.name for entry in self.path.iterdir()] if self.path.exists() else []
+        # A plain `feast apply` or `dagster dev` may have come first.
+        strangers = [name for name in held if not name.startswith((_LOCK, "feast_", "dagster", "reports", "log"))]
         if strangers:
             raise HomeDamaged(
                 f"{self.path} is not a state folder of this platform: it holds {', '.join(sorted(strangers)[:5])} but no "
