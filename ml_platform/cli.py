@@ -10,7 +10,10 @@ from pathlib import Path
 import click
 
 from ml_platform.bench.loading import main as loading
+from ml_platform.resources.profiles import Profile
 from ml_platform.spec import PlatformError
+
+_INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 
 
 class _Commands(click.Group):
@@ -48,14 +51,23 @@ def main() -> None:
 @click.option("--quiet", is_flag=True, help="No live display.")
 def run(until: date | None, json_path: Path | None, quiet: bool) -> None:
     """The main job: bootstrap, serve, replay real days, retrain on evidence. Goes on where it was stopped."""
+    from ml_platform.replay.state import goes_on_at
+
+    profile = Profile.from_environment()
+    try:
+        _replay(profile, until, json_path, quiet)
+    except KeyboardInterrupt:
+        click.secho(f"interrupted; the same command goes on at {goes_on_at(profile.home)}", fg="yellow", err=True)
+        sys.exit(_INTERRUPTED)
+
+
+def _replay(profile: Profile, until: date | None, json_path: Path | None, quiet: bool) -> None:
     from ml_platform.replay.display import display, show
     from ml_platform.replay.driver import Replay
     from ml_platform.replay.page import write_page
-    from ml_platform.resources.profiles import Profile
     from ml_platform.stores.delta import Lake
     from ml_platform.stores.ledger import Ledger
 
-    profile = Profile.from_environment()
     with display(quiet) as listener:
         replay = Replay(profile, listener)
         summary = replay.run(until or replay.project.replay_until)
@@ -73,7 +85,6 @@ def run(until: date | None, json_path: Path | None, quiet: bool) -> None:
 @click.option("--port", default=3000, show_default=True, help="0: any free port.")
 def serve(service: str | None, port: int) -> None:
     """Start a prediction service alone, on the state as it stands."""
-    from ml_platform.resources.profiles import Profile
     from ml_platform.resources.projects import load_project
     from ml_platform.serving.process import serve as serve_in_foreground
 
@@ -89,7 +100,6 @@ def ui(port: int, host: str) -> None:
     """Open Dagster's UI with its daemon on the same state."""
     from ml_platform.automation.instance import write_dagster_yaml
     from ml_platform.resources.production import bucket_of
-    from ml_platform.resources.profiles import Profile
     from ml_platform.stores.clock import Clock
 
     profile = Profile.from_environment()
@@ -110,7 +120,6 @@ def ui(port: int, host: str) -> None:
 def feast_apply() -> None:
     """Register all feature views in Feast (`feast apply` on the project's repository)."""
     from ml_platform.features.registry import apply
-    from ml_platform.resources.profiles import Profile
     from ml_platform.resources.projects import load_project
 
     profile = Profile.from_environment()

@@ -268,7 +268,7 @@ def test_what_people_see_of_a_raw_table() -> None:
     spec = next(iter(sold.specs))
     assert spec.key == asset_keys.raw("sales")
     assert spec.group_name == "sources"
-    assert (spec.kinds, spec.owners) == ({"delta", "polars"}, ["team:data-engineering"])
+    assert (spec.kinds, spec.owners) == ({"deltalake", "polars"}, ["team:data-engineering"])
     assert spec.metadata["fresh_within_hours"] == 26
     assert [dep.asset_key for dep in spec.deps] == [asset_keys.raw("shops")]
     assert shops.partitions_def is None

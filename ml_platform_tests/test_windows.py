@@ -1,8 +1,10 @@
 """Windows against brute force: every value equal to the bit, for any history."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,13 +105,21 @@ def test_rows_known_later_change_no_earlier_value(rows: list, ends: list, moment
     assert values_at(VIEW, frames, points).equals(values_at(VIEW, known, points))
 
 
-@settings(max_examples=25, deadline=None)
-@given(trips, closings)
-def test_change_log_is_the_same_hour_by_hour(rows: list, ends: list) -> None:
+AS_KNOWN = replace(
+    VIEW, time="known_at", features=tuple(feature for feature in VIEW.features if not isinstance(feature, Active))
+)
+
+
+@pytest.mark.parametrize("view", [VIEW, AS_KNOWN])
+@settings(max_examples=20, deadline=None)
+@given(rows=trips, ends=closings)
+def test_change_log_is_the_same_hour_by_hour(view: FeatureView, rows: list, ends: list) -> None:
     frames = frames_of(rows, ends, [])
-    log = feature_rows(VIEW, frames, START, START + 18 * HOUR, HOUR)
-    hourly = [feature_rows(VIEW, frames, START + h * HOUR, START + (h + 1) * HOUR, HOUR) for h in range(18)]
+    log = feature_rows(view, frames, START, START + 18 * HOUR, HOUR)
+    hourly = [feature_rows(view, frames, START + h * HOUR, START + (h + 1) * HOUR, HOUR) for h in range(18)]
     assert log.equals(pl.concat(hourly).sort("city", "line", AS_OF))
+    points = log.select("city", "line", AS_OF)
+    assert log.equals(values_at(view, frames, points))
 
 
 def test_many_entities_over_a_long_range_do_not_overflow() -> None:

@@ -70,10 +70,10 @@ def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service:
         found = decide(policy, history, champion, day, now)
         entry = record.write(ledger, policy.name, spec.name, day, now, found)
         yield dg.MaterializeResult(asset_key=decision_key, metadata=_told(entry.body, history))
-        if int(entry.body["wanted"]) > record.consumed(ledger, spec.name):
-            yield dg.MaterializeResult(
-                asset_key=alarm_key, metadata={"reason": str(entry.body["reason"]), "wanted": int(entry.body["wanted"])}
-            )
+        due = record.outstanding(ledger, policy.name, spec.name)
+        if due:
+            told: dict[str, Any] = {"reason": due.body["reason"], "wanted": due.body["wanted"], "decided_on": due.key}
+            yield dg.MaterializeResult(asset_key=alarm_key, metadata=told)
 
     return decision
 

@@ -25,6 +25,14 @@ def consumed(ledger: Ledger, model: str) -> int:
     return max((int(entry.body["decision"]) for entry in ledger.entries(TRAINING, model)), default=0)
 
 
+def outstanding(ledger: Ledger, policy: str, model: str) -> Entry | None:
+    """The decision whose retraining no registered training has answered yet, with its reason; None if there is none."""
+    number = wanted(ledger, policy)
+    if number <= consumed(ledger, model):
+        return None
+    return next(entry for entry in ledger.entries(DECISION, policy) if int(entry.body["wanted"]) == number)
+
+
 def served(ledger: Ledger, model: str, timezone: str) -> Served | None:
     """The champion as the ledger knows it, if there is one."""
     promotion = ledger.last(PROMOTION, model)
@@ -52,13 +60,13 @@ def write(ledger: Ledger, policy: str, model: str, day: date, at: datetime, deci
     A new retraining gets a number above all that were answered, also those that another policy of the model wanted.
     """
     before, answered = wanted(ledger, policy), consumed(ledger, model)
-    outstanding = before > answered
+    is_new = decision.answer == "retrain" and before <= answered
     body: Mapping[str, Any] = {
         "model": model,
         "answer": decision.answer,
         "reason": decision.reason,
         "measures": dict(decision.measures),
-        "wanted": before if outstanding or decision.answer != "retrain" else max(before, answered) + 1,
+        "wanted": answered + 1 if is_new else before,
         "consumed": answered,
     }
     return ledger.write(DECISION, policy, day.isoformat(), at, body)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from math import inf
 from typing import Literal
 
 import polars as pl
@@ -85,7 +84,7 @@ def _loss(cohorts: pl.DataFrame, first: date, span_days: int) -> _Loss | None:
         last=last,
         log_loss=float(window["loss_sum"].sum()) / labelled,
         labelled=labelled,
-        maturity=float(window["resolved"].sum() / window["answered"].sum()),
+        maturity=int(window["resolved"].sum()) / int(window["answered"].sum()),
     )
 
 
@@ -107,8 +106,8 @@ def _unready(loss: _Loss | None, which: str, champion: Served, day: date, policy
     measures: dict[str, float | int | str] = {"days_served": served, "version": champion.version}
     if served <= policy.window.days:
         reason = (
-            f"version {champion.version} served {served} days until {day}; its first {policy.window.days} are what later "
-            f"ones are compared with"
+            f"version {champion.version} served {served} days until {day}; its first {policy.window.days} are what "
+            f"later ones are compared with"
         )
         return Decision(answer="unknown", reason=reason, measures=measures)
     whose = f"version {champion.version}'s {which} {policy.window.days} days"
@@ -126,8 +125,7 @@ def _unready(loss: _Loss | None, which: str, champion: Served, day: date, policy
 
 
 def _compare(policy: RetrainPolicy, champion: Served, reference: _Loss, current: _Loss, now: datetime) -> Decision:
-    # A reference without any loss (a champion that was never wrong, nor unsure) is exceeded by any loss at all.
-    ratio = current.log_loss / reference.log_loss if reference.log_loss else (inf if current.log_loss else 1.0)
+    ratio = current.log_loss / reference.log_loss
     measures: dict[str, float | int | str] = {
         "version": champion.version,
         "log_loss": round(current.log_loss, 5),
@@ -137,9 +135,9 @@ def _compare(policy: RetrainPolicy, champion: Served, reference: _Loss, current:
         "maturity": round(current.maturity, 4),
     }
     found = (
-        f"late labels: log-loss {current.log_loss:.4f} on {current.first} to {current.last} ({current.labelled} labels), "
-        f"{ratio:.2f} times version {champion.version}'s first {policy.window.days} days ({reference.log_loss:.4f} from "
-        f"{reference.first})"
+        f"late labels: log-loss {current.log_loss:.4f} on {current.first} to {current.last} ({current.labelled} "
+        f"labels), {ratio:.2f} times version {champion.version}'s first {policy.window.days} days "
+        f"({reference.log_loss:.4f} from {reference.first})"
     )
     if ratio <= policy.max_loss_ratio:
         return Decision(answer="wait", reason=f"{found}; up to {policy.max_loss_ratio} is borne", measures=measures)

@@ -41,20 +41,22 @@ def _sum(values: Numbers, lower: Ints, upper: Ints) -> Floats:
     is_float = values.dtype.kind == "f"
     exact = np.rint(values * FIXED_POINT).astype(np.int64) if is_float else values.astype(np.int64)
     running = np.concatenate([[0], np.cumsum(exact)])
-    totals = (running[upper] - running[lower]).astype(np.float64)
-    return totals / FIXED_POINT if is_float else totals
+    totals: Floats = (running[upper] - running[lower]).astype(np.float64)
+    return np.true_divide(totals, FIXED_POINT) if is_float else totals
 
 
 def _mean(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    return _sum(values, lower, upper) / np.maximum(upper - lower, 1)
+    return np.true_divide(_sum(values, lower, upper), np.maximum(upper - lower, 1))
 
 
 def _first(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    return np.asarray(values[np.minimum(lower, len(values) - 1)], dtype=np.float64)
+    found: Floats = values[np.minimum(lower, len(values) - 1)].astype(np.float64)
+    return found
 
 
 def _last(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    return np.asarray(values[np.maximum(upper - 1, 0)], dtype=np.float64)
+    found: Floats = values[np.maximum(upper - 1, 0)].astype(np.float64)
+    return found
 
 
 def _change(values: Numbers, lower: Ints, upper: Ints) -> Floats:

@@ -1,7 +1,7 @@
 """Stage 2 as assets: every feature view computed once, for the lake and for the online store; Feast's registry."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import dagster as dg
 
@@ -30,7 +30,20 @@ def feature_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list
     return [*daily, *reference, _registry(project)]
 
 
-def _described(view: FeatureView) -> dict[str, Any]:
+class _Described(TypedDict):
+    """What the decorator of every feature view's asset is told; typed, so that it stays so."""
+
+    key: dg.AssetKey
+    deps: list[dg.AssetKey]
+    description: str
+    kinds: set[str]
+    owners: list[str]
+    group_name: str
+    code_version: str
+    automation_condition: dg.AutomationCondition[dg.AssetKey]
+
+
+def _described(view: FeatureView) -> _Described:
     entities = " and ".join(view.entity_names)
     return {
         "key": asset_keys.features(view.name),
@@ -95,6 +108,8 @@ def _registry(project: Project) -> dg.AssetsDefinition:
     )
     def registry(profile: dg.ResourceParam[Profile]) -> dg.MaterializeResult[Any]:
         said = apply(project, profile)
-        return dg.MaterializeResult(metadata={"feature_views": len(views), "feast": dg.MetadataValue.md(f"```\n{said}\n```")})
+        return dg.MaterializeResult(
+            metadata={"feature_views": len(views), "feast": dg.MetadataValue.md(f"```\n{said}\n```")}
+        )
 
     return registry

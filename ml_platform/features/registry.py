@@ -18,7 +18,10 @@ def repository(project: Project) -> Path:
     Raises:
         DeclarationError: it is not there or holds no feature_store.yaml.
     """
-    spec = importlib.util.find_spec(project.features)
+    try:
+        spec = importlib.util.find_spec(project.features)
+    except ModuleNotFoundError as error:
+        raise DeclarationError(f"cannot find {project.features} ({error}); install it or correct the name") from error
     folder = Path(spec.origin).parent if spec and spec.origin else None
     if folder is None or not (folder / "feature_store.yaml").exists():
         raise DeclarationError(f"the package {project.features} holds no feature_store.yaml; Feast needs one there")
@@ -35,7 +38,10 @@ def apply(project: Project, profile: Profile) -> str:
     profile.home.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "ML_PLATFORM_HOME": str(profile.home), "ML_PLATFORM_PROJECT": profile.project}
     command = [sys.executable, "-c", "from feast.cli.cli import cli; cli()", "-c", str(folder), "apply"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise PlatformError(f"`feast apply` on {folder} took over {_TIMEOUT_SECONDS} s; run it again") from error
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
         raise PlatformError(f"`feast apply` on {folder} failed; correct the views it names and run it again:\n{tail}")

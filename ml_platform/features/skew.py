@@ -8,8 +8,10 @@ from typing import Any
 import polars as pl
 
 from ml_platform.features.oracle import Oracle, Value
-from ml_platform.spec import KNOWN_AT, FeatureView, Latest, Verdict
+from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Verdict
+from ml_platform.stores.ledger import Entry, Ledger
 
+SKEW = "skew"  # the ledger's kind of line
 COLUMNS = {
     "prediction_id": pl.String,
     "feature": pl.String,
@@ -23,42 +25,52 @@ def compare(
 ) -> tuple[int, pl.DataFrame]:
     """How many values were compared, and each that differs in any bit (missing against zero differs, too).
 
+    A served feature that no view declares cannot be recomputed and counts as differing.
+
     served: predictions as logged (``entities`` as JSON, ``as_of``, ``feature_names``, ``features``).
     frames: raw tables by name, reaching back from the first ``as_of`` as far as the views' windows.
     """
-    entities = served["entities"].str.json_decode(infer_schema_length=None).struct.unnest() if served.height else None
-    oracles = {name: Oracle(view, _within_reach(view, frames, served["as_of"], entities)) for name, view in views.items()}
+    if served.is_empty():
+        return 0, pl.DataFrame(schema=COLUMNS)
+    asked = [json.loads(text) for text in served["entities"]]
+    first = served["as_of"].min()
+    oracles = {name: Oracle(view, _within_reach(view, frames, first, asked)) for name, view in views.items()}
     memory: dict[tuple[str, tuple[Any, ...], datetime], dict[str, Value]] = {}
-    compared, differing = 0, []
-    for row in served.iter_rows(named=True):
-        entities = json.loads(row["entities"])
-        for full_name, value in zip(row["feature_names"], row["features"], strict=True):
-            view_name, feature = full_name.split("__", 1)
-            entity = tuple(entities[name] for name in views[view_name].entity_names)
-            place = (view_name, entity, row["as_of"])
-            if place not in memory:
-                memory[place] = oracles[view_name].values(entity, row["as_of"])
-            expected = memory[place][feature]
+    compared = 0
+    differing: list[tuple[str, str, float | None, Value]] = []
+    columns = served.select("prediction_id", "as_of", "feature_names", "features")
+    for (prediction, as_of, names, values), entities in zip(columns.iter_rows(), asked, strict=True):
+        for full_name, value in zip(names, values, strict=True):
+            view_name, _, feature = full_name.partition("__")
             compared += 1
+            if view_name not in views or feature not in views[view_name].schema():
+                differing.append((prediction, full_name, value, None))
+                continue
+            entity = tuple(entities[name] for name in views[view_name].entity_names)
+            place = (view_name, entity, as_of)
+            if place not in memory:
+                memory[place] = oracles[view_name].values(entity, as_of)
+            expected = memory[place][feature]
             if value != (None if expected is None else float(expected)):
-                differing.append((row["prediction_id"], full_name, value, expected))
+                differing.append((prediction, full_name, value, expected))
     return compared, pl.DataFrame(differing, schema=COLUMNS, orient="row")
 
 
 def _within_reach(
-    view: FeatureView, frames: Mapping[str, pl.DataFrame], moments: pl.Series, entities: pl.DataFrame | None
+    view: FeatureView, frames: Mapping[str, pl.DataFrame], first: Any, asked: list[dict[str, Any]]
 ) -> dict[str, pl.DataFrame]:
     """Rows that can matter: going through a month of all rows for a window of an hour takes minutes."""
     main = frames[view.source]
-    if entities is None:
-        return dict(frames)
     if not any(isinstance(feature, Latest) for feature in view.features):
         # What is known long before it happens (a timetable) is in reach by its time, not by when it became known.
-        first = pl.lit(moments.min()) - view.lookback - timedelta(days=1)
-        main = main.filter(pl.max_horizontal(view.time, KNOWN_AT) >= first)
+        moments = [view.time, KNOWN_AT, *(f.opened_at for f in view.features if isinstance(f, Active))]
+        newest = main.with_columns(**view.derive).select(pl.max_horizontal(moments)).to_series()
+        main = main.filter(newest >= first - view.lookback - timedelta(days=1))
     names = [name for name in view.entity_names if name not in view.derive]
-    asked = entities.select(pl.col(name).cast(main.schema[name]) for name in names).unique()
-    return {**frames, view.source: main.join(asked, on=names, how="semi")}
+    if not names:
+        return {**frames, view.source: main}
+    columns = {name: pl.Series([row[name] for row in asked]).cast(main.schema[name]) for name in names}
+    return {**frames, view.source: main.join(pl.DataFrame(columns).unique(), on=names, how="semi")}
 
 
 def verdict(compared: int, differing: pl.DataFrame) -> Verdict:
@@ -76,3 +88,26 @@ def verdict(compared: int, differing: pl.DataFrame) -> Verdict:
         f"{one['prediction_id']} was served {one['feature']} = {one['served']}, recomputed {one['recomputed']}"
     )
     return Verdict(state="fail", reason=reason, measures=measures)
+
+
+def note_skew(ledger: Ledger, service: str, days: str, at: datetime, found: Verdict) -> Entry:
+    """Write the verdict on these days down; where a later look finds otherwise, its own line holds."""
+    body = {
+        "days": days,
+        "compared": found.measures["values_compared"],
+        "differing": found.measures["values_differing"],
+        "reason": found.reason,
+    }
+    before = [entry for entry in ledger.entries(SKEW, service) if _days(entry) == days]
+    if before and before[-1].body == body:
+        return before[-1]
+    return ledger.write(SKEW, service, f"{days} ({len(before) + 1})" if before else days, at, body)
+
+
+def newest_skew(ledger: Ledger, service: str) -> list[Entry]:
+    """The line that holds for each span of days."""
+    return list({_days(entry): entry for entry in ledger.entries(SKEW, service)}.values())
+
+
+def _days(entry: Entry) -> str:
+    return str(entry.body.get("days", entry.key))

@@ -6,7 +6,7 @@ An entity whose windows are all empty has the values of ``FeatureView.empty()``,
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,7 @@ from ml_platform.features.timeline import Asked, Mask, Timeline, microseconds
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
 
 AS_OF = "as_of"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EFFECTIVE, _CODE = "_effective", "_code"
 Column = tuple[Floats, Mask]
 
@@ -46,6 +47,7 @@ def feature_rows(
 
     frames: raw tables by name with all rows from ``start - history_needed(view, grid)`` to the end of the range.
     """
+    frames = _narrowed(view, frames, start, end, grid)
     events = events_of(view, frames)
     points = _change_points(view, events, frames, start, end, grid)
     if points.is_empty():
@@ -62,6 +64,24 @@ def feature_rows(
 def values_at(view: FeatureView, frames: Mapping[str, pl.DataFrame], points: pl.DataFrame) -> pl.DataFrame:
     """The view's features at each point (entity columns, ``as_of``), in the order of the points."""
     return _values(view, events_of(view, frames), frames, points)
+
+
+def _narrowed(
+    view: FeatureView, frames: Mapping[str, pl.DataFrame], start: datetime, end: datetime, grid: timedelta
+) -> Mapping[str, pl.DataFrame]:
+    """The frames without the source's entities that cannot change in [start, end): most of them, in a single step."""
+    rows = frames[view.source]
+    has_active = any(isinstance(feature, Active) for feature in view.features)  # other tables' rows move it, too
+    if has_active or view.time != KNOWN_AT or not set(view.entity_names) <= set(rows.columns):
+        return frames
+    seen = rows[KNOWN_AT].to_physical().to_numpy()
+    step, low, high = (microseconds(span) for span in (grid, start - _EPOCH, end - _EPOCH))
+    shifts = [0, *(microseconds(span) for feature in view.features for _, span, _ in feature.features() if span)]
+    moving = np.zeros(rows.height, dtype=bool)
+    for shift in shifts:
+        moving |= (seen + shift > low - step) & (seen + shift < high)
+    changing = rows.select(view.entity_names).filter(pl.Series(moving)).unique()
+    return {**frames, view.source: rows.join(changing, on=list(view.entity_names), how="semi")}
 
 
 def _change_points(
@@ -81,7 +101,7 @@ def _change_points(
         if isinstance(feature, Active):
             moments += _active_bounds(feature, events, frames)
     step = microseconds(grid)
-    low, high = int(start.timestamp() * 1_000_000), int(end.timestamp() * 1_000_000)
+    low, high = microseconds(start - _EPOCH), microseconds(end - _EPOCH)
     steps = [-(-moment // step) * step for moment in moments]
     rows = [np.flatnonzero((at >= low) & (at < high)) for at in steps]
     at = np.concatenate([at[row] for at, row in zip(steps, rows, strict=True)])

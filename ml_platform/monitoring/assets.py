@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import dagster as dg
 import polars as pl
@@ -46,7 +46,17 @@ def monitoring_assets(project: Project, days: dg.DailyPartitionsDefinition) -> l
     ]
 
 
-def _daily(days: dg.DailyPartitionsDefinition) -> dict[str, Any]:
+class _Daily(TypedDict):
+    """What the daily assets of this stage have in common; typed, so that the decorator stays so."""
+
+    partitions_def: dg.DailyPartitionsDefinition
+    backfill_policy: dg.BackfillPolicy
+    automation_condition: dg.AutomationCondition[dg.AssetKey]
+    metadata: dict[str, Any]
+    group_name: str
+
+
+def _daily(days: dg.DailyPartitionsDefinition) -> _Daily:
     return {
         "partitions_def": days,
         "backfill_policy": dg.BackfillPolicy.single_run(),
@@ -64,9 +74,11 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
     @dg.asset(
         key=key,
         deps=[asset_keys.predictions(service.name), *map(asset_keys.raw, tables)],
-        check_specs=[dg.AssetCheckSpec(EQUAL, asset=key, description="No served value differs from its recomputation.")],
-        description=f"Every vector that {service.name} served, recomputed from the raw tables by brute force: the values "
-        f"that differ in any bit.",
+        check_specs=[
+            dg.AssetCheckSpec(EQUAL, asset=key, description="No served value differs from its recomputation.")
+        ],
+        description=f"Every vector that {service.name} served, recomputed from the raw tables by brute force: the "
+        f"values that differ in any bit.",
         kinds={"polars", "deltalake"},
         owners=[service.owner],
         **_daily(days),
@@ -110,7 +122,11 @@ def _performance(project: Project, service: Service, days: dg.DailyPartitionsDef
         history = newest(lake.scan(f"performance/{service.name}").collect())
         last = history.filter(pl.col("log_loss").is_not_null()).tail(1).to_dicts()
         told = {name: value for row in last for name, value in row.items() if isinstance(value, float)}
-        plot = {"plot": metadata.image(performance_plot(history), "log-loss by day")} if last and span[-1].day in (1, 15) else {}
+        plot = (
+            {"plot": metadata.image(performance_plot(history), "log-loss by day")}
+            if last and span[-1].day in (1, 15)
+            else {}
+        )
         return dg.MaterializeResult(metadata={**metadata.table(rows), **told, **plot})
 
     return performance
@@ -138,7 +154,9 @@ def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefini
     def drifted(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> _Events:
         span = days_of(context)
         judged = [_drift_on(day, lake, policy) for day in span]
-        rows = pl.concat(table.with_columns(pl.lit(day).alias(PARTITION)) for day, (_, table) in zip(span, judged, strict=True))
+        rows = pl.concat(
+            table.with_columns(pl.lit(day).alias(PARTITION)) for day, (_, table) in zip(span, judged, strict=True)
+        )
         # Of a range the newest day speaks, unless an earlier one failed: a later pass does not undo it.
         found = next((verdict for verdict, _ in reversed(judged) if verdict.state == "fail"), judged[-1][0])
         lake.replace(f"drift/{policy.name}", rows, span)
@@ -163,7 +181,9 @@ def served_features(predictions: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]
     rows = predictions.sort("asked_at", "prediction_id")
     newest = rows.tail(1).select("feature_names")
     rows = rows.join(newest, on="feature_names", how="semi").unique("prediction_id", keep="first", maintain_order=True)
-    named = rows.select("prediction_id", PARTITION).join(named_features(rows), on="prediction_id", maintain_order="left")
+    named = rows.select("prediction_id", PARTITION).join(
+        named_features(rows), on="prediction_id", maintain_order="left"
+    )
     return named.drop("prediction_id", PARTITION), named[PARTITION]
 
 
@@ -177,7 +197,7 @@ def _drift_page(policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDef
         description=f"Evidently's page on the features that {policy.service} served: the last week against the weeks "
         f"before, on a sample; made when a retraining is wanted. It informs people and decides nothing.",
         kinds={"evidently"},
-        group_name=GROUP,
+        group_name="decisions",  # it stands beside the decision that it illustrates
         owners=["team:data-science"],
     )
     def drift_page(
@@ -189,4 +209,3 @@ def _drift_page(policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDef
         return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(str(target)), "reason": found})
 
     return drift_page
-

@@ -131,5 +131,7 @@ def _verdict(table: pl.DataFrame, day: date, reference_days: int, policy: DriftP
         f"{row['of']} of {row['feature']} ({row['distance']:.2f}, usually at most {row['usual_maximum']:.2f})"
         for row in failing.head(3).iter_rows(named=True)
     )
-    reason = f"{day}: {failing.height} of {table.height} features changed sharply against {reference_days} days: {named}"
+    reason = (
+        f"{day}: {failing.height} of {table.height} features changed sharply against {reference_days} days: {named}"
+    )
     return Verdict(state="fail", reason=reason, measures=measures)

@@ -26,24 +26,34 @@ def write_drift_page(served: pl.DataFrame, days: pl.Series, policy: DriftPolicy,
         return "nothing was served yet, so there is nothing to show"
     begins = last - timedelta(days=CURRENT_DAYS - 1)  # type: ignore[operator]
     earliest = begins - timedelta(days=policy.reference_days)
-    current = _sample(served.filter(days >= begins))
-    reference = _sample(served.filter((days < begins) & (days >= earliest)))
-    if reference.is_empty():
+    parts = served.filter(days >= begins), served.filter((days < begins) & (days >= earliest))
+    if parts[1].is_empty():
         return f"nothing was served before {begins}, so there is nothing to compare with"
+    # Columns that are null throughout a part tell Evidently nothing, and it refuses them.
+    empty = [name for name in served.columns if any(part[name].null_count() == part.height for part in parts)]
+    if len(empty) == served.width:
+        return f"no feature has values both since {begins} and before, so there is nothing to compare"
+    current, reference = (part.drop(empty).sample(min(SAMPLE_ROWS, part.height), seed=0) for part in parts)
+    _make_page(current, reference, target)
+    left_out = f"; without {', '.join(empty)}, which had no value in one of them" if empty else ""
+    return f"{current.height} sampled answers since {begins} against {reference.height} since {earliest}{left_out}"
+
+
+def _make_page(current: pl.DataFrame, reference: pl.DataFrame, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = Path(folder) / "current.parquet", Path(folder) / "reference.parquet"
+    # Beside the target, so that moving it there is one step and no half page is ever looked at.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".drift-") as folder:
+        paths = [Path(folder) / name for name in ("current.parquet", "reference.parquet", "page.html")]
         current.write_parquet(paths[0])
         reference.write_parquet(paths[1])
-        command = [sys.executable, "-m", "ml_platform.monitoring.evidently_page", *map(str, paths), str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
-    if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise PlatformError(f"Evidently could not make {target.name}; materialize the page again:\n{tail}")
-    return f"{current.height} sampled answers since {begins} against {reference.height} since {earliest}"
-
-
-def _sample(rows: pl.DataFrame) -> pl.DataFrame:
-    # Columns that are null throughout tell nothing, and Evidently refuses them.
-    kept = rows.select(column for column in rows if column.null_count() < len(column))
-    return kept.sample(min(SAMPLE_ROWS, kept.height), seed=0)
+        command = [sys.executable, "-m", "ml_platform.monitoring.evidently_page", *map(str, paths)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise PlatformError(
+                f"Evidently took over {_TIMEOUT_SECONDS} s for {target.name}; materialize it again"
+            ) from error
+        if done.returncode:
+            tail = "\n".join(done.stderr.strip().splitlines()[-5:])
+            raise PlatformError(f"Evidently could not make {target.name}; materialize the page again:\n{tail}")
+        paths[2].replace(target)

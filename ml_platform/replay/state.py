@@ -13,6 +13,14 @@ def state_path(home: Path) -> Path:
     return home / "replay.json"
 
 
+def goes_on_at(home: Path) -> str:
+    """Where the next sitting begins, in words."""
+    state = ReplayState.load(state_path(home))
+    if state is None or state.completed is None:
+        return "the bootstrap"
+    return f"{state.completed:%Y-%m-%d %H:%M} UTC of the replayed time, and nothing is lost"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReplayState:
     """completed: the last hour whose work is done; ``None`` before the bootstrap is. cursor: Dagster's, after its runs.

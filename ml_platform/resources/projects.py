@@ -2,13 +2,15 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import lru_cache
 from types import ModuleType
 from typing import TypeVar
 
 from ml_platform.spec import (
+    Active,
     DeclarationError,
     DriftPolicy,
     FeatureView,
@@ -21,6 +23,8 @@ from ml_platform.spec import (
 )
 
 Declared = TypeVar("Declared", SourceTable, FeatureView, ModelSpec, RetrainPolicy, DriftPolicy, Service)
+# Kinds that share a folder: a file of one is none of the other.
+_BESIDE: Mapping[type, tuple[type, ...]] = {RetrainPolicy: (DriftPolicy,), DriftPolicy: (RetrainPolicy,)}
 
 
 @lru_cache
@@ -50,6 +54,8 @@ def load_project(package: str) -> Project:
 
 
 def _import(package: str, why: str) -> ModuleType:
+    if not all(part.isidentifier() for part in package.split(".")):
+        raise DeclarationError(f"{package!r} is no importable name; {why}: correct it")
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -67,11 +73,15 @@ def _declared(kind: type[Declared], root: ModuleType, folder: str) -> dict[str, 
         raise
     things: dict[str, Declared] = {}
     seen: dict[int, str] = {}
-    for module_name in sorted(m.name for m in pkgutil.iter_modules(found.__path__)):
+    for module_name in sorted(m.name for m in pkgutil.iter_modules(found.__path__) if not m.name.startswith("_")):
         module = importlib.import_module(f"{package}.{module_name}")
         own = {key: value for key, value in vars(module).items() if isinstance(value, kind) and not key.startswith("_")}
-        if not own and folder != "policies":
-            raise DeclarationError(f"{module.__file__} declares no {kind.__name__}; add one or remove the file")
+        beside = [
+            thing for other in _BESIDE.get(kind, ()) for thing in vars(module).values() if isinstance(thing, other)
+        ]
+        if not own and not beside:
+            names = " or ".join(each.__name__ for each in (kind, *_BESIDE.get(kind, ())))
+            raise DeclarationError(f"{module.__file__} declares no {names}; add one or remove the file")
         if not own:
             continue
         if list(own) != [module_name]:
@@ -98,9 +108,17 @@ def _refuse_clashes(kind: type, things: Mapping[str, Declared], package: str) ->
 
 
 def _check_references(project: Project) -> None:
+    entities: dict[str, tuple[str, str]] = {}
     for view in project.views.values():
         _known("source table", view.sources, project.tables)
-        _check_entities(view, project)
+        _check_columns(view, project)
+        for entity in view.entities:
+            first, dtype = entities.setdefault(entity.name, (view.name, entity.dtype))
+            if dtype != entity.dtype:
+                raise DeclarationError(
+                    f"views {first} and {view.name} declare the entity {entity.name} as {dtype} and as {entity.dtype}; "
+                    f"declare it once and use it in both"
+                )
     for spec in project.models.values():
         _known("source table", [spec.task.spine, spec.task.label.table], project.tables)
         _known("feature view", spec.views, project.views)
@@ -117,6 +135,22 @@ def _check_references(project: Project) -> None:
         _known("model", [service.model], project.models)
     for policy in project.drift_policies.values():
         _known("service", [policy.service], project.services)
+        if policy.min_days > policy.reference_days:
+            raise DeclarationError(
+                f"drift policy {policy.name} needs {policy.min_days} days but keeps {policy.reference_days} as its "
+                f"reference, so it could never judge; lower min_days or raise reference_days"
+            )
+    for retrain in project.retrain_policies.values():
+        if retrain.window < timedelta(days=1) or retrain.window % timedelta(days=1):
+            raise DeclarationError(
+                f"retraining policy {retrain.name} has the window {retrain.window}; it is judged by whole days, "
+                f"so give it one or more of them"
+            )
+    _check_who_retrains(project)
+
+
+def _check_who_retrains(project: Project) -> None:
+    served = {service.model for service in project.services.values()}
     used: dict[str, str] = {}
     for spec in project.models.values():
         if spec.policy and used.setdefault(spec.policy, spec.name) != spec.name:
@@ -124,16 +158,36 @@ def _check_references(project: Project) -> None:
                 f"models {used[spec.policy]} and {spec.name} share the retraining policy {spec.policy!r}; "
                 f"write one policy file a model"
             )
+        if spec.policy and spec.name not in served:
+            raise DeclarationError(
+                f"model {spec.name} has the retraining policy {spec.policy!r}, but no service answers with it, so it "
+                f"has no late labels to be judged by; add a service or leave its policy out"
+            )
 
 
-def _check_entities(view: FeatureView, project: Project) -> None:
+def _check_columns(view: FeatureView, project: Project) -> None:
+    """Whatever the view names must stand in its tables; a feature's name must be its own."""
     columns = {*project.tables[view.source].columns, *view.derive}
-    missing = [name for name in view.entity_names if name not in columns]
-    if missing:
-        raise UnknownName(f"column of {view.source} (entity of view {view.name})", missing[0], columns)
+    _known(f"column of {view.source} (entity of view {view.name})", view.entity_names, columns)
+    _known(f"column of {view.source} (time of view {view.name})", [view.time], columns)
+    names = [name for feature in view.features for name, _, _ in feature.features()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DeclarationError(f"view {view.name} declares {', '.join(twice)} twice; give one of them another name=")
+    for feature in view.features:
+        if isinstance(feature, Active):
+            _known(f"column of {view.source} (in view {view.name})", [feature.opened_at, *feature.key], columns)
+            for table in feature.closed_by:
+                _known(
+                    f"column of {table} (closes {feature.name} of view {view.name})",
+                    feature.key,
+                    project.tables[table].columns,
+                )
+        else:
+            _known(f"column of {view.source} (in view {view.name})", [feature.column], columns)
 
 
-def _known(kind: str, names: Iterable[str], known: Mapping[str, object]) -> None:
+def _known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
             raise UnknownName(kind, name, known)

@@ -23,6 +23,8 @@ from ml_platform.stores.prediction_log import PredictionLog, Reading
 from ml_platform.stores.tracking import Tracking
 
 GROUP = "serving"
+# A group of its own, so that the graph of groups runs one way: log, monitoring, decisions, training, ..., serving.
+LOG_GROUP = "prediction_log"
 
 
 def serving_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -50,7 +52,7 @@ def _log(service: Service) -> dg.AssetSpec:
         log_key(service.name),
         description=f"What the running service {service.name} answered and the truths posted to it; written by the "
         f"service itself, one file a process and day.",
-        group_name=GROUP,
+        group_name=LOG_GROUP,
         kinds={"bentoml"},
         owners=[service.owner],
     )
@@ -67,7 +69,7 @@ def _predictions(project: Project, service: Service, days: dg.DailyPartitionsDef
         automation_condition=each_day(),
         kinds={"deltalake", "polars"},
         owners=[service.owner],
-        group_name=GROUP,
+        group_name=LOG_GROUP,
     )
     def predictions(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], prediction_log: dg.ResourceParam[PredictionLog]
@@ -90,7 +92,7 @@ def _labels(project: Project, service: Service, days: dg.DailyPartitionsDefiniti
         automation_condition=each_day(),
         kinds={"deltalake", "polars"},
         owners=[service.owner],
-        group_name=GROUP,
+        group_name=LOG_GROUP,
     )
     def labels(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], prediction_log: dg.ResourceParam[PredictionLog]

@@ -31,7 +31,7 @@ def _raw_table(project: Project, table: SourceTable, days: dg.DailyPartitionsDef
         key=key,
         description=table.description,
         group_name="sources",
-        kinds={"delta", "polars"},
+        kinds={"deltalake", "polars"},
         owners=[table.owner],
         tags=dict(table.tags),
         metadata=_declared(table),

@@ -30,7 +30,9 @@ class DriftPolicy:
     """Compares the features served on a day with the days before; it becomes ``drift/<name>``.
 
     The verdict fails on a feature when its Jensen-Shannon distance is at least ``min_distance`` and at least
-    ``ratio`` times the largest of the reference days. Fewer than ``min_days`` reference days are *unknown*.
+    ``ratio`` times the largest of the reference days (where that is far up: and 1/``ratio`` of what is left to 1, the
+    largest distance, remains). The share of missing values is judged likewise. Fewer than ``min_days`` reference days
+    (or two) are *unknown*.
     """
 
     service: str

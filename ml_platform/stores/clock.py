@@ -22,18 +22,28 @@ class Clock:
         """
         if not self.path.exists():
             return None
+        body = read_json(self.path)
         try:
-            return datetime.fromisoformat(read_json(self.path)["now"])
+            moment = datetime.fromisoformat(body["now"])
+            if moment.tzinfo is None:
+                raise ValueError(f"{moment} has no timezone")
         except (ValueError, KeyError, TypeError) as error:
             raise HomeDamaged(
                 f"{self.path} does not hold a replay's clock ({error}); delete the state folder {self.path.parent} "
                 f"and run again"
             ) from error
+        return moment.astimezone(UTC)
 
     def now(self) -> datetime:
         """The platform's present, UTC."""
         return self.replayed() or datetime.now(UTC)
 
     def set(self, moment: datetime) -> None:
-        """Move the replay's clock; atomic, so that a kill leaves the old value or the new one."""
+        """Move the replay's clock; atomic, so that a kill leaves the old value or the new one.
+
+        Raises:
+            ValueError: the moment has no timezone; taking it for the machine's would move the replay by hours.
+        """
+        if moment.tzinfo is None:
+            raise ValueError(f"the clock needs a moment with its timezone, not {moment}")
         write_json(self.path, {"now": moment.astimezone(UTC).isoformat()})

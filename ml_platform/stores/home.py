@@ -3,17 +3,21 @@
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_platform.spec import HomeDamaged, HomeLocked
+from ml_platform.spec import HomeDamaged, HomeLocked, StateError
 
 FORMAT = 1  # of the folder's layout; a later platform that cannot read an older one says so
 _MARK = "ml_platform.json"
 _LOCK = "lock"
+_DRAFT = ".draft"
+# A plain `feast apply`, `ml-platform ui` or `ml-platform serve` may have come before the first run.
+_OURS = (_LOCK, "feast_registry.db", "feast_online.db", "feast_online.db-wal", "feast_online.db-shm", "dagster", "log")
 
 
 @dataclass(frozen=True)
@@ -28,28 +32,35 @@ class Home:
         Raises:
             HomeDamaged: it holds something else, is half-written, or belongs to another project or format.
         """
-        mark = self.path / _MARK
-        if mark.exists():
+        if (self.path / _MARK).exists():
             self._check(project)
             return
         if self.path.exists() and not self.path.is_dir():
             raise HomeDamaged(f"{self.path} is a file; set ML_PLATFORM_HOME to a folder that the platform may own")
-        held = [entry.name for entry in self.path.iterdir()] if self.path.exists() else []
-        # A plain `feast apply` or `dagster dev` may have come first.
-        strangers = [name for name in held if not name.startswith((_LOCK, "feast_", "dagster", "reports", "log"))]
+        self._make()
+        strangers = [entry.name for entry in self.path.iterdir() if not _is_ours(entry.name)]
         if strangers:
             raise HomeDamaged(
-                f"{self.path} is not a state folder of this platform: it holds {', '.join(sorted(strangers)[:5])} but no "
-                f"{_MARK}; set ML_PLATFORM_HOME to an empty or new folder, or delete this one if nothing in it is needed"
+                f"{self.path} is not a state folder of this platform: it holds {', '.join(sorted(strangers)[:5])} but "
+                f"no {_MARK}; set ML_PLATFORM_HOME to an empty or new folder, or delete this one if nothing in it is "
+                f"needed"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(mark, {"format": FORMAT, "project": project})
+        write_json(self.path / _MARK, {"format": FORMAT, "project": project})
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(
+                f"cannot make the state folder {self.path} ({error}); set ML_PLATFORM_HOME to a folder that can be made"
+            ) from error
 
     def _check(self, project: str) -> None:
         found = read_json(self.path / _MARK)
         if found.get("format") != FORMAT:
             raise HomeDamaged(
-                f"{self.path} has layout {found.get('format')}, this platform reads {FORMAT}; delete the folder and run again"
+                f"{self.path} has layout {found.get('format')}, this platform reads {FORMAT}; delete the folder and "
+                f"run again"
             )
         if found.get("project") != project:
             raise HomeDamaged(
@@ -64,31 +75,45 @@ class Home:
         Raises:
             HomeLocked: another process holds it; names its id and purpose.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._make()
         with (self.path / _LOCK).open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
                 raise HomeLocked(
-                    f"{self.path} is in use by {file.read().strip() or 'another process'}; wait for it, stop it, or set "
-                    f"ML_PLATFORM_HOME to another folder"
+                    f"{self.path} is in use by {file.read().strip() or 'another process'}; wait for it, stop it, or "
+                    f"set ML_PLATFORM_HOME to another folder"
                 ) from error
             file.truncate(0)
             file.write(f"`ml-platform {purpose}` (process {os.getpid()})")
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                # Closing is not enough: a child that was forked holds the same lock open.
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _is_ours(name: str) -> bool:
+    """What may stand in a folder whose making was interrupted."""
+    return name in _OURS or (name.startswith(f"{_MARK}.") and name.endswith(_DRAFT))
 
 
 def write_json(path: Path, body: Any) -> None:
-    """Write atomically: after a kill the old content stands, or the new one."""
+    """Write atomically: after a kill the old content stands, or the new one; of two writers one wins whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    with draft.open("w") as file:
-        json.dump(body, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    text = json.dumps(body)
+    # A name of its own for each writer: two that share a draft would write into the file that one has put in place.
+    draft = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_DRAFT}")
+    try:
+        with draft.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -99,8 +124,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         body = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise HomeDamaged(f"{path} is damaged ({error}); delete the state folder {path.parent} and run again") from error
+    except ValueError as error:  # no JSON, or no text at all
+        raise HomeDamaged(
+            f"{path} is damaged ({error}); delete the state folder {path.parent} and run again"
+        ) from error
     if not isinstance(body, dict):
         raise HomeDamaged(f"{path} is damaged (no object); delete the state folder {path.parent} and run again")
     return body

@@ -9,11 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ml_platform.spec import HomeDamaged
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BUSY_SECONDS = 30
 _TABLE = """
 CREATE TABLE IF NOT EXISTS ledger (
     number INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
     key TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (kind, subject, key))
 """
+_SELECT = "SELECT number, at, kind, subject, key, body FROM ledger WHERE kind = ? AND subject = ?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,33 +40,56 @@ class Ledger:
     path: Path
 
     def write(self, kind: str, subject: str, key: str, at: datetime, body: Mapping[str, Any]) -> Entry:
-        """Add a line, or return the one that already stands under this key (a retry changes nothing)."""
+        """Add a line, or return the one that already stands under this key (a retry changes nothing).
+
+        Raises:
+            HomeDamaged: the file is not a ledger any more.
+        """
+        line = (at.astimezone(UTC).isoformat(), kind, subject, key, json.dumps(body, sort_keys=True))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as db:
+            db.execute(_TABLE)
             db.execute(
-                "INSERT OR IGNORE INTO ledger (at, kind, subject, key, body) VALUES (?, ?, ?, ?, ?)",
-                (at.astimezone(UTC).isoformat(), kind, subject, key, json.dumps(body, sort_keys=True)),
+                "INSERT INTO ledger (at, kind, subject, key, body) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (kind, subject, key) DO NOTHING",
+                line,
             )
-        return next(entry for entry in self.entries(kind, subject) if entry.key == key)
+            (stands,) = db.execute(f"{_SELECT} AND key = ?", (kind, subject, key)).fetchall()
+        return _entry(stands)
 
     def entries(self, kind: str, subject: str) -> list[Entry]:
-        """All lines of this kind about this subject, oldest first."""
+        """All lines of this kind about this subject, oldest first; none where nothing was written yet.
+
+        Raises:
+            HomeDamaged: the file is not a ledger any more.
+        """
+        if not self.path.exists():
+            return []
         with self._open() as db:
-            rows = db.execute(
-                "SELECT number, at, kind, subject, key, body FROM ledger WHERE kind = ? AND subject = ? ORDER BY number",
-                (kind, subject),
-            ).fetchall()
-        return [
-            Entry(number=n, at=datetime.fromisoformat(at), kind=k, subject=s, key=key, body=json.loads(body))
-            for n, at, k, s, key, body in rows
-        ]
+            db.execute(_TABLE)
+            rows = db.execute(f"{_SELECT} ORDER BY number", (kind, subject)).fetchall()
+        return [_entry(row) for row in rows]
 
     def last(self, kind: str, subject: str) -> Entry | None:
         """The newest line, if any."""
-        return (self.entries(kind, subject) or [None])[-1]
+        entries = self.entries(kind, subject)
+        return entries[-1] if entries else None
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self.path, timeout=30)) as db, db:
-            db.execute(_TABLE)
-            yield db
+        try:
+            with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as db, db:
+                yield db
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode not in _DAMAGED:
+                raise
+            raise HomeDamaged(
+                f"the ledger {self.path} is damaged ({error}); restore it, or delete the state folder "
+                f"{self.path.parent} and run again"
+            ) from error
+
+
+def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
+    number, at, kind, subject, key, body = row
+    moment = datetime.fromisoformat(at)
+    return Entry(number=number, at=moment, kind=kind, subject=subject, key=key, body=json.loads(body))
