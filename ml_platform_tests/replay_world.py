@@ -72,7 +72,9 @@ class Sitting:
         """Wait until something is the case while it runs."""
         deadline = time.monotonic() + SECONDS
         while not reached():
-            assert self.process.poll() is None, f"ended with {self.process.returncode} too early:\n{self.said()[-4000:]}"
+            assert self.process.poll() is None, (
+                f"ended with {self.process.returncode} too early:\n{self.said()[-4000:]}"
+            )
             assert time.monotonic() < deadline, self.said()[-4000:]
             time.sleep(0.005)
 

@@ -97,9 +97,7 @@ def test_keys_are_feasts_bytes() -> None:
     from feast.protos.feast.types.Value_pb2 import Value
 
     for line, city in [(0, ""), (1, "a"), (-7, "Zürich"), (2**62, "new york")]:
-        proto = EntityKey(
-            join_keys=["line", "city"], entity_values=[Value(int64_val=line), Value(string_val=city)]
-        )
+        proto = EntityKey(join_keys=["line", "city"], entity_values=[Value(int64_val=line), Value(string_val=city)])
         expected = serialize_entity_key(proto, entity_key_serialization_version=3)
         assert entity_key_encoder(("line", "city"))((line, city)) == expected
     for number in (0, 1, -1, 2**62, -(2**63)):
@@ -132,7 +130,10 @@ def test_feast_applies_the_repository_and_reads_what_we_publish(tmp_path: Path) 
     said = apply(project, profile)
     assert all(view in said for view in project.views)
     store = OnlineStore(profile.online_path, project.name)
-    for view, entity in (("origin_departures", {"origin": "JFK"}), ("flight_number_arrivals", {"carrier": "B6", "flight": 15})):
+    for view, entity in (
+        ("origin_departures", {"origin": "JFK"}),
+        ("flight_number_arrivals", {"carrier": "B6", "flight": 15}),
+    ):
         values = {name: (3 if kind == "int64" else 0.1) for name, kind in project.views[view].schema().items()}
         frame = pl.DataFrame([{**entity, "as_of": NOON, **values}]).cast({"as_of": pl.Datetime("us", "UTC")})
         store.publish(project.views[view], frame, NOON)

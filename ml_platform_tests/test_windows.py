@@ -92,7 +92,9 @@ def test_change_log_holds_the_value_at_every_hour(rows: list, ends: list, losses
     hours = pl.datetime_range(START - 24 * HOUR, end, "1h", closed="left", eager=True, time_unit="us")
     grid = entities.join(hours.alias(AS_OF).to_frame(), how="cross").sort(AS_OF)
     joined = grid.join_asof(log.sort(AS_OF), on=AS_OF, by=["city", "line"], check_sortedness=False)
-    joined = joined.with_columns(pl.col(name).fill_null(value) for name, value in VIEW.empty().items() if value is not None)
+    joined = joined.with_columns(
+        pl.col(name).fill_null(value) for name, value in VIEW.empty().items() if value is not None
+    )
     assert_equal(joined, Oracle(VIEW, frames))
 
 

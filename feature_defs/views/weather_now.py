@@ -16,7 +16,17 @@ weather_now = FeatureView(
     features=(
         *(
             Window(column, "last", over=RECENT)
-            for column in ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+            for column in (
+                "temp",
+                "dewp",
+                "humid",
+                "wind_dir",
+                "wind_speed",
+                "wind_gust",
+                "precip",
+                "pressure",
+                "visib",
+            )
         ),
         Window("precip", "sum", over=THREE_HOURS),
         Window("pressure", "change", over=THREE_HOURS),

@@ -42,11 +42,13 @@ def _sum(values: Numbers, lower: Ints, upper: Ints) -> Floats:
     exact = np.rint(values * FIXED_POINT).astype(np.int64) if is_float else values.astype(np.int64)
     running = np.concatenate([[0], np.cumsum(exact)])
     totals: Floats = (running[upper] - running[lower]).astype(np.float64)
-    return np.true_divide(totals, FIXED_POINT) if is_float else totals
+    scaled: Floats = totals / FIXED_POINT
+    return scaled if is_float else totals
 
 
 def _mean(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    return np.true_divide(_sum(values, lower, upper), np.maximum(upper - lower, 1))
+    means: Floats = _sum(values, lower, upper) / np.maximum(upper - lower, 1)
+    return means
 
 
 def _first(values: Numbers, lower: Ints, upper: Ints) -> Floats:

@@ -56,7 +56,9 @@ class Asked:
         times = moments.dt.epoch("us").to_numpy().astype(np.int64)
         windows = [microseconds(span) for span in spans]
         unit = int(np.gcd.reduce(np.append(times, windows or [0]).astype(np.int64))) or 1
-        first = min(int(event_times.to_numpy().min(initial=2**62)), int(times.min(initial=2**62)) - max(windows, default=0))
+        first = min(
+            int(event_times.to_numpy().min(initial=2**62)), int(times.min(initial=2**62)) - max(windows, default=0)
+        )
         last = max(int(event_times.to_numpy().max(initial=-(2**62))), int(times.max(initial=-(2**62))))
         origin = first // unit * unit
         span = max(-(-(last - origin) // unit) + 2, 2)

@@ -79,7 +79,10 @@ def _shown(progress: Progress, seconds: float) -> list[tuple[str, str]]:
         shown += [
             ("closed days", f"{summary.days} until {summary.last_day}"),
             ("AUC so far", auc),
-            ("retrainings", f"{len(summary.retrainings)}; {summary.retrainings[-1].reason}" if summary.retrainings else "0"),
+            (
+                "retrainings",
+                f"{len(summary.retrainings)}; {summary.retrainings[-1].reason}" if summary.retrainings else "0",
+            ),
             ("champion", f"version {summary.champion}"),
             ("values that differ", f"{summary.values_mismatched} of {summary.values_compared:,}"),
         ]
@@ -99,7 +102,9 @@ def show(summary: Summary, page: Path) -> None:
         ("refused", summary.refusals),
     ):
         for event in events:
-            console.print(f"{event.date} {title} version {event.version}: {event.reason}", highlight=False, soft_wrap=True)
+            console.print(
+                f"{event.date} {title} version {event.version}: {event.reason}", highlight=False, soft_wrap=True
+            )
     for failed in summary.failures:
         what = f"{failed.step} of {failed.partition}" if failed.partition else failed.step
         reason = (failed.reason.splitlines() or [""])[0]

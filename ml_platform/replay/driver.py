@@ -109,7 +109,7 @@ class Replay:
         midnight = day_start(until, self.project.timezone)
         if midnight.minute:
             raise PlatformError(
-                f"a replay goes by whole hours of UTC, but midnight in {self.project.timezone} is at {midnight:%H:%M} UTC; "
+                f"a replay goes by full hours of UTC, but midnight in {self.project.timezone} is at {midnight:%H:%M}; "
                 f"declare the project in a timezone whose days begin on a full hour"
             )
 
@@ -122,7 +122,9 @@ class Replay:
         keys = [key for key in graph.materializable_asset_keys if key.path[0] not in NOT_BOOTSTRAPPED]
         self._tell(doing="bootstrap: raw tables, features, first model", now=state.started, last=state.started)
         last = self.project.serves_from - timedelta(days=1)
-        reports = materialize_range(definitions, instance, keys, self.project.starts, last, at=state.started, on_run=self._ran)
+        reports = materialize_range(
+            definitions, instance, keys, self.project.starts, last, at=state.started, on_run=self._ran
+        )
         failures = [failure for report in reports for failure in report.failures]
         if failures:
             raise PlatformError(
@@ -243,11 +245,11 @@ NOT_BOOTSTRAPPED = ("batch_predictions", "decisions", "retrain", "drift_reports"
 def _only_service(project: Project) -> Service:
     if len(project.services) != 1:
         raise PlatformError(
-            f"a replay drives one service; {project.name} declares {len(project.services)}: {', '.join(project.services)}"
+            f"a replay drives one service; {project.name} declares {len(project.services)}: "
+            f"{', '.join(project.services)}"
         )
     return next(iter(project.services.values()))
 
 
 def _is_midnight(moment: datetime, timezone: str) -> bool:
     return day_start(day_of(moment, timezone), timezone) == moment
-

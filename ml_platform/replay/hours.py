@@ -99,8 +99,8 @@ class Hours:
             return fetch(table, first, last, now, self.project.timezone, references, after=after).good
         except (OSError, SourceError) as error:
             raise SourceError(
-                f"raw/{table.name} could not be read as of {now.isoformat()}: {error}\nMend the source and run the same "
-                f"command again; it goes on with this hour."
+                f"raw/{table.name} could not be read as of {now.isoformat()}: {error}\nMend the source and run the "
+                f"same command again; it goes on with this hour."
             ) from error
 
     def _still_needed(self, table: str, now: datetime) -> pl.Expr:
@@ -111,20 +111,31 @@ class Hours:
         return recent | (self.task.derive.get(self.task.happens_at, pl.col(self.task.happens_at)) >= now - self._reach)
 
     def _recent(self, now: datetime) -> dict[str, pl.DataFrame]:
-        frames = read_frames(self.views, self.project, self.lake, day_start(day_of(now, self.project.timezone), self.project.timezone), now, GRID)
+        frames = read_frames(
+            self.views,
+            self.project,
+            self.lake,
+            day_start(day_of(now, self.project.timezone), self.project.timezone),
+            now,
+            GRID,
+        )
         for table in self.tables:
             if table.name not in frames or table.name in (self.task.spine, self.task.label.table):
-                frames[table.name] = self.lake.scan(f"raw/{table.name}").filter(self._still_needed(table.name, now)).collect()
+                frames[table.name] = (
+                    self.lake.scan(f"raw/{table.name}").filter(self._still_needed(table.name, now)).collect()
+                )
         return {name: frame.sort(KNOWN_AT) for name, frame in frames.items()}
 
     @property
     def _reach(self) -> timedelta:
-        """How far back the rows in memory go: the longest window, or as long as truths are waited for, and some days."""
+        """How far back the rows in memory go: the longest window or wait for truths, and some days."""
         return max([FOLLOWED_FOR, *(view.lookback for view in self.views)]) + timedelta(days=3)
 
     def learn(self, client: Client, after: datetime, now: datetime, served_from: datetime) -> int:
         """Post the truths that became known in (after, now]; returns how many."""
-        found = truths(self.task, self._frames[self.task.spine], self._frames[self.task.label.table], after, now, served_from)
+        found = truths(
+            self.task, self._frames[self.task.spine], self._frames[self.task.label.table], after, now, served_from
+        )
         if self._resumed:
             days = days_between(day_of(after, self.project.timezone), day_of(now, self.project.timezone))
             posted = set().union(*(self.log.ids(self.service.name, day, "labels") for day in days))

@@ -57,7 +57,7 @@ class ReplayState:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise HomeDamaged(
-                f"{path} does not hold a replay's state ({error!r}); delete the state folder {path.parent} and run again"
+                f"{path} does not hold a replay's state ({error!r}); delete the folder {path.parent} and run again"
             ) from error
 
     def save(self, path: Path) -> None:

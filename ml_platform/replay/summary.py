@@ -67,7 +67,7 @@ class Summary:
 
 
 def judged_answers(lake: Lake, service: str) -> pl.DataFrame:
-    """Every logged answer with its truth, if one arrived: ``prediction_id, asked_at, model_version, probability, value``."""
+    """Every logged answer with its truth as ``value``, if one arrived."""
     if not lake.exists(f"predictions/{service}"):
         return pl.DataFrame(schema={"asked_at": pl.Datetime("us", "UTC"), "probability": pl.Float64, "value": pl.Int64})
     columns = ["prediction_id", "asked_at", "model_version", "probability", "known_date"]

@@ -13,7 +13,9 @@ Question = tuple[dict[str, str | int | None], datetime]
 
 def questions(task: Task, spine: pl.DataFrame, start: datetime, end: datetime) -> list[Question]:
     """(row of entities, moment of asking) of everything known at ``start`` and asked in [start, end), in order."""
-    asked = question_rows(task, spine.filter(pl.col(KNOWN_AT) <= start)).filter(pl.col(ASKED_AT).is_between(start, end, closed="left"))
+    asked = question_rows(task, spine.filter(pl.col(KNOWN_AT) <= start)).filter(
+        pl.col(ASKED_AT).is_between(start, end, closed="left")
+    )
     rows = asked.sort(ASKED_AT, task.key).select(*task.entities, ASKED_AT)
     return [({k: v for k, v in row.items() if k != ASKED_AT}, row[ASKED_AT]) for row in rows.iter_rows(named=True)]
 
@@ -26,6 +28,8 @@ def truths(
     asked = question_rows(task, spine).filter(pl.col(ASKED_AT) >= asked_from)
     judged = known.with_columns(task.label.value.cast(pl.Int64).alias("_value"))
     on = list(task.label.on)
-    named = judged.select(*on, KNOWN_AT, "_value").join(asked.select(*dict.fromkeys([task.key, *on])), on=on, how="inner")
+    named = judged.select(*on, KNOWN_AT, "_value").join(
+        asked.select(*dict.fromkeys([task.key, *on])), on=on, how="inner"
+    )
     rows = named.sort(KNOWN_AT, task.key).select(task.key, "_value", KNOWN_AT)
     return [Truth(prediction_id=key, value=value, known_at=at) for key, value, at in rows.iter_rows()]

@@ -1,0 +1,253 @@
+"""Finding a project's declarations: one file one thing; what is wrong is named with its file and its cure."""
+
+import itertools
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ml_platform.features.registry import repository
+from ml_platform.resources.projects import load_project
+from ml_platform.spec import DeclarationError, Project, UnknownName
+
+FILES = {
+    "__init__.py": """
+from datetime import date
+from ml_platform.spec import Project
+project = Project(name="shop", features="{package}.repo", timezone="America/New_York", starts=date(2024, 3, 1),
+    ready_from=date(2024, 3, 2), serves_from=date(2024, 3, 3), replay_until=date(2024, 3, 4))
+""",
+    "tables/__init__.py": "",
+    "tables/sales.py": """
+import polars as pl
+from ml_platform.spec import SourceTable
+sales = SourceTable(read=lambda start, end: pl.DataFrame(), key=("id",), description="", known_at_source="the till",
+    columns={{"id": pl.String, "shop": pl.String, "paid": pl.Float64, "known_at": pl.Datetime("us", "UTC")}})
+""",
+    "repo/__init__.py": "",
+    "repo/feature_store.yaml": "project: shop",
+    "repo/views/__init__.py": "",
+    "repo/views/shops.py": """
+from datetime import timedelta
+from ml_platform.spec import Entity, FeatureView, Window
+shops = FeatureView(source="sales", entities=(Entity(name="shop"),), description="",
+    features=(Window("paid", "sum", over=(timedelta(hours=1),)),))
+""",
+    "models/__init__.py": "",
+    "models/returns.py": """
+from datetime import timedelta
+import polars as pl
+from ml_platform.spec import Label, ModelSpec, Task
+_task = Task(name="t", spine="sales", key="id", happens_at="known_at", lead=timedelta(0), grid=timedelta(hours=1),
+    entities=("id", "shop"), categorical=(), description="",
+    label=Label(table="sales", on=("id",), value=pl.col("paid") < 0, description=""))
+returns = ModelSpec(task=_task, views=("shops",), estimator="lightgbm", parameters={{}}, description="", policy="weekly")
+""",
+    "policies/__init__.py": "",
+    "policies/weekly.py": """
+from ml_platform.spec import RetrainPolicy
+weekly = RetrainPolicy()
+""",
+    "policies/inputs.py": """
+from ml_platform.spec import DriftPolicy
+inputs = DriftPolicy(service="desk")
+""",
+    "services/__init__.py": "",
+    "services/desk.py": """
+from ml_platform.spec import Service
+desk = Service(model="returns", description="")
+""",
+}
+_numbers = itertools.count()
+Loader = Callable[..., Project]
+
+
+@pytest.fixture()
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loader:
+    """Writes the small shop with some files changed (None: left out) or a text in one replaced, and loads it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    package = f"shop_{next(_numbers)}_of_these_tests"
+
+    def written(changed: dict[str, str | None] | None = None, *, at: str = "", old: str = "", new: str = "") -> Project:
+        for name, text in (FILES | (changed or {})).items():
+            if text is not None:
+                path = tmp_path / package / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                assert old in text or name != at
+                path.write_text((text.replace(old, new) if name == at else text).format(package=package))
+        return load_project(package)
+
+    return written
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> object:
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if "_of_these_tests" in name:
+            del sys.modules[name]
+
+
+def test_everything_is_found_by_its_file_name(load: Loader) -> None:
+    found = load()
+    kinds = (found.tables, found.views, found.models, found.retrain_policies, found.drift_policies, found.services)
+    assert [list(kind) for kind in kinds] == [["sales"], ["shops"], ["returns"], ["weekly"], ["inputs"], ["desk"]]
+    assert all(thing.name == name for kind in kinds for name, thing in kind.items())
+
+
+def test_folders_may_be_absent_and_private_files_are_no_declarations(load: Loader) -> None:
+    found = load(
+        {name: None for name in FILES if name.startswith(("models", "policies", "services"))}
+        | {"tables/_shared.py": "X = 1"}
+    )
+    assert (list(found.tables), found.models, found.services) == (["sales"], {}, {})
+
+
+# What is wrong with one file
+
+WRONG = {
+    "a copy under the name of another": (
+        {"tables/refunds.py": FILES["tables/sales.py"]},
+        r"refunds\.py must declare one SourceTable named 'refunds' like its file, but declares sales; rename",
+    ),
+    "two in a file": (
+        {"services/desk.py": FILES["services/desk.py"] + 'counter = Service(model="returns", description="")'},
+        r"desk\.py must declare one Service named 'desk' like its file, but declares counter, desk",
+    ),
+    "the same thing twice": (
+        {"tables/refunds.py": "from {package}.tables.sales import sales as refunds"},
+        r"sales\.py declares the same thing as .*refunds\.py; keep one",
+    ),
+    "a name that is not the file's": (
+        {"policies/weekly.py": 'from ml_platform.spec import RetrainPolicy\nweekly = RetrainPolicy(name="monthly")'},
+        r"policies\.weekly declares a RetrainPolicy with name='monthly', which clashes with its file name; drop name=",
+    ),
+    "nothing in a file": ({"tables/empty.py": ""}, r"empty\.py declares no SourceTable; add one or remove the file"),
+    "no policy in a policy's file": (
+        {"policies/empty.py": "X = 1"},
+        r"empty\.py declares no RetrainPolicy or DriftPolicy; add one or remove the file",
+    ),
+    "something else in a folder": (
+        {"tables/desk.py": FILES["services/desk.py"]},
+        r"tables.desk\.py declares no SourceTable",
+    ),
+    "no project": ({"__init__.py": ""}, r"holds no `project = Project\(\.\.\.\)`; add one to .*__init__\.py"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_file_is_named_with_its_cure(load: Loader, name: str) -> None:
+    changed, says = WRONG[name]
+    with pytest.raises(DeclarationError, match=says):
+        load(changed)
+
+
+# What is wrong between files
+
+UNKNOWN = {
+    "a view's table": ("repo/views/shops.py", 'source="sales"', 'source="sale"', "source table named 'sale'; did you mean sales"),
+    "an entity": ("repo/views/shops.py", 'name="shop"', 'name="shops"', r"column of sales \(entity of view shops\) named 'shops'; did you mean shop"),
+    "a window's column": ("repo/views/shops.py", '"paid"', '"payed"', r"column of sales \(in view shops\) named 'payed'; did you mean paid"),
+    "a view's time": ("repo/views/shops.py", "description", 'time="known", description', r"\(time of view shops\) named 'known'; did you mean known_at"),
+    "a model's view": ("models/returns.py", '("shops",)', '("shop",)', "feature view named 'shop'; did you mean shops"),
+    "a model's spine": ("models/returns.py", 'spine="sales"', 'spine="saless"', "source table named 'saless'; did you mean sales"),
+    "a label's table": ("models/returns.py", 'table="sales"', 'table="x"', "source table named 'x'; known: sales"),
+    "a model's policy": ("models/returns.py", '"weekly"', '"weekley"', "retraining policy named 'weekley'; did you mean weekly"),
+    "a service's model": ("services/desk.py", '"returns"', '"return"', "model named 'return'; did you mean returns"),
+    "a drift policy's service": ("policies/inputs.py", '"desk"', '"disk"', "service named 'disk'; did you mean desk"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_name_comes_with_the_near_ones(load: Loader, name: str) -> None:
+    at, old, new, says = UNKNOWN[name]
+    with pytest.raises(UnknownName, match=says):
+        load(at=at, old=old, new=new)
+
+
+CLASHES = {
+    "an entity of two types": (
+        {
+            "repo/views/other.py": FILES["repo/views/shops.py"]
+            .replace("shops", "other")
+            .replace('"shop"', '"shop", dtype="int64"')
+        },
+        "views other and shops declare the entity shop as int64 and as string",
+    ),
+    "a feature twice": (
+        {
+            "repo/views/shops.py": FILES["repo/views/shops.py"].replace(
+                "timedelta(hours=1),", "timedelta(hours=1), timedelta(minutes=60)"
+            )
+        },
+        "view shops declares paid_sum_1h twice; give one of them another name=",
+    ),
+    "an entity that the task does not have": (
+        {"models/returns.py": FILES["models/returns.py"].replace('("id", "shop")', '("id",)')},
+        "model returns uses view shops, whose entity shop is not among the task's entities",
+    ),
+    "a policy of two models": (
+        {
+            "models/other.py": FILES["models/returns.py"].replace("returns =", "other ="),
+            "services/window.py": 'from ml_platform.spec import Service\nwindow = Service(model="other", description="")',
+        },
+        "models other and returns share the retraining policy 'weekly'",
+    ),
+    "a policy that nobody can judge by": (
+        {"services/desk.py": None, "policies/inputs.py": None},
+        "model returns has the retraining policy 'weekly', but no service answers with it",
+    ),
+    "a window of hours": (
+        {
+            "policies/weekly.py": "from datetime import timedelta\nfrom ml_platform.spec import RetrainPolicy\n"
+            "weekly = RetrainPolicy(window=timedelta(hours=36))"
+        },
+        "retraining policy weekly has the window 1 day, 12:00:00; it is judged by whole days",
+    ),
+    "a reference that is always too short": (
+        {"policies/inputs.py": FILES["policies/inputs.py"].replace('"desk"', '"desk", reference_days=5')},
+        "drift policy inputs needs 7 days but keeps 5 as its reference",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLASHES)
+def test_declarations_that_do_not_fit_together_are_refused(load: Loader, name: str) -> None:
+    changed, says = CLASHES[name]
+    with pytest.raises(DeclarationError, match=says):
+        load(changed)
+
+
+# What is not there
+
+
+@pytest.mark.parametrize("package", ["shop_that_is_nowhere", "shop_that_is_nowhere.inside", "", ".shop", "shop-1"])
+def test_a_missing_package_is_named_with_its_setting(package: str) -> None:
+    with pytest.raises(DeclarationError, match="ML_PLATFORM_PROJECT names it"):
+        load_project(package)
+
+
+def test_a_package_that_lacks_what_it_imports_says_what(load: Loader) -> None:
+    with pytest.raises(DeclarationError, match="No module named 'shop_tools_nowhere'"):
+        load({"__init__.py": "import shop_tools_nowhere"})
+
+
+def test_a_missing_feature_repository_is_named(load: Loader) -> None:
+    with pytest.raises(DeclarationError, match="cannot import 'no_such_repo'.*names it as its Feast repository"):
+        load(at="__init__.py", old="{package}.repo", new="no_such_repo")
+
+
+def test_a_feature_repository_without_its_yaml_is_refused(load: Loader) -> None:
+    found = load()
+    folder = repository(found)
+    (folder / "feature_store.yaml").unlink()
+    with pytest.raises(DeclarationError, match=r"\.repo holds no feature_store\.yaml; Feast needs one there"):
+        repository(found)
+    shutil.rmtree(folder)
+    for absent in ("nowhere_at_all", "nowhere_at_all.repo"):
+        with pytest.raises(DeclarationError, match="nowhere_at_all"):
+            repository(replace(found, features=absent))
