@@ -73,7 +73,7 @@ def test_an_equal_or_worse_one_fails() -> None:
     rows = scored()
     same = verdict_on(rows.with_columns(challenger="champion"))
     assert same.state == "fail"
-    assert "does not beat the champion by +0.0000" in same.reason
+    assert "does not beat the champion: the gain is +0.0000" in same.reason
     assert verdict_on(rows.with_columns(challenger="champion", champion="challenger")).state == "fail"
     gain = float(verdict_on(rows).measures["gain"])
     assert verdict_on(rows, replace(POLICY, min_gain=gain * 2)).state == "fail"

@@ -44,7 +44,8 @@ from ml_platform.spec import Label, ModelSpec, Task
 _task = Task(name="t", spine="sales", key="id", happens_at="known_at", lead=timedelta(0), grid=timedelta(hours=1),
     entities=("id", "shop"), categorical=(), description="",
     label=Label(table="sales", on=("id",), value=pl.col("paid") < 0, description=""))
-returns = ModelSpec(task=_task, views=("shops",), estimator="lightgbm", parameters={{}}, description="", policy="weekly")
+returns = ModelSpec(task=_task, views=("shops",), estimator="lightgbm", parameters={{}}, description="",
+    policy="weekly")
 """,
     "policies/__init__.py": "",
     "policies/weekly.py": """
@@ -65,7 +66,7 @@ _numbers = itertools.count()
 Loader = Callable[..., Project]
 
 
-@pytest.fixture()
+@pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loader:
     """Writes the small shop with some files changed (None: left out) or a text in one replaced, and loads it."""
     monkeypatch.syspath_prepend(tmp_path)
@@ -149,17 +150,47 @@ def test_a_wrong_file_is_named_with_its_cure(load: Loader, name: str) -> None:
 # What is wrong between files
 
 UNKNOWN = {
-    "a view's table": ("repo/views/shops.py", 'source="sales"', 'source="sale"', "source table named 'sale'; did you mean sales"),
-    "an entity": ("repo/views/shops.py", 'name="shop"', 'name="shops"', r"column of sales \(entity of view shops\) named 'shops'; did you mean shop"),
-    "a window's column": ("repo/views/shops.py", '"paid"', '"payed"', r"column of sales \(in view shops\) named 'payed'; did you mean paid"),
-    "a view's time": ("repo/views/shops.py", "description", 'time="known", description', r"\(time of view shops\) named 'known'; did you mean known_at"),
+    "a view's table": (
+        "repo/views/shops.py",
+        'source="sales"',
+        'source="sale"',
+        "source table named 'sale'; did you mean sales",
+    ),
+    "an entity": (
+        "repo/views/shops.py",
+        'name="shop"',
+        'name="shops"',
+        r"column of sales \(entity of view shops\) named 'shops'; did you mean shop",
+    ),
+    "a window's column": (
+        "repo/views/shops.py",
+        '"paid"',
+        '"payed"',
+        r"column of sales \(in view shops\) named 'payed'; did you mean paid",
+    ),
+    "a view's time": (
+        "repo/views/shops.py",
+        "description",
+        'time="known", description',
+        r"\(time of view shops\) named 'known'; did you mean known_at",
+    ),
     "a model's view": ("models/returns.py", '("shops",)', '("shop",)', "feature view named 'shop'; did you mean shops"),
-    "a model's spine": ("models/returns.py", 'spine="sales"', 'spine="saless"', "source table named 'saless'; did you mean sales"),
+    "a model's spine": (
+        "models/returns.py",
+        'spine="sales"',
+        'spine="saless"',
+        "source table named 'saless'; did you mean sales",
+    ),
     "a label's table": ("models/returns.py", 'table="sales"', 'table="x"', "source table named 'x'; known: sales"),
-    "a model's policy": ("models/returns.py", '"weekly"', '"weekley"', "retraining policy named 'weekley'; did you mean weekly"),
+    "a model's policy": (
+        "models/returns.py",
+        '"weekly"',
+        '"weekley"',
+        "retraining policy named 'weekley'; did you mean weekly",
+    ),
     "a service's model": ("services/desk.py", '"returns"', '"return"', "model named 'return'; did you mean returns"),
     "a drift policy's service": ("policies/inputs.py", '"desk"', '"disk"', "service named 'disk'; did you mean desk"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -193,7 +224,7 @@ CLASHES = {
     "a policy of two models": (
         {
             "models/other.py": FILES["models/returns.py"].replace("returns =", "other ="),
-            "services/window.py": 'from ml_platform.spec import Service\nwindow = Service(model="other", description="")',
+            "services/window.py": FILES["services/desk.py"].replace("desk", "window").replace("returns", "other"),
         },
         "models other and returns share the retraining policy 'weekly'",
     ),
@@ -237,7 +268,7 @@ def test_a_package_that_lacks_what_it_imports_says_what(load: Loader) -> None:
 
 
 def test_a_missing_feature_repository_is_named(load: Loader) -> None:
-    with pytest.raises(DeclarationError, match="cannot import 'no_such_repo'.*names it as its Feast repository"):
+    with pytest.raises(DeclarationError, match=r"cannot import 'no_such_repo'.*names it as its Feast repository"):
         load(at="__init__.py", old="{package}.repo", new="no_such_repo")
 
 

@@ -86,4 +86,4 @@ def _told(found: Evaluated) -> dict[str, Any]:
     plots = {title: metadata.image(b64encode(png).decode(), title) for title, png in found.report.plots.items()}
     champion = found.champion.version if found.champion else "none yet"
     versions = {"version": found.version.version, "champion": champion}
-    return {**metadata.verdict(found.verdict), **found.report.measures, **versions, **plots}
+    return {**metadata.verdict(found.verdict), **metadata.figures(found.report.measures), **versions, **plots}

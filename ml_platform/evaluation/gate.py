@@ -67,9 +67,9 @@ def judge(
 
 
 def _reason(gain: PairedGain, rival: str, policy: GatePolicy, minimum: float, *, better: bool) -> str:
-    wins = "beats" if better else "does not beat"
+    wins = f"it beats {rival} by" if better else f"it does not beat {rival}: the gain is"
     return (
-        f"it {wins} {rival} by {gain.mean:+.4f} log-loss (95 % interval {gain.low:+.4f} to {gain.high:+.4f}) on "
+        f"{wins} {gain.mean:+.4f} log-loss (95% interval {gain.low:+.4f} to {gain.high:+.4f}) on "
         f"{gain.rows} rows of {gain.days} days: a gain above {minimum:g} has probability {gain.probability:.0%}, "
         f"{policy.confidence:.0%} is asked"
     )

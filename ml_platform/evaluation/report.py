@@ -153,7 +153,9 @@ def _page(
         f"<tr><td>{name}</td><td>{measures[name]:.4f}</td><td>{_number(measures.get(f'champion_{name}'))}</td></tr>"
         for name in names
     ]
-    told = [f"<tr><td>{html.escape(key)}</td><td>{html.escape(str(value))}</td></tr>" for key, value in facts.items()]
+    told = [
+        f"<tr><td>{html.escape(key)}</td><td>{html.escape(_shown(value))}</td></tr>" for key, value in facts.items()
+    ]
     images = [
         f'<img alt="{html.escape(name)}" src="data:image/png;base64,{b64encode(png).decode()}">'
         for name, png in plots.items()
@@ -172,6 +174,10 @@ img {{ max-width: 100% }} .verdict {{ padding: .6rem 1rem; border-left: .4rem so
 {"".join(images)}
 </body></html>
 """
+
+
+def _shown(fact: Any) -> str:
+    return f"{fact:.4f}" if isinstance(fact, float) else str(fact)
 
 
 def _number(value: float | None) -> str:

@@ -127,7 +127,7 @@ def _performance(project: Project, service: Service, days: dg.DailyPartitionsDef
             if last and span[-1].day in (1, 15)
             else {}
         )
-        return dg.MaterializeResult(metadata={**metadata.table(rows), **told, **plot})
+        return dg.MaterializeResult(metadata={**metadata.table(rows), **metadata.figures(told), **plot})
 
     return performance
 

@@ -20,7 +20,7 @@ from ml_platform.stores.ledger import Ledger
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:1em 0}td,th{border-bottom:1px solid #ddd;padding:.3em .8em;text-align:left;"
-    "vertical-align:top}img{max-width:100%}h2{margin-top:2em}"
+    "vertical-align:top}td:first-child{white-space:nowrap}img{max-width:100%}h2{margin-top:2em}"
 )
 
 
@@ -37,7 +37,7 @@ def write_page(summary: Summary, lake: Lake, ledger: Ledger, policy: str | None,
     body = [
         f"<h1>{html.escape(summary.service)}: {summary.first_day} to {summary.last_day}</h1>",
         _table(["", ""], headline(summary)),
-        *(f"<h2>{title}</h2>{_image(png)}" for title, png in pictures),
+        *(f"<h2>{title}</h2>{_image(title, png)}" for title, png in pictures),
         _events("Retrainings", summary.retrainings),
         _events("Promotions", summary.promotions),
         _events("Refusals", summary.refusals),
@@ -46,7 +46,7 @@ def write_page(summary: Summary, lake: Lake, ledger: Ledger, policy: str | None,
     ]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(
-        f"<!doctype html><meta charset=utf-8><title>Replay of {html.escape(summary.service)}</title>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Replay of {html.escape(summary.service)}</title>"
         f"<style>{_STYLE}</style>{''.join(body)}"
     )
     return target
@@ -97,8 +97,8 @@ def _decisions(ledger: Ledger, policy: str | None) -> str:
     return "<h2>Every decision</h2>" + _table(["day", "answer", "reason"], rows)
 
 
-def _image(png: bytes) -> str:
-    return f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+def _image(title: str, png: bytes) -> str:
+    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def _figure(draw: Callable[[Any], None]) -> bytes:
@@ -146,6 +146,9 @@ def _ratio_png(ledger: Ledger, policy: str | None) -> bytes:
     retrained = [e for e in entries if e.body["answer"] == "retrain"]
 
     def draw(axes: Any) -> None:
+        if not entries:
+            axes.text(0.5, 0.5, "no week has been judged yet", ha="center", transform=axes.transAxes)
+            return
         axes.plot([e.at for e in entries], [e.body["measures"]["ratio"] for e in entries], label="ratio")
         axes.plot([e.at for e in retrained], [e.body["measures"]["ratio"] for e in retrained], "rv", label="retrain")
         axes.axhline(1.0, color="grey", linewidth=0.8)

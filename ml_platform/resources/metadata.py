@@ -8,16 +8,40 @@ import polars as pl
 
 from ml_platform.spec import Verdict
 
+# What a column of this name means in every table.
+_MEANINGS = {
+    "known_at": "when the platform could first know the row",
+    "known_date": "the local day that the table is partitioned by",
+    "as_of": "the full hour from which on the values hold",
+}
+
+
+def schema(columns: Mapping[str, pl.DataType | type[pl.DataType]]) -> dg.TableSchema:
+    """Names, types and what is known of their meaning."""
+    found = [
+        dg.TableColumn(name=name, type=_type_name(dtype), description=_MEANINGS.get(name))
+        for name, dtype in columns.items()
+    ]
+    return dg.TableSchema(columns=found)
+
+
+def _type_name(dtype: pl.DataType | type[pl.DataType]) -> str:
+    return f"Datetime {dtype.time_zone}" if isinstance(dtype, pl.Datetime) and dtype.time_zone else str(dtype)
+
 
 def table(frame: pl.DataFrame) -> dict[str, Any]:
     """Row count and column schema."""
-    columns = [dg.TableColumn(name=name, type=str(dtype)) for name, dtype in frame.schema.items()]
-    return {"dagster/row_count": frame.height, "dagster/column_schema": dg.TableSchema(columns=columns)}
+    return {"dagster/row_count": frame.height, "dagster/column_schema": schema(frame.schema)}
+
+
+def figures(measures: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures as a page shows them: five significant digits, more are noise."""
+    return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in measures.items()}
 
 
 def verdict(found: Verdict) -> dict[str, Any]:
     """State, reason and measures."""
-    return {"verdict": found.state, "reason": found.reason, **found.measures}
+    return {"verdict": found.state, "reason": found.reason, **figures(found.measures)}
 
 
 def image(png: str, title: str) -> dg.MarkdownMetadataValue:

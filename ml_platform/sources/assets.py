@@ -71,9 +71,8 @@ def _references(table: SourceTable) -> list[str]:
 
 
 def _declared(table: SourceTable) -> dict[str, Any]:
-    columns = [dg.TableColumn(name=name, type=str(dtype)) for name, dtype in table.columns.items()]
     declared: dict[str, Any] = {
-        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/column_schema": metadata.schema(table.columns),
         "known_at_source": table.known_at_source,
         "key": ", ".join(table.key),
     }

@@ -107,7 +107,8 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         version = register_model(lake, tracking, spec, trained, decision, run_id=context.run_id, asset=key)
         body = {"version": version.version, "decision": decision}
         ledger.write("training", spec.name, context.run_id, clock.now(), body)
-        told = {**version.tags, **trained.facts, "version": version.version, "mlflow_run": version.run_id}
+        told = {**version.tags, **metadata.figures(trained.facts)}
+        told |= {"version": version.version, "mlflow_run": version.run_id}
         told["mlflow"] = f"{tracking.uri}: model {spec.name}, version {version.version}, run {version.run_id}"
         return dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(str(version.version)))
 

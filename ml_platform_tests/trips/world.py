@@ -16,7 +16,7 @@ from ml_platform.spec.calendar import day_of, day_start, days_between
 
 NY = "America/New_York"
 UTC_TIME = pl.Datetime("us", "UTC")
-FIRST = date(2024, 2, 22)
+FIRST = date(2024, 2, 26)
 SHIFTS_ON = date(2024, 3, 9)
 SEED = 7
 A_DAY = 80
