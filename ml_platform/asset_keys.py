@@ -81,3 +81,11 @@ def service(service: str) -> dg.AssetKey:
 def batch_predictions(service: str) -> dg.AssetKey:
     """Tomorrow's rows scored by the champion."""
     return dg.AssetKey(["batch_predictions", service])
+
+
+def kinds(key: dg.AssetKey, *tools: str) -> set[str]:
+    """The tools that an asset is made with, and its family (the first part of its key), as Dagster's pages show them.
+
+    The graph names an asset by the last part of its key alone, which everything about one service or model shares.
+    """
+    return {key.path[0], *tools}

@@ -355,6 +355,8 @@ def test_the_champion_as_the_ledger_knows_it(tmp_path: Path) -> None:
 
 def test_the_asset_raises_the_alarm_until_it_is_answered(tmp_path: Path) -> None:
     project = load_project("ml_platform_tests.trips")
+    policy = replace(POLICY, name="lateness", max_loss_ratio=1.7, cooldown=timedelta(days=2))
+    project = replace(project, retrain_policies={"lateness": policy})
     (decision,) = decision_assets(project)
     lake, ledger, clock = Lake(str(tmp_path / "lake")), Ledger(tmp_path / "ledger.db"), Clock(tmp_path / "clock.json")
     ledger.write("promotion", "late", "v4", day_start(FIRST, NEW_YORK), {"version": "4"})

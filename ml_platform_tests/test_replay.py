@@ -92,29 +92,29 @@ def _assert_whole(home: TripsHome, behaviour: str, until: date) -> None:
 
 def test_a_stationary_world_is_answered_whole_and_nothing_is_retrained(home: TripsHome) -> None:
     first = json.loads((home.path / "summary.json").read_text())
-    assert (first["days"], first["first_day"], first["last_day"]) == (1, "2024-03-05", "2024-03-05")
+    assert (first["days"], first["first_day"], first["last_day"]) == (1, "2024-03-06", "2024-03-06")
     before = _state(home)
     assert home.run(FIRST) == first
     assert _state(home) == before
 
-    until = FIRST + timedelta(days=4)
+    until = FIRST + timedelta(days=3)
     summary = home.run(until)
     _assert_whole(home, "stationary", until)
     answers = home.table("predictions/desk", until)
     assert summary["predictions"] == answers.height
     assert summary["predictions_doubled"] == 0
     assert summary["labels"] == home.table("labels/desk", until).height
-    assert (summary["first_day"], summary["last_day"], summary["days"]) == ("2024-03-05", "2024-03-09", 5)
+    assert (summary["first_day"], summary["last_day"], summary["days"]) == ("2024-03-06", "2024-03-09", 4)
     assert summary["values_compared"] == FEATURES * answers.height
     assert summary["values_mismatched"] == 0
     assert summary["retrainings"] == summary["refusals"] == summary["failures"] == []
-    assert [(event["date"], event["version"]) for event in summary["promotions"]] == [("2024-03-05", "1")]
+    assert [(event["date"], event["version"]) for event in summary["promotions"]] == [("2024-03-06", "1")]
     assert summary["auc"] > 0.85
     assert summary["seconds"] >= summary["work_seconds"] > 0
     decided = {entry.key: entry.body for entry in home.ledger("decision", "lateness")}
     assert list(decided) == [str(day) for day in days_between(FIRST, until)]
     assert {body["answer"] for body in decided.values()} == {"unknown", "wait"}
-    assert re.search(r"times version 1's first 3 days .* 1.7 is borne", decided["2024-03-09"]["reason"])
+    assert re.search(r"times version 1's first 2 days .* 1.7 is borne", decided["2024-03-09"]["reason"])
     _assert_page(home, summary)
 
 
@@ -130,7 +130,7 @@ def _assert_page(home: TripsHome, summary: dict[str, object]) -> None:
     assert len(pictures) == 4
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     assert f"{summary['predictions']:,} (0 doubled)" in page
-    assert "times version 1&#x27;s first 3 days" in page
+    assert "times version 1&#x27;s first 2 days" in page
 
 
 # Something changes
@@ -146,13 +146,13 @@ def test_a_shift_is_answered_with_a_better_champion_on_evidence_from_late_labels
     assert others == []
     assert (retraining["date"], retraining["version"]) == ("2024-03-10", "2")
     found = re.fullmatch(
-        r"late labels: log-loss ([\d.]+) on 2024-03-07 to 2024-03-09 \((\d+) labels\), ([\d.]+) times version 1's first "
-        r"3 days \(([\d.]+) from 2024-03-06\); more than 1.7",
+        r"late labels: log-loss ([\d.]+) on 2024-03-08 to 2024-03-09 \((\d+) labels\), ([\d.]+) times version 1's first "
+        r"2 days \(([\d.]+) from 2024-03-07\); more than 1.7",
         retraining["reason"],
     )
     assert found, retraining["reason"]
     now, labels, ratio, before = map(float, found.groups())
-    assert labels > 200
+    assert labels > 120
     assert ratio == pytest.approx(now / before, abs=0.01)
     assert [event["version"] for event in summary["promotions"]] == ["1", "2"]
     assert summary["promotions"][1]["reason"].startswith("it beats the champion by +")
@@ -161,7 +161,6 @@ def test_a_shift_is_answered_with_a_better_champion_on_evidence_from_late_labels
     assert summary["values_compared"] == FEATURES * summary["predictions"]
     assert summary["values_mismatched"] == 0
     assert summary["failures"] == []
-    assert list(home.profile.reports_path.glob("drift-inputs-2024-03-10.html"))
 
     answers = home.table("predictions/desk", LAST)
     swapped = midnight_after(SHIFTS_ON)
@@ -252,11 +251,11 @@ def test_a_word_that_is_no_date_is_a_usage_error(tmp_path: Path, until: str) -> 
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("until", ["2024-03-04", "2024-04-01"])
+@pytest.mark.parametrize("until", ["2024-03-05", "2024-04-01"])
 def test_a_date_outside_names_the_days_that_can_be_had(tmp_path: Path, until: str) -> None:
     done = TripsHome(tmp_path / "home").refused("run", "--until", until)
     assert done.code == 1
-    assert f"a day from 2024-03-05 to 2024-03-31; {until} is outside: choose another --until" in done.said
+    assert f"a day from 2024-03-06 to 2024-03-31; {until} is outside: choose another --until" in done.said
     assert not (tmp_path / "home").exists()
 
 
@@ -291,16 +290,23 @@ def test_a_torn_file_is_named_and_nothing_is_lost(home: TripsHome, file: str) ->
     path = home.path / file
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    before = {p for p in home.path.rglob("*") if p.is_file()}
-    done = home.refused("run", "--until", "2024-03-06")
+    before = _kept(home)
+    done = home.refused("run", "--until", "2024-03-07")
     assert done.code == 1
     assert f"HomeDamaged: {path} is damaged" in done.said
     assert "delete the state folder" in done.said
-    assert {p for p in home.path.rglob("*") if p.is_file()} >= before
+    assert _kept(home) == before
+
+
+def _kept(home: TripsHome) -> dict[Path, bytes]:
+    """What cannot be made again: the ledger, the lake, the log, the models, where the replay stands."""
+    folders = (home.path / name for name in ("lake", "log", "mlflow"))
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: path.read_bytes() for path in [*files, *home.path.glob("*.json"), home.profile.ledger_path]}
 
 
 def test_a_source_that_is_missing_stops_the_bootstrap_in_words(tmp_path: Path) -> None:
     done = TripsHome(tmp_path / "home").refused("run", "--until", str(FIRST), behaviour="absent")
     assert done.code == 1
-    assert "the bootstrap failed in raw__asked: the trips' depot does not answer" in done.said
+    assert re.search(r"the bootstrap failed in raw__asked: .*the trips' depot does not answer", done.said)
     assert "run the same command again" in done.said.replace("\n", " ")

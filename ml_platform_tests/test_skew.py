@@ -122,7 +122,7 @@ def bounded(frames: Mapping[str, pl.DataFrame], view: FeatureView, first: dateti
     return {name: frame.filter(pl.col(KNOWN_AT) >= first - recall) for name, frame in frames.items()}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(trips, closings, questions)
 def test_what_the_online_store_serves_equals_the_recomputation(
     tmp_path_factory: pytest.TempPathFactory, rows: list, ends: list, asked: list

@@ -47,7 +47,7 @@ def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         deps=[asset_keys.model(spec.name), asset_keys.training_set(spec.name)],
         automation_condition=after_upstream(asset_keys.model(spec.name)),
         check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description="The gate lets the challenger pass.")],
-        kinds={"polars", "mlflow"},
+        kinds=asset_keys.kinds(key, "mlflow", "polars"),
         owners=[spec.owner],
         group_name=GROUP,
     )

@@ -79,7 +79,7 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         ],
         description=f"Every vector that {service.name} served, recomputed from the raw tables by brute force: the "
         f"values that differ in any bit.",
-        kinds={"polars", "deltalake"},
+        kinds=asset_keys.kinds(key, "deltalake", "polars"),
         owners=[service.owner],
         **_daily(days),
     )
@@ -111,7 +111,7 @@ def _performance(project: Project, service: Service, days: dg.DailyPartitionsDef
         deps=[asset_keys.predictions(service.name), asset_keys.labels(service.name)],
         description=f"Loss of {service.name}'s answers by the day they were asked and by model version, with the share "
         f"of truths that have arrived, as known at the end of each day.",
-        kinds={"polars", "deltalake"},
+        kinds=asset_keys.kinds(asset_keys.performance(service.name), "deltalake", "polars"),
         owners=[service.owner],
         **_daily(days),
     )
@@ -147,7 +147,7 @@ def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefini
         deps=[asset_keys.predictions(policy.service)],
         check_specs=[dg.AssetCheckSpec(STEADY, asset=key, description="No served feature changed sharply.")],
         description=f"{policy.description} Jensen-Shannon distance of each feature that {policy.service} served.",
-        kinds={"polars", "deltalake"},
+        kinds=asset_keys.kinds(key, "deltalake", "polars"),
         owners=[project.services[policy.service].owner],
         **_daily(days),
     )
@@ -196,7 +196,7 @@ def _drift_page(policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDef
         automation_condition=on_alarm(alarm[0]) if alarm else None,
         description=f"Evidently's page on the features that {policy.service} served: the last week against the weeks "
         f"before, on a sample; made when a retraining is wanted. It informs people and decides nothing.",
-        kinds={"evidently"},
+        kinds=asset_keys.kinds(asset_keys.drift_report(policy.name), "evidently"),
         group_name="decisions",  # it stands beside the decision that it illustrates
         owners=["team:data-science"],
     )

@@ -53,7 +53,7 @@ def _log(service: Service) -> dg.AssetSpec:
         description=f"What the running service {service.name} answered and the truths posted to it; written by the "
         f"service itself, one file a process and day.",
         group_name=LOG_GROUP,
-        kinds={"bentoml"},
+        kinds=asset_keys.kinds(log_key(service.name), "bentoml"),
         owners=[service.owner],
     )
 
@@ -67,7 +67,7 @@ def _predictions(project: Project, service: Service, days: dg.DailyPartitionsDef
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         automation_condition=each_day(),
-        kinds={"deltalake", "polars"},
+        kinds=asset_keys.kinds(asset_keys.predictions(service.name), "deltalake", "polars"),
         owners=[service.owner],
         group_name=LOG_GROUP,
     )
@@ -90,7 +90,7 @@ def _labels(project: Project, service: Service, days: dg.DailyPartitionsDefiniti
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         automation_condition=each_day(),
-        kinds={"deltalake", "polars"},
+        kinds=asset_keys.kinds(asset_keys.labels(service.name), "deltalake", "polars"),
         owners=[service.owner],
         group_name=LOG_GROUP,
     )
@@ -128,7 +128,7 @@ def _service(service: Service) -> dg.AssetsDefinition:
         f"version that is.",
         deps=[asset_keys.evaluation(service.model)],
         automation_condition=after_upstream(),
-        kinds={"bentoml", "mlflow"},
+        kinds=asset_keys.kinds(asset_keys.service(service.name), "bentoml", "mlflow"),
         owners=[service.owner],
         group_name=GROUP,
     )
@@ -155,7 +155,7 @@ def _batch_predictions(
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         automation_condition=each_day(),
-        kinds={"deltalake", "polars"},
+        kinds=asset_keys.kinds(asset_keys.batch_predictions(service.name), "deltalake", "polars"),
         owners=[service.owner],
         group_name=GROUP,
     )

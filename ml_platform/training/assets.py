@@ -23,6 +23,7 @@ from ml_platform.training.steps import answered, bounds, gather, read_part, regi
 from ml_platform.training.training_set import TRAIN, content_hash
 
 GROUP = "training"
+_ICONS = {"torch": "pytorch"}  # where Dagster calls a kind otherwise than we do
 
 
 def training_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -59,7 +60,7 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         automation_condition=on_alarm(alarm) if alarm else None,
         code_version=_code(project, spec),
         metadata=_deadline(spec),
-        kinds={"deltalake", "polars"},
+        kinds=asset_keys.kinds(asset_keys.training_set(spec.name), "deltalake", "polars"),
         owners=[spec.owner],
         group_name=GROUP,
     )
@@ -90,7 +91,7 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         deps=[asset_keys.training_set(spec.name)],
         automation_condition=after_upstream(),
         metadata=_deadline(spec),
-        kinds={"lightgbm" if spec.estimator == "lightgbm" else "pytorch", "mlflow"},
+        kinds=asset_keys.kinds(asset_keys.model(spec.name), _ICONS.get(spec.estimator, spec.estimator), "mlflow"),
         owners=[spec.owner],
         group_name=GROUP,
     )
