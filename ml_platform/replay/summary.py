@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from ml_platform import metrics
+from ml_platform.features.skew import newest_skew
 from ml_platform.replay.state import ReplayState
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import Project, Service, TooFewLabels
@@ -84,7 +85,7 @@ def summarize(profile: Profile, project: Project, service: Service, state: Repla
     truths, given = judged["value"].to_numpy(), judged["probability"].to_numpy()
     days = answers["known_date"].unique().sort() if answers.height else pl.Series([], dtype=pl.Date)
     spec = project.models[service.model]
-    skew = ledger.entries("skew", service.name)
+    skew = newest_skew(ledger, service.name)
     promotions = ledger.entries("promotion", spec.name)
     trainings = ledger.entries("training", spec.name)
     return Summary(

@@ -17,7 +17,21 @@ _MARK = "ml_platform.json"
 _LOCK = "lock"
 _DRAFT = ".draft"
 # A plain `feast apply`, `ml-platform ui` or `ml-platform serve` may have come before the first run.
-_OURS = (_LOCK, "feast_registry.db", "feast_online.db", "feast_online.db-wal", "feast_online.db-shm", "dagster", "log")
+_OURS = (
+    _LOCK,
+    "feast_registry.db",
+    "feast_online.db",
+    "feast_online.db-wal",
+    "feast_online.db-shm",
+    "dagster",
+    "log",
+    "lake",
+    "ledger.db",
+    "mlflow",
+    "reports",
+    "bentoml",
+    "serving",
+)
 
 
 @dataclass(frozen=True)
