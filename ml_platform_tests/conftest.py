@@ -5,6 +5,9 @@ import socket
 
 import pytest
 
+# Fixtures shared by the tests of automation.
+from ml_platform_tests.automation_world import bootstrapped, replay  # noqa: F401
+
 # Where the services of the tests listen; set them to use others.
 ADDRESSES = {
     "postgres": (os.environ.get("TEST_POSTGRES_HOST", "127.0.0.1"), int(os.environ.get("TEST_POSTGRES_PORT", "5432"))),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
@@ -21,6 +21,7 @@ from ml_platform.stores.online import OnlineStore
 from ml_platform.stores.prediction_log import PredictionLog
 
 HOUR = timedelta(hours=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)  # known_at in (after, now] is known_at in [after + tick, now + tick)
 _LABELS_A_POST = 500  # or the service's own limit of rows, if that is lower
 
@@ -164,7 +165,8 @@ class Hours:
                 time = view.derive.get(view.time, pl.col(view.time))
                 frames[name] = frame.filter(pl.max_horizontal(time, KNOWN_AT) >= first)
             else:
-                frames[name] = frame.slice(int(frame[KNOWN_AT].search_sorted(first)))
+                known = frame[KNOWN_AT].to_physical().to_numpy()  # no copy
+                frames[name] = frame.slice(int(known.searchsorted((first - _EPOCH) // _TICK)))
         return frames
 
     def publish(self, rows: Mapping[str, pl.DataFrame], now: datetime) -> int:

@@ -3,8 +3,6 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 
 import polars as pl
 
@@ -63,10 +61,12 @@ def judge(
     """
     rows = checked_schema(table, rows).sort(KNOWN_AT, *table.key, maintain_order=True)
     flags = _broken(table, rows, references)
-    bad = reduce(or_, flags.values(), _nowhere(rows))
+    bad = pl.select(pl.any_horizontal(*flags.values())).to_series() if flags else _nowhere(rows)
     flags[DUPLICATE] = _later_copies(table, rows, bad)
     bad = bad | flags[DUPLICATE]
-    good, quarantined = rows.filter(~bad), rows.with_columns(_reasons(flags).alias(REASON)).filter(bad)
+    kept = rows.filter(bad) if bad.any() else rows.clear()  # mostly nothing is: then a reason need not be made
+    reasons = pl.select(_reasons(flags)).to_series().filter(bad) if kept.height else pl.Series([], dtype=pl.String)
+    good, quarantined = rows.filter(~bad) if kept.height else rows, kept.with_columns(reasons.alias(REASON))
     if good.height + quarantined.height != rows.height:
         raise AssertionError(f"{table.name}: {rows.height} rows in, {good.height} + {quarantined.height} out")
     verdicts = {name: _rule_verdict(table, name, rows, broken) for name, broken in flags.items()}
