@@ -16,7 +16,7 @@ ui: $(READY)  ## Dagster's UI and daemon on the same state
 	$(BIN)/ml-platform ui $(ARGS)
 
 test: $(READY)  ## the default tests
-	$(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/pytest -m slow $(ARGS)

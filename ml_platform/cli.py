@@ -51,13 +51,13 @@ def main() -> None:
 @click.option("--quiet", is_flag=True, help="No live display.")
 def run(until: date | None, json_path: Path | None, quiet: bool) -> None:
     """The main job: bootstrap, serve, replay real days, retrain on evidence. Goes on where it was stopped."""
-    from ml_platform.replay.state import goes_on_at
+    from ml_platform.replay.state import what_next
 
     profile = Profile.from_environment()
     try:
         _replay(profile, until, json_path, quiet)
     except KeyboardInterrupt:
-        click.secho(f"interrupted; the same command goes on at {goes_on_at(profile.home)}", fg="yellow", err=True)
+        click.secho(f"interrupted; the same command {what_next(profile.home)}", fg="yellow", err=True)
         sys.exit(_INTERRUPTED)
 
 

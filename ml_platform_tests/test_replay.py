@@ -5,8 +5,10 @@ import json
 import random
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 
 from ml_platform import metrics
 from ml_platform.replay.hours import Hours
+from ml_platform.replay.state import ReplayState, state_path
 from ml_platform.resources.bound import bound
 from ml_platform.resources.projects import load_project
 from ml_platform.spec import SourceError
@@ -41,8 +44,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bootstrapped(folder: Path) -> TripsHome:
-    """With a first model and the first day served; copied by every test."""
-    return shared(folder, "bootstrapped", lambda home: _keep(home, home.run(FIRST)))
+    """With a first model and the first day served, after a bootstrap that was killed; copied by every test."""
+
+    def make(home: TripsHome) -> None:
+        _kill_left_halves(home)
+        _keep(home, home.run(FIRST))
+
+    return shared(folder, "bootstrapped", make)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +67,16 @@ def shifted(folder: Path, bootstrapped: TripsHome) -> Callable[[], TripsHome]:
 def home(tmp_path: Path, bootstrapped: TripsHome) -> Iterator[TripsHome]:
     yield bootstrapped.copy(tmp_path / "home")
     shutil.rmtree(tmp_path)
+
+
+def _kill_left_halves(home: TripsHome) -> None:
+    """What a kill in the bootstrap leaves: databases half made, which their makers cannot go on with."""
+    Home(home.path).prepare(PACKAGE)
+    ReplayState(started=STARTED).save(state_path(home.path))
+    for path, table in (("mlflow/mlflow.db", "_alembic_tmp_datasets"), ("dagster/history/event_log.db", "kvs")):
+        (home.path / path).parent.mkdir(parents=True)
+        with closing(sqlite3.connect(home.path / path)) as db:
+            db.execute(f"CREATE TABLE {table} (half INTEGER)")
 
 
 def _keep(home: TripsHome, summary: dict[str, object]) -> None:

@@ -1,5 +1,6 @@
 """The main job: bootstrap, serve, and replay real days through the running service."""
 
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +14,7 @@ from ml_platform.automation.runs import abandon_runs
 from ml_platform.automation.ticks import RunReport, materialize_range, tick
 from ml_platform.definitions import house
 from ml_platform.replay.hours import HOUR, Asking, Hours
-from ml_platform.replay.state import ReplayState, state_path
+from ml_platform.replay.state import ReplayState, bootstrapped_paths, state_path
 from ml_platform.replay.summary import Summary, summarize
 from ml_platform.resources.bound import bound
 from ml_platform.resources.profiles import Profile
@@ -88,7 +89,7 @@ class Replay:
         home = Home(self.profile.home)
         home.prepare(self.profile.project)
         with home.locked("run"):
-            state = ReplayState.load(self._path) or ReplayState(started=self._starts)
+            state = self._begun()
             write_dagster_yaml(self.profile.dagster_home, replayed=True)
             with open_instance(self.profile.dagster_home) as instance:
                 abandon_runs(instance)
@@ -98,6 +99,23 @@ class Replay:
                 if state.completed is not None and state.completed < end:
                     state = self._replay(instance, state, end)
             return summarize(self.profile, self.project, self.service, state)
+
+    def _begun(self) -> ReplayState:
+        """Where the folder stands. A bootstrap that did not end begins again with nothing, if it began with nothing.
+
+        A kill leaves halves that nobody mends: MLflow takes seconds to make its database.
+        """
+        state = ReplayState.load(self._path)
+        if state is not None and state.completed is not None:
+            return state
+        mine = bootstrapped_paths(self.profile)
+        if state is not None:
+            for path in mine:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        fresh = ReplayState(started=self._starts)
+        if mine and not any(path.exists() for path in mine):
+            fresh.save(self._path)
+        return fresh
 
     def _check(self, until: date) -> None:
         last = self.project.ends or until
@@ -129,7 +147,7 @@ class Replay:
         if failures:
             raise PlatformError(
                 f"the bootstrap failed in {failures[0].step}: {failures[0].message}\nMend the cause and run the same "
-                f"command again; what is done is kept."
+                f"command again."
             )
         work = sum(report.work_seconds for report in reports)
         spent = time.perf_counter() - began

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ml_platform.resources.profiles import Profile
 from ml_platform.spec import HomeDamaged
 from ml_platform.stores.home import read_json, write_json
 
@@ -13,12 +14,22 @@ def state_path(home: Path) -> Path:
     return home / "replay.json"
 
 
-def goes_on_at(home: Path) -> str:
-    """Where the next sitting begins, in words."""
+def what_next(home: Path) -> str:
+    """What the same command does when it is given again, in words."""
     state = ReplayState.load(state_path(home))
     if state is None or state.completed is None:
-        return "the bootstrap"
-    return f"{state.completed:%Y-%m-%d %H:%M} UTC of the replayed time, and nothing is lost"
+        return "begins the bootstrap again"
+    return f"goes on at {state.completed:%Y-%m-%d %H:%M} UTC of the replayed time; nothing is lost"
+
+
+def bootstrapped_paths(profile: Profile) -> list[Path]:
+    """What a bootstrap makes in its own folder; nothing where others hold the state (production)."""
+    if profile.name != "embedded":
+        return []
+    home, online = profile.home, profile.online_path
+    databases = [online, online.with_name(f"{online.name}-wal"), online.with_name(f"{online.name}-shm")]
+    files = [*databases, home / "feast_registry.db", profile.ledger_path, profile.clock_path]
+    return [profile.dagster_home, home / "lake", home / "mlflow", profile.reports_path, *files]
 
 
 @dataclass(frozen=True, kw_only=True)
