@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 from ml_platform.bench.loading import main as loading
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import PlatformError
+from ml_platform.stores.home import Home
 
 _INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 
@@ -89,6 +89,7 @@ def serve(service: str | None, port: int) -> None:
     from ml_platform.serving.process import serve as serve_in_foreground
 
     profile = Profile.from_environment()
+    Home(profile.home).prepare(profile.project)
     name = service or next(iter(load_project(profile.project).services))
     serve_in_foreground(profile, name, port, announce=click.echo)
 
@@ -103,6 +104,7 @@ def ui(port: int, host: str) -> None:
     from ml_platform.stores.clock import Clock
 
     profile = Profile.from_environment()
+    Home(profile.home).prepare(profile.project)
     profile.dagster_home.mkdir(parents=True, exist_ok=True)
     write_dagster_yaml(
         profile.dagster_home,
@@ -113,7 +115,7 @@ def ui(port: int, host: str) -> None:
     click.echo(f"Dagster on http://{host}:{port}, state in {profile.home}; Ctrl-C ends it")
     environment = {**os.environ, "DAGSTER_HOME": str(profile.dagster_home), "ML_PLATFORM_HOME": str(profile.home)}
     command = [sys.executable, "-m", "dagster", "dev", "-m", "ml_platform.definitions", "-h", host, "-p", str(port)]
-    sys.exit(subprocess.run(command, env=environment).returncode)
+    os.execve(sys.executable, command, environment)  # so that a signal to this process ends Dagster's, too
 
 
 @main.command("feast-apply")

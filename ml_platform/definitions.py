@@ -50,7 +50,8 @@ def house(profile: Profile, *, clamp: bool) -> dg.Definitions:
                 *evaluation_assets(project),
             ],
             jobs=by_hand_jobs(project),
-            sensors=[automation_sensor(replayed=replayed_at is not None)],
+            # Data that have ended are replayed; the daemon's wall clock has nothing to ask of them.
+            sensors=[automation_sensor(replayed=replayed_at is not None or project.ends is not None)],
             executor=dg.in_process_executor,  # a process a step costs seconds of imports; the steps are small
             resources={**bound(profile, project), **production_resources(profile)},
         )
