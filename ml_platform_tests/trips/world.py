@@ -22,7 +22,7 @@ SEED = 7
 A_DAY = 80
 BEHAVIOUR = "TRIPS_BEHAVIOUR"  # of the process that reads the source
 PLANNED_AHEAD = timedelta(days=5)
-FOUND_LATER = timedelta(days=5)  # some endings are known only then
+FOUND_LATER = timedelta(days=3)  # some endings are known only then
 LINES = ("A", "B", "C", "D", "E")
 
 
