@@ -18,13 +18,20 @@ from typing import Any
 
 import polars as pl
 
+from ml_platform.replay.state import ReplayState, state_path
 from ml_platform.resources.profiles import Profile
-from ml_platform.spec.calendar import day_start
+from ml_platform.spec.calendar import day_start, days_between
 from ml_platform.stores.delta import PARTITION, Lake
+from ml_platform.stores.home import Home
 from ml_platform.stores.ledger import Entry, Ledger
+from ml_platform_tests.trips import project
+from ml_platform_tests.trips.world import FOUND_LATER, NY, PLANNED_AHEAD, SEED, SHIFTS_ON, trips
 
 PACKAGE = "ml_platform_tests.trips"
 ROOT = Path(__file__).parent.parent
+FIRST = project.serves_from
+LAST = SHIFTS_ON + timedelta(days=1)  # the shift's own day is judged at its end; on the next one a new model answers
+STARTED = day_start(FIRST, NY) + timedelta(hours=5)
 SECONDS = 240  # for one sitting, on a machine that is busy with other tests
 _SERVICE = "ml_platform.serving.child"
 
@@ -198,9 +205,74 @@ def shared(folder: Path, name: str, make: Callable[[TripsHome], None]) -> TripsH
 
 def midnight_after(day: date) -> datetime:
     """The UTC moment at which the trips' day ends."""
-    return day_start(day + timedelta(days=1), "America/New_York")
+    return day_start(day + timedelta(days=1), NY)
 
 
 def without(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """The rows without the partition and these columns."""
     return rows.drop(PARTITION, *columns)
+
+
+def folder_of_the_run(base: Path) -> Path:
+    """One folder for all processes of a test run; ``base`` is pytest's own for this one."""
+    made = (base.parent if base.name.startswith("popen-") else base) / "trips"
+    made.mkdir(exist_ok=True)
+    return made
+
+
+def eve(folder: Path) -> TripsHome:
+    """With a first model and all days served until the eve of the shift, after a bootstrap that was killed."""
+
+    def make(home: TripsHome) -> None:
+        _kill_left_halves(home)
+        _keep(home, home.run(SHIFTS_ON - timedelta(days=1)))
+
+    return shared(folder, "eve", make)
+
+
+def shifted(folder: Path) -> TripsHome:
+    """The world shifted, and was replayed to ``LAST`` without a disturbance."""
+    return shared(
+        folder, "shifted", lambda home: _keep(home, eve(folder).copy(home.path).run(LAST, behaviour="shifted"))
+    )
+
+
+def _kill_left_halves(home: TripsHome) -> None:
+    """What a kill in the bootstrap leaves: databases half made, which their makers cannot go on with."""
+    Home(home.path).prepare(PACKAGE)
+    ReplayState(started=STARTED).save(state_path(home.path))
+    for path, table in (("mlflow/mlflow.db", "_alembic_tmp_datasets"), ("dagster/history/event_log.db", "kvs")):
+        (home.path / path).parent.mkdir(parents=True)
+        with contextlib.closing(sqlite3.connect(home.path / path)) as db:
+            db.execute(f"CREATE TABLE {table} (half INTEGER)")
+
+
+def _keep(home: TripsHome, summary: dict[str, Any]) -> None:
+    (home.path / "summary.json").write_text(json.dumps(summary))
+
+
+def _world(behaviour: str, until: date) -> pl.DataFrame:
+    """Every trip that is known by then, with when it is asked about and its truth."""
+    days = days_between(project.starts, until + PLANNED_AHEAD + timedelta(days=1))
+    rows = pl.concat(trips(day, SEED, behaviour) for day in days)
+    truth = (pl.col("minutes_late") >= 10).cast(pl.Int64)
+    return rows.with_columns(asked_at=pl.col("leaves") - timedelta(hours=1), value=truth).sort("trip")
+
+
+def assert_whole(home: TripsHome, behaviour: str, until: date) -> None:
+    """Everything was asked once, every truth that is known arrived, and the raw tables are the sources."""
+    end = midnight_after(until)
+    world = _world(behaviour, until)
+    questions = world.filter(pl.col("asked_at").is_between(STARTED, end, closed="left"))
+    answers = home.table("predictions/desk", until)
+    assert answers.select("prediction_id", "asked_at").rows() == questions.select("trip", "asked_at").rows()
+    known = questions.filter(pl.col("ended_at") < end)
+    assert known.filter(pl.col("ended_at") > pl.col("leaves") + FOUND_LATER).height > 0
+    labels = home.table("labels/desk", until)
+    assert (
+        labels.select("prediction_id", "value", "known_at").rows() == known.select("trip", "value", "ended_at").rows()
+    )
+    for table, known_at in (("asked", "planned_at"), ("ended", "ended_at")):
+        raw = without(home.table(f"raw/{table}", until))
+        source = world.filter(pl.col(known_at) < end).with_columns(known_at=known_at)
+        assert raw.rows() == source.select(raw.columns).rows()

@@ -4,7 +4,7 @@ Independent of ``windows.py`` on purpose: it is what the served vectors and the 
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -14,13 +14,15 @@ from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
 Key = tuple[Any, ...]
 Value = float | int | None
 SCALE = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
 
 
 class Oracle:
     """Recomputes one view's values from raw rows."""
 
     def __init__(self, view: FeatureView, frames: Mapping[str, pl.DataFrame]) -> None:
-        """Keep each entity's events, in order, as (moment from which it counts, value) for each column used.
+        """Keep each entity's rows, in order, with the moment (unix microseconds) from which each counts.
 
         frames: raw tables by name, with all history that may matter.
         """
@@ -29,59 +31,75 @@ class Oracle:
         if view.where is not None:
             rows = rows.filter(view.where)
         rows = rows.sort(rows.columns)  # ties in time stand in the order of all their values
-        times = [max(time, known) for time, known in zip(rows[view.time], rows[KNOWN_AT], strict=True)]
-        order = sorted(range(len(times)), key=times.__getitem__)
+        times = [
+            max(time, known) for time, known in zip(_moments(rows, view.time), _moments(rows, KNOWN_AT), strict=True)
+        ]
         entities = list(rows.select(view.entity_names).iter_rows())
-        columns = {feature.column for feature in view.features if not isinstance(feature, Active)}
-        self._events: dict[str, dict[Key, list[tuple[datetime, Any]]]] = {}
-        for column in columns:
-            values = rows[column].to_list()
-            by_entity = self._events[column] = {}
-            for n in order:
-                by_entity.setdefault(entities[n], []).append((times[n], values[n]))
-        self._open: dict[str, dict[Key, list[tuple[datetime, datetime | None]]]] = {}
-        for active in (feature for feature in view.features if isinstance(feature, Active)):
-            self._open[active.name] = _lives(active, rows, entities, frames)
+        columns = list(dict.fromkeys(f.column for f in view.features if not isinstance(f, Active)))
+        self._place = {column: n for n, column in enumerate(columns)}
+        values = list(rows.select(columns).iter_rows()) if columns else [()] * len(entities)
+        self._events: dict[Key, list[tuple[int, tuple[Any, ...]]]] = {}
+        for n in sorted(range(len(times)), key=times.__getitem__):
+            self._events.setdefault(entities[n], []).append((times[n], values[n]))
+        self._open = {
+            feature.name: _lives(feature, rows, entities, frames)
+            for feature in view.features
+            if isinstance(feature, Active)
+        }
 
     def values(self, entity: Key, at: datetime) -> dict[str, Value]:
         """Every feature of the entity as it was known at ``at``; all null for an entity that is not named."""
         if None in entity:
             return dict.fromkeys(self.view.schema())
+        now = _micros(at)
+        events = self._events.get(entity, [])
+        inside: dict[timedelta, list[tuple[Any, ...]]] = {}
         values: dict[str, Value] = {}
         for feature in self.view.features:
             for name, span, kind in feature.features():
-                values[name] = _typed(self._value(feature, span, entity, at), kind)
+                if isinstance(feature, Active):
+                    lives = self._open[feature.name].get(entity, [])
+                    expiry = feature.expires_after // _TICK
+                    value: Value = sum(_is_open(opened, closed, now, expiry) for opened, closed in lives)
+                elif isinstance(feature, Latest):
+                    known = [row for counts_from, row in events if counts_from <= now]
+                    value = known[-1][self._place[feature.column]] if known else None
+                else:
+                    assert span is not None
+                    if span not in inside:
+                        after = now - span // _TICK
+                        inside[span] = [row for counts_from, row in events if after < counts_from <= now]
+                    place = self._place[feature.column]
+                    value = _aggregate(feature, [row[place] for row in inside[span] if row[place] is not None])
+                values[name] = _typed(value, kind)
         return values
 
-    def _value(self, feature: Window | Active | Latest, span: timedelta | None, entity: Key, at: datetime) -> Value:
-        if isinstance(feature, Active):
-            lives = self._open[feature.name].get(entity, [])
-            return sum(_is_open(opened, closed, at, feature.expires_after) for opened, closed in lives)
-        events = self._events[feature.column].get(entity, [])
-        if isinstance(feature, Latest):
-            known = [value for counts_from, value in events if counts_from <= at]
-            return known[-1] if known else None
-        assert span is not None
-        inside = [value for counts_from, value in events if at - span < counts_from <= at and value is not None]
-        return _aggregate(feature, inside)
+
+def _moments(rows: pl.DataFrame, column: str) -> list[int]:
+    return rows[column].dt.epoch("us").to_list()
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // _TICK
 
 
 def _lives(
     active: Active, rows: pl.DataFrame, entities: Sequence[Key], frames: Mapping[str, pl.DataFrame]
-) -> dict[Key, list[tuple[datetime, datetime | None]]]:
+) -> dict[Key, list[tuple[int, int | None]]]:
     """When each fact of an entity was opened and, as far as known, closed."""
-    closed: dict[Key, datetime] = {}
+    closed: dict[Key, int] = {}
     for table in active.closed_by:
-        for *key, known in frames[table].select(*active.key, KNOWN_AT).iter_rows():
-            closed[tuple(key)] = min(known, closed.get(tuple(key), known))
-    lives: dict[Key, list[tuple[datetime, datetime | None]]] = {}
-    columns = rows.select(active.opened_at, KNOWN_AT, *active.key).iter_rows()
-    for entity, (opened, known, *key) in zip(entities, columns, strict=True):
-        lives.setdefault(entity, []).append((max(opened, known), closed.get(tuple(key))))
+        keys = frames[table].select(active.key).iter_rows()
+        for key, known in zip(keys, _moments(frames[table], KNOWN_AT), strict=True):
+            closed[key] = min(known, closed.get(key, known))
+    lives: dict[Key, list[tuple[int, int | None]]] = {}
+    opened = zip(_moments(rows, active.opened_at), _moments(rows, KNOWN_AT), strict=True)
+    for entity, key, moments in zip(entities, rows.select(active.key).iter_rows(), opened, strict=True):
+        lives.setdefault(entity, []).append((max(moments), closed.get(key)))
     return lives
 
 
-def _is_open(opened: datetime, closed: datetime | None, at: datetime, expires_after: timedelta) -> bool:
+def _is_open(opened: int, closed: int | None, at: int, expires_after: int) -> bool:
     is_closed = closed is not None and closed <= at
     return opened <= at < opened + expires_after and not is_closed
 

@@ -1,6 +1,7 @@
 """The main job: bootstrap, serve, and replay real days through the running service."""
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -26,6 +27,7 @@ from ml_platform.spec.calendar import day_of, day_start
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.home import Home
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.tracking import quiet_mlflow
 
 STARTS_AFTER_MIDNIGHT = timedelta(hours=5)  # the clock starts when the night's data is in
 # "Just after midnight": the day's partition is closed at midnight itself.
@@ -166,6 +168,8 @@ class Replay:
         definitions = house(self.profile, clamp=False)
         stores = (self.stores[name] for name in ("lake", "online", "prediction_log"))
         hours = Hours(self.project, self.service, *stores)  # type: ignore[arg-type]
+        # Seconds of imports, while the service does its own; what needs MLflow waits for them.
+        threading.Thread(target=quiet_mlflow, daemon=True).start()
         with running(self.profile, self.service.name) as process, closing(hours):
             work = _Work(definitions=definitions, instance=instance, client=Client(process.url), hours=hours)
             self._await_champion(work.client)
