@@ -15,7 +15,7 @@ from ml_platform.spec import Active, Entity, FeatureView, Latest, Window
 START = datetime(2024, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 SPANS = (timedelta(hours=1), timedelta(hours=5), timedelta(minutes=90))
-NUMBERS = ("count", "sum", "mean", "min", "max", "first", "last", "change")
+NUMBERS = ("count", "sum", "mean", "std", "min", "max", "first", "last", "change", "distinct")
 UTC_TIME = pl.Datetime("us", "UTC")
 
 VIEW = FeatureView(
@@ -29,6 +29,7 @@ VIEW = FeatureView(
         *(Window("minutes", kind, over=SPANS) for kind in NUMBERS),
         *(Window("fare", kind, over=SPANS) for kind in NUMBERS),
         Window("late", "share", over=SPANS),
+        Window("note", "distinct", over=SPANS),
         Latest("minutes", "int64", name="newest"),
         Active(opened_at="at", closed_by=("ends", "losses"), key=("trip",), expires_after=3 * HOUR, name="open"),
     ),
@@ -44,6 +45,7 @@ trips = st.lists(
             "wait": st.integers(-2, 12),
             "minutes": st.none() | st.integers(-20, 90),
             "fare": st.none() | st.floats(-100, 1000, allow_nan=False),
+            "note": st.sampled_from(["x", "y", "z", None]),
         }
     ),
     max_size=25,
@@ -58,7 +60,7 @@ def frames_of(rows: list[dict], ends: list[tuple], losses: list[tuple]) -> dict[
     ]
     closing = {"trip": pl.Int64, "known_at": UTC_TIME}
     return {
-        "trips": pl.DataFrame(listed, {**schema, "minutes": pl.Int64, "fare": pl.Float64}),
+        "trips": pl.DataFrame(listed, {**schema, "minutes": pl.Int64, "fare": pl.Float64, "note": pl.String}),
         "ends": pl.DataFrame(ends, closing, orient="row"),
         "losses": pl.DataFrame(losses, closing, orient="row"),
     }

@@ -13,12 +13,10 @@ import numpy as np
 import polars as pl
 
 from ml_platform import metrics
-from ml_platform.features.refresh import is_daily
-from ml_platform.features.windows import feature_rows, history_needed
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.sources.contract import judge
-from ml_platform.spec import KNOWN_AT, FeatureView, ModelSpec, Project
+from ml_platform.spec import KNOWN_AT, ModelSpec, Project
 from ml_platform.spec.calendar import day_start
 from ml_platform.training.estimators import patient_threads
 from ml_platform.training.lightgbm_trees import find_rounds, fit_trees
@@ -26,7 +24,6 @@ from ml_platform.training.training_set import HAPPENS_AT, LABEL, training_rows
 
 STOP_FROM, TEST_FROM = (9, 1), (10, 1)  # month and day of the project's first year
 _ORIGIN_OF_TIME = datetime(1, 1, 2, tzinfo=UTC)  # a reference table is read from here on
-_STRETCH = timedelta(days=28)
 _AROUND = timedelta(days=3)  # facts of the year's first and last events become known up to so long before or after
 
 
@@ -49,34 +46,6 @@ def raw_frames(project: Project) -> dict[str, pl.DataFrame]:
     return {name: judge(table, read[name], read).good for name, table in project.tables.items()}
 
 
-def feature_tables(project: Project, spec: ModelSpec, frames: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    """Each view's change log over the whole of the project's time."""
-    first = day_start(project.starts, project.timezone) - _AROUND
-    last = day_start(project.ends or project.replay_until, project.timezone) + _AROUND
-    found = {}
-    for view in (project.views[name] for name in spec.views):
-        if is_daily(view, project):
-            found[view.name] = _by_stretch(view, frames, first, last, spec.task.grid)
-        else:
-            known: list[datetime] = frames[view.source][KNOWN_AT].sort().to_list()
-            found[view.name] = feature_rows(view, frames, known[0], last, spec.task.grid)
-    return found
-
-
-def _by_stretch(
-    view: FeatureView, frames: Mapping[str, pl.DataFrame], first: datetime, last: datetime, grid: timedelta
-) -> pl.DataFrame:
-    """A month or so at a time, as the platform computes them, from no more rows than that needs."""
-    starts = [first + n * _STRETCH for n in range(-((first - last) // _STRETCH))]
-    parts = []
-    for start in starts:
-        end = min(start + _STRETCH, last)
-        known = pl.col(KNOWN_AT).is_between(start - history_needed(view, grid), end)
-        needed = {name: frames[name].filter(known) for name in view.sources}
-        parts.append(feature_rows(view, needed, start, end, grid))
-    return pl.concat(parts)
-
-
 def labelled_rows(project: Project, spec: ModelSpec) -> pl.DataFrame:
     """Every labelled question since the project's features have enough history."""
     frames = raw_frames(project)
@@ -85,7 +54,7 @@ def labelled_rows(project: Project, spec: ModelSpec) -> pl.DataFrame:
     spine, outcomes = frames[spec.task.spine], frames[spec.task.label.table]
     now = outcomes[KNOWN_AT].sort().to_list()[-1]
     since = day_start(project.ready_from, project.timezone)
-    return training_rows(whole, spine, outcomes, feature_tables(project, spec, frames), views, now, since=since)
+    return training_rows(whole, spine, outcomes, frames, views, now, since=since)
 
 
 def measure(project: Project, spec: ModelSpec, *, threads: int) -> list[Arm]:

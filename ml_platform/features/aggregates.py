@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_platform.spec import DeclarationError
-from ml_platform.spec.features import ZERO_WHEN_EMPTY
+from ml_platform.spec.features import FIXED_POINT, ZERO_WHEN_EMPTY
 
-# Floats are summed in fixed point, so that every order and every way of summing gives the same bits.
-FIXED_POINT = 1_000_000
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Numbers = Ints | Floats
@@ -29,17 +27,23 @@ def aggregate(kind: str, values: Numbers, lower: Ints, upper: Ints) -> tuple[Flo
         raise DeclarationError(f"there is no aggregate {kind!r}; known: {', '.join(sorted(_AGGREGATES))}")
     if len(values) == 0:
         return np.zeros(len(lower)), np.full(len(lower), kind in ZERO_WHEN_EMPTY)
-    filled = upper > lower
-    return _AGGREGATES[kind](values, lower, upper), filled | (kind in ZERO_WHEN_EMPTY)
+    enough = upper - lower >= (2 if kind == "std" else 1)
+    return _AGGREGATES[kind](values, lower, upper), enough | (kind in ZERO_WHEN_EMPTY)
 
 
 def _count(values: Numbers, lower: Ints, upper: Ints) -> Floats:
     return (upper - lower).astype(np.float64)
 
 
+def _exact(values: Numbers) -> tuple[Ints, bool]:
+    """The values as integers, floats in fixed point, and whether they are floats."""
+    if values.dtype.kind == "f":
+        return np.rint(values * FIXED_POINT).astype(np.int64), True
+    return values.astype(np.int64), False
+
+
 def _sum(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    is_float = values.dtype.kind == "f"
-    exact = np.rint(values * FIXED_POINT).astype(np.int64) if is_float else values.astype(np.int64)
+    exact, is_float = _exact(values)
     running = np.concatenate([[0], np.cumsum(exact)])
     totals: Floats = (running[upper] - running[lower]).astype(np.float64)
     scaled: Floats = totals / FIXED_POINT
@@ -49,6 +53,24 @@ def _sum(values: Numbers, lower: Ints, upper: Ints) -> Floats:
 def _mean(values: Numbers, lower: Ints, upper: Ints) -> Floats:
     means: Floats = _sum(values, lower, upper) / np.maximum(upper - lower, 1)
     return means
+
+
+def _std(values: Numbers, lower: Ints, upper: Ints) -> Floats:
+    """From exact sums of Python's integers, since squares in fixed point outgrow 64 bits."""
+    exact, is_float = _exact(values)
+    wide = exact.astype(object)
+    sums, squares = (np.concatenate([[0], np.cumsum(column)]) for column in (wide, wide * wide))
+    count = (upper - lower).astype(object)
+    spread = count * (squares[upper] - squares[lower]) - (sums[upper] - sums[lower]) ** 2
+    found: Floats = np.sqrt((spread / np.maximum(count * (count - 1), 1)).astype(np.float64))
+    return found / FIXED_POINT if is_float else found
+
+
+def _distinct(values: Numbers, lower: Ints, upper: Ints) -> Floats:
+    """Slices that many questions share are counted once."""
+    slices, place = np.unique(np.column_stack([lower, upper]), axis=0, return_inverse=True)
+    counts = np.array([len(np.unique(values[low:high])) for low, high in slices], dtype=np.float64)
+    return counts[place.ravel()]
 
 
 def _first(values: Numbers, lower: Ints, upper: Ints) -> Floats:
@@ -80,6 +102,8 @@ _AGGREGATES: dict[str, Callable[[Numbers, Ints, Ints], Floats]] = {
     "sum": _sum,
     "mean": _mean,
     "share": _mean,
+    "std": _std,
+    "distinct": _distinct,
     "min": _extreme(np.minimum),
     "max": _extreme(np.maximum),
     "first": _first,

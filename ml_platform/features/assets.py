@@ -8,6 +8,7 @@ import dagster as dg
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
 from ml_platform.automation.partitions import days_of
+from ml_platform.features.follow import follow_days
 from ml_platform.features.refresh import is_daily, rows_of_days, rows_of_reference, table_name
 from ml_platform.features.registry import apply
 from ml_platform.features.windows import AS_OF
@@ -18,6 +19,7 @@ from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.online import OnlineStore
+from ml_platform.stores.tiles import TileStore
 
 GROUP = "features"
 GRID = timedelta(hours=1)  # the as-of grid of the whole project, until features stream
@@ -68,13 +70,15 @@ def _daily(view: FeatureView, project: Project, days: dg.DailyPartitionsDefiniti
         context: dg.AssetExecutionContext,
         lake: dg.ResourceParam[Lake],
         online: dg.ResourceParam[OnlineStore],
+        tiles: dg.ResourceParam[TileStore],
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult[Any]:
         span = days_of(context)
         rows = rows_of_days(view, project, lake, span[0], span[-1], GRID)
         lake.replace(table_name(view), rows, span)
         published = online.publish(view, rows, clock.now())
-        return dg.MaterializeResult(metadata={**metadata.table(rows), "entities_published": published})
+        told = {"entities_published": published, "tiles_mended": follow_days(view, project, lake, tiles, span)}
+        return dg.MaterializeResult(metadata={**metadata.table(rows), **told})
 
     return features
 

@@ -3,8 +3,10 @@
 Independent of ``windows.py`` on purpose: it is what the served vectors and the windows are compared with.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 import polars as pl
@@ -30,7 +32,7 @@ class Oracle:
         rows = frames[view.source].with_columns(**view.derive)
         if view.where is not None:
             rows = rows.filter(view.where)
-        rows = rows.sort(rows.columns)  # ties in time stand in the order of all their values
+        rows = rows.sort(view.key or rows.columns)  # ties in time stand in the order of their keys
         times = [
             max(time, known) for time, known in zip(_moments(rows, view.time), _moments(rows, KNOWN_AT), strict=True)
         ]
@@ -107,6 +109,8 @@ def _is_open(opened: int, closed: int | None, at: int, expires_after: int) -> bo
 def _aggregate(feature: Window, values: list[float]) -> Value:
     if feature.aggregate == "count":
         return len(values)
+    if feature.aggregate == "distinct":
+        return len(set(values))
     if feature.aggregate == "sum":
         return _exact_sum(values)
     if not values:
@@ -114,6 +118,8 @@ def _aggregate(feature: Window, values: list[float]) -> Value:
     match feature.aggregate:
         case "mean" | "share":
             return _exact_sum(values) / len(values)
+        case "std":
+            return _exact_std(values)
         case "min":
             return min(values)
         case "max":
@@ -131,6 +137,17 @@ def _exact_sum(values: list[float]) -> float:
     if values and isinstance(values[0], float):
         return sum(round(value * SCALE) for value in values) / SCALE
     return float(sum(values))
+
+
+def _exact_std(values: list[float]) -> float | None:
+    """Squared distances from the mean, as fractions: nothing is rounded before the root."""
+    if len(values) < 2:
+        return None
+    scale = SCALE if isinstance(values[0], float) else 1
+    exact = [Fraction(round(value * scale)) for value in values]
+    mean = sum(exact) / len(exact)
+    variance = sum((value - mean) ** 2 for value in exact) / (len(exact) - 1)
+    return math.sqrt(variance) / scale
 
 
 def _typed(value: Value, kind: str) -> Value:

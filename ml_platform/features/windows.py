@@ -115,7 +115,7 @@ def _values(
     names = list(view.entity_names)
     index = points.select(names).unique(maintain_order=True).with_row_index(_CODE)
     coded = points.select(names).join(index, on=names, how="left", nulls_equal=True, maintain_order="left")
-    order = [column for column in events.columns if column != _EFFECTIVE] if _order_matters(view) else []
+    order = _order(view, events) if _order_matters(view) else []
     used = [*names, _EFFECTIVE, *_columns(view), *order]
     relevant = events.select(*dict.fromkeys(used)).join(index, on=names, how="inner", nulls_equal=True)
     relevant = relevant.sort([_CODE, _EFFECTIVE, *order])
@@ -134,8 +134,12 @@ def _values(
     return _assembled(view, points.select(*names, AS_OF), found)
 
 
+def _order(view: FeatureView, events: pl.DataFrame) -> list[str]:
+    return list(view.key) or [column for column in events.columns if column != _EFFECTIVE]
+
+
 def _order_matters(view: FeatureView) -> bool:
-    """Whether rows of the same moment must stand in a fixed order (that of all their values)."""
+    """Whether rows of the same moment must stand in a fixed order: that of their key, or of all values without one."""
     ordered = ("first", "last", "change")
     return any(isinstance(f, Latest) or (isinstance(f, Window) and f.aggregate in ordered) for f in view.features)
 
@@ -193,10 +197,12 @@ def _windows(features: list[Window], column: pl.Series, asked: Asked, timeline: 
 
 
 def _numbers(column: pl.Series) -> tuple[Numbers, Mask]:
-    """The column's values (0 where null) and where it has one; text counts as 0, since it can only be counted."""
+    """The column's values (0 where null) and where it has one; of text, which can only be counted, its codes."""
     present = column.is_not_null().to_numpy()
-    if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-        return np.zeros(len(column), dtype=np.int64), present
+    if column.dtype.is_temporal():
+        column = column.to_physical()
+    elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+        column = column.rank("dense")
     kind = pl.Float64 if column.dtype.is_float() else pl.Int64
     return column.cast(kind).fill_null(0).to_numpy(), present
 

@@ -14,7 +14,7 @@ from ml_platform.automation.instance import open_instance, write_dagster_yaml
 from ml_platform.automation.runs import abandon_runs
 from ml_platform.automation.ticks import RunReport, materialize_range, tick
 from ml_platform.definitions import house
-from ml_platform.replay.hours import HOUR, Asking, Hours
+from ml_platform.replay.hours import HOUR, Delivery, Hours
 from ml_platform.replay.state import ReplayState, bootstrapped_paths, state_path
 from ml_platform.replay.summary import Summary, summarize
 from ml_platform.resources.bound import bound
@@ -50,13 +50,13 @@ class Progress:
 
 @dataclass
 class _Work:
-    """What the hours work with; ``asked`` are the questions that are on their way."""
+    """What the hours work with; ``sent`` is the hour that is on its way."""
 
     definitions: dg.Definitions
     instance: dg.DagsterInstance
     client: Client
     hours: Hours
-    asked: Asking | None = None
+    sent: Delivery | None = None
 
 
 Listener = Callable[[Progress], None]
@@ -155,7 +155,7 @@ class Replay:
         spent = time.perf_counter() - began
         state = replace(
             state,
-            completed=state.started - HOUR,
+            completed=state.started,
             work_seconds=work,
             orchestration_seconds=sum(report.seconds for report in reports) - work,
             seconds=spent,
@@ -166,7 +166,7 @@ class Replay:
     def _replay(self, instance: dg.DagsterInstance, state: ReplayState, end: datetime) -> ReplayState:
         """Hour by hour; an hour is complete, and saved as such, once all its questions are answered."""
         definitions = house(self.profile, clamp=False)
-        stores = (self.stores[name] for name in ("lake", "online", "prediction_log"))
+        stores = (self.stores[name] for name in ("lake", "prediction_log"))
         hours = Hours(self.project, self.service, *stores)  # type: ignore[arg-type]
         # Seconds of imports, while the service does its own; what needs MLflow waits for them.
         threading.Thread(target=quiet_mlflow, daemon=True).start()
@@ -182,34 +182,29 @@ class Replay:
                 state = self._hour(work, state, before, now)
                 state = replace(state, seconds=state.seconds + time.perf_counter() - began)
                 before = now
-            if work.asked:
-                work.asked.wait()
-        state = replace(state, completed=end)
-        state.save(self._path)
-        return state
+            return self._arrive(work, replace(state, completed=end))
 
     def _hour(self, work: "_Work", state: ReplayState, before: datetime, now: datetime) -> ReplayState:
-        """Everything of one hour, in the order of time; its own questions are on their way when it returns.
+        """Everything of (before, now], in the order of time; it is on its way when this returns, but for a midnight's.
 
-        The last midnight of a sitting is an hour like any other: the next sitting goes on behind its questions.
+        The day that ends is judged when all its questions are answered.
         """
+        work.hours.ingest(before, now)  # while the hour before is being answered
+        state = self._arrive(work, replace(state, completed=before))
         self.clock.set(now)
-        work.hours.ingest(before, now)
-        rows = work.hours.changed(now)
-        answered = work.asked.wait() if work.asked else 0  # by the features of the hour before
-        state = replace(state, completed=before)
-        state.save(self._path)
-        labels = work.hours.learn(work.client, before, now, state.started)
+        work.sent = work.hours.deliver(work.client, before, now, state.started)
         if _is_midnight(now, self.project.timezone):
-            state = self._day(work, state, now)
-        work.hours.publish(rows, now)
-        work.asked = work.hours.ask(work.client, now)
-        self._tell(
-            doing="replaying",
-            now=now,
-            predictions=self._progress.predictions + answered,
-            labels=self._progress.labels + labels,
-        )
+            state = self._day(work, self._arrive(work, state), now)
+        self._tell(doing="replaying", now=now)
+        return state
+
+    def _arrive(self, work: "_Work", state: ReplayState) -> ReplayState:
+        """Wait until what was sent is answered, and save how far that is."""
+        if work.sent:
+            asked, learned = work.sent.wait()
+            work.sent = None
+            self._tell(predictions=self._progress.predictions + asked, labels=self._progress.labels + learned)
+        state.save(self._path)
         return state
 
     def _day(self, work: "_Work", state: ReplayState, now: datetime) -> ReplayState:

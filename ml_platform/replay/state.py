@@ -26,8 +26,8 @@ def bootstrapped_paths(profile: Profile) -> list[Path]:
     """What a bootstrap makes in its own folder; nothing where others hold the state (production)."""
     if profile.name != "embedded":
         return []
-    home, online = profile.home, profile.online_path
-    databases = [online, online.with_name(f"{online.name}-wal"), online.with_name(f"{online.name}-shm")]
+    home, stores = profile.home, (profile.online_path, profile.live_path)
+    databases = [path.with_name(f"{path.name}{end}") for path in stores for end in ("", "-wal", "-shm")]
     files = [*databases, home / "feast_registry.db", profile.ledger_path, profile.clock_path]
     return [profile.dagster_home, home / "lake", home / "mlflow", profile.reports_path, *files]
 

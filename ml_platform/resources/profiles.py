@@ -36,6 +36,11 @@ class Profile:
         return self.home / "feast_online.db"
 
     @property
+    def live_path(self) -> Path:
+        """The embedded store of live windows."""
+        return self.home / "live.db"
+
+    @property
     def log_path(self) -> Path:
         """The services' write-ahead logs."""
         return self.home / "log"

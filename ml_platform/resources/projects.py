@@ -14,6 +14,7 @@ from ml_platform.spec import (
     DeclarationError,
     DriftPolicy,
     FeatureView,
+    Latest,
     ModelSpec,
     Project,
     RetrainPolicy,
@@ -50,7 +51,8 @@ def load_project(package: str) -> Project:
         services=_declared(Service, root, "services"),
     )
     _check_references(found)
-    return found
+    keyed = {name: replace(view, key=found.tables[view.source].key) for name, view in found.views.items()}
+    return replace(found, views=keyed)
 
 
 def _import(package: str, why: str) -> ModuleType:
@@ -170,6 +172,11 @@ def _check_columns(view: FeatureView, project: Project) -> None:
     columns = {*project.tables[view.source].columns, *view.derive}
     _known(f"column of {view.source} (entity of view {view.name})", view.entity_names, columns)
     _known(f"column of {view.source} (time of view {view.name})", [view.time], columns)
+    if not view.is_live and any(not isinstance(feature, Latest) for feature in view.features):
+        raise DeclarationError(
+            f"view {view.name} declares Latest beside windows; the one is stored, the other computed when it is asked: "
+            f"give Latest a view of its own"
+        )
     names = [name for feature in view.features for name, _, _ in feature.features()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from ml_platform.features.live import LiveViews
 from ml_platform.serving.champion import Champion
 from ml_platform.serving.requests import Row
 from ml_platform.spec import ServiceError
@@ -17,17 +19,31 @@ Vector = dict[str, Any]
 
 
 def grid_moment(moment: datetime, grid: timedelta) -> datetime:
-    """The last full step of the grid (counted from 1970 in UTC) at or before the moment."""
+    """The last full step of the grid (counted from 1970 in UTC) at or before the moment; itself without a grid."""
+    if not grid:
+        return moment
     return _EPOCH + (moment - _EPOCH) // grid * grid
 
 
-def look_up(champion: Champion, rows: Sequence[Row], online: OnlineStore) -> list[Vector]:
-    """One vector a row, keyed by the model's inputs; an entity that is null or was never seen gives None."""
+def look_up(
+    champion: Champion, rows: Sequence[Row], online: OnlineStore, live: LiveViews, as_of: datetime
+) -> list[Vector]:
+    """One vector a row, keyed by the model's inputs; an entity that is null or was never seen gives None.
+
+    Windows are computed as of the moment; what is stored is the newest value.
+    """
     vectors: list[Vector] = [{name: row[name] for name in champion.categorical} for row in rows]
+    keys = {
+        lookup.view.name: [tuple(row[name] for name in lookup.view.entity_names) for row in rows]
+        for lookup in champion.lookups
+    }
+    followed = [lookup.view.name for lookup in champion.lookups if lookup.view.name in live.views]
+    computed = iter(live.values([(view, key) for view in followed for key in keys[view]], as_of))
     for lookup in champion.lookups:
-        keys = [tuple(row[name] for name in lookup.view.entity_names) for row in rows]
-        for vector, values in zip(vectors, online.read(lookup.view, keys), strict=True):
-            vector.update((name, values[feature]) for feature, name in lookup.features)
+        name = lookup.view.name
+        found = list(islice(computed, len(rows))) if name in live.views else online.read(lookup.view, keys[name])
+        for vector, values in zip(vectors, found, strict=True):
+            vector.update((full_name, values[feature]) for feature, full_name in lookup.features)
     return vectors
 
 

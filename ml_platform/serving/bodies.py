@@ -27,6 +27,28 @@ class PredictResponse(BaseModel):
     model_version: str
 
 
+class EventsRequest(BaseModel):
+    """Rows of raw tables, by the table's name; times are ISO 8601 with a zone."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    events: dict[str, list[dict[str, Any]]]
+
+
+class AsideRow(BaseModel):
+    """A row that broke its table's contract and was left out."""
+
+    table: str
+    row: int
+    reason: str
+
+
+class EventsResponse(BaseModel):
+    """How many events count now, and which do not."""
+
+    accepted: int
+    set_aside: list[AsideRow]
+
+
 class LabelFact(BaseModel):
     """A truth (null: there is none, as for a cancelled flight); ``known_at`` is ISO 8601 with a zone."""
 

@@ -57,13 +57,28 @@ class Client:
         Raises:
             ServiceError: as ``predict``; requests that were not sent yet are given up.
         """
+        asked = list(questions)
+        if len(asked) == 1:
+            ((row, asked_at),) = asked
+            return [self.predict([row], asked_at)]
         with ThreadPoolExecutor(concurrency, thread_name_prefix="client") as pool:
-            waiting = [pool.submit(self.predict, [row], asked_at) for row, asked_at in questions]
+            waiting = [pool.submit(self.predict, [row], asked_at) for row, asked_at in asked]
             try:
                 return [answer.result() for answer in waiting]
             except BaseException:  # Ctrl-C, too, must not wait for thousands of requests
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def ingest(self, events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+        """Post rows of raw tables, by table; returns those that broke their contract and were left out.
+
+        Raises:
+            RequestRefused: the service does not accept a row; names table, row and column. Nothing was applied.
+            ServiceError: as ``predict``.
+        """
+        rows = {table: [_plain(row) for row in found] for table, found in events.items()}
+        aside: list[dict[str, Any]] = self._post("/ingest", {"events": rows})["set_aside"]
+        return aside
 
     def label(self, truths: Sequence[Truth]) -> int:
         """Post truths; returns how many are in the log now.
@@ -119,6 +134,10 @@ class Client:
             self._local.connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_SECONDS)
         connection: http.client.HTTPConnection = self._local.connection
         return connection
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
 
 
 def _reason(answer: Any) -> str:

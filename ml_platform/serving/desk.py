@@ -1,14 +1,22 @@
 """What answers a request: the open stores and the champion; plain Python, no server."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
+import polars as pl
+
+from ml_platform.features.follow import followed
+from ml_platform.features.live import LiveViews
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.answers import grid_moment, look_up, records, score
 from ml_platform.serving.bodies import (
     Answer,
+    AsideRow,
+    EventsRequest,
+    EventsResponse,
     LabelRequest,
     LabelResponse,
     ModelResponse,
@@ -16,11 +24,23 @@ from ml_platform.serving.bodies import (
     PredictResponse,
 )
 from ml_platform.serving.champion import Champion, ChampionWatch, load_champion, registry_errors
-from ml_platform.serving.requests import RowRules, check_labels, check_moment, check_rows, plausible, row_rules
+from ml_platform.serving.events import Ingestor, judged, rows_of
+from ml_platform.serving.requests import (
+    RowRules,
+    check_count,
+    check_labels,
+    check_moment,
+    check_rows,
+    plausible,
+    row_rules,
+)
+from ml_platform.sources.ingest import read_references
 from ml_platform.spec import ModelSpec, NoChampion, Project, Service, UnknownName
 from ml_platform.spec.calendar import day_of
+from ml_platform.stores.delta import Lake
 from ml_platform.stores.online import OnlineStore
 from ml_platform.stores.prediction_log import PredictionLog
+from ml_platform.stores.tiles import SqliteTiles
 from ml_platform.stores.tracking import Tracking
 
 
@@ -33,8 +53,12 @@ class Desk:
     spec: ModelSpec
     rules: RowRules
     online: OnlineStore
+    live: LiveViews
+    ingestor: Ingestor
+    lake: Lake
     log: PredictionLog
     watch: ChampionWatch
+    _read_once: dict[str, Mapping[str, pl.DataFrame]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, profile: Profile, name: str) -> "Desk":
@@ -57,12 +81,16 @@ class Desk:
             passing=registry_errors(),
         )
         watch.look()
+        online, live = OnlineStore(profile.online_path, project.name), followed(project, SqliteTiles(profile.live_path))
         return cls(
             project=project,
             service=service,
             spec=spec,
             rules=row_rules(spec.task, [project.views[view] for view in spec.views], service.max_rows),
-            online=OnlineStore(profile.online_path, project.name),
+            online=online,
+            live=live,
+            ingestor=Ingestor(project, live, online),
+            lake=Lake(profile.lake, profile.storage_options),
             log=PredictionLog(profile.log_path),
             watch=watch,
         )
@@ -89,15 +117,38 @@ class Desk:
         if request.asked_at is not None:
             times = plausible(self.project.starts, self.project.timezone, now)
             asked_at = check_moment(request.asked_at, "asked_at", *times)
-        vectors = look_up(champion, rows, self.online)
+        as_of = grid_moment(asked_at, self.spec.task.grid)
+        vectors = look_up(champion, rows, self.online, self.live, as_of)
         probabilities = score(champion, vectors)
-        moments = (asked_at, grid_moment(asked_at, self.spec.task.grid), now)
+        moments = (asked_at, as_of, now)
         answers = records(champion, self.rules.key, rows, vectors, probabilities, moments)
         self.log.append_predictions(self.service.name, day_of(asked_at, self.project.timezone), answers)
         return PredictResponse(
             predictions=[Answer(prediction_id=a.prediction_id, probability=a.probability) for a in answers],
             model_version=champion.version,
         )
+
+    def ingest(self, request: EventsRequest, now: datetime) -> EventsResponse:
+        """Apply events of raw tables to the online features; all of them are read before any is applied.
+
+        Raises:
+            UnknownName: no such table of events.
+            RequestRefused: too many rows, or one that is no row of its table; nothing was applied.
+        """
+        times = plausible(self.project.starts, self.project.timezone, now)
+        check_count("events", sum(map(len, request.events.values())), self.service.max_rows)
+        tables = {name: self.ingestor.table(name) for name in request.events}
+        frames = {name: rows_of(table, request.events[name], times) for name, table in tables.items()}
+        found = {name: judged(tables[name], rows, self._references(name)) for name, rows in frames.items()}
+        for name, (good, _) in found.items():
+            self.ingestor.apply(name, good)
+        aside = [AsideRow(table=name, row=a.row, reason=a.reason) for name, (_, bad) in found.items() for a in bad]
+        return EventsResponse(accepted=sum(good.height for good, _ in found.values()), set_aside=aside)
+
+    def _references(self, table: str) -> Mapping[str, pl.DataFrame]:
+        if table not in self._read_once:
+            self._read_once[table] = read_references(self.project.tables[table], self.lake)
+        return self._read_once[table]
 
     def label(self, request: LabelRequest, now: datetime) -> LabelResponse:
         """Log truths under the local day on which they became known."""

@@ -36,7 +36,7 @@ def check_rows(rows: Sequence[Mapping[str, Any]], rules: RowRules) -> list[Row]:
     Raises:
         RequestRefused: none or too many, a field missing, unknown or of a wrong type, a key null or twice.
     """
-    _check_count("rows", len(rows), rules.max_rows)
+    check_count("rows", len(rows), rules.max_rows)
     seen: dict[Any, int] = {}
     for number, row in enumerate(rows):
         _check_row(number, row, rules)
@@ -103,7 +103,7 @@ def check_labels(
     Raises:
         RequestRefused: none or too many, an id that is no text, a value that is no whole number, a bad time.
     """
-    _check_count("labels", len(labels), max_rows)
+    check_count("labels", len(labels), max_rows)
     truths = []
     for number, (prediction_id, value, known_at) in enumerate(labels):
         _check_value(f"label {number}, field 'prediction_id'", prediction_id, str, nullable=False)
@@ -113,7 +113,12 @@ def check_labels(
     return truths
 
 
-def _check_count(what: str, count: int, most: int) -> None:
+def check_count(what: str, count: int, most: int) -> None:
+    """Between one and ``most``.
+
+    Raises:
+        RequestRefused: none, or too many.
+    """
     if count == 0:
         raise RequestRefused(f"{what}: is empty; send at least one")
     if count > most:

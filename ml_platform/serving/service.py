@@ -12,7 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
-from ml_platform.serving.bodies import LabelRequest, LabelResponse, ModelResponse, PredictRequest, PredictResponse
+from ml_platform.serving.bodies import (
+    EventsRequest,
+    EventsResponse,
+    LabelRequest,
+    LabelResponse,
+    ModelResponse,
+    PredictRequest,
+    PredictResponse,
+)
 from ml_platform.serving.desk import Desk
 from ml_platform.spec import NoChampion, PlatformError, RequestRefused, StateError, UnknownName
 
@@ -29,7 +37,7 @@ def _answer(what: Callable[[], BaseModel]) -> Response:
     """
     try:
         return Response(what().model_dump_json(), media_type="application/json")
-    except RequestRefused as error:
+    except (RequestRefused, UnknownName) as error:
         status, reason = 400, str(error)
     except (NoChampion, StateError) as error:
         status, reason = 503, str(error)
@@ -52,6 +60,11 @@ def prediction_service(profile: Profile, name: str) -> Any:
             self.desk.watch.start()
 
         # BentoML's decorators carry no types; the declared answers make its API pages.
+        @bentoml.api(output_spec=EventsResponse)  # type: ignore[untyped-decorator]
+        async def ingest(self, request: EventsRequest, /) -> Response:
+            """Events, applied to the online features."""
+            return _answer(lambda: self.desk.ingest(request, datetime.now(UTC)))
+
         @bentoml.api(output_spec=PredictResponse)  # type: ignore[untyped-decorator]
         async def predict(self, request: PredictRequest, /) -> Response:
             """Probabilities for rows of entities."""

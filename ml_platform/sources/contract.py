@@ -60,7 +60,7 @@ def judge(
         DeclarationError: a rule cannot be evaluated.
     """
     rows = checked_schema(table, rows).sort(KNOWN_AT, *table.key, maintain_order=True)
-    flags = _broken(table, rows, references)
+    flags = broken_rules(table, rows, references)
     bad = pl.select(pl.any_horizontal(*flags.values())).to_series() if flags else _nowhere(rows)
     flags[DUPLICATE] = _later_copies(table, rows, bad)
     bad = bad | flags[DUPLICATE]
@@ -101,8 +101,14 @@ def checked_schema(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(declared.names())
 
 
-def _broken(table: SourceTable, rows: pl.DataFrame, references: Mapping[str, pl.DataFrame]) -> dict[str, pl.Series]:
-    """Rule name -> whether each row breaks it."""
+def broken_rules(
+    table: SourceTable, rows: pl.DataFrame, references: Mapping[str, pl.DataFrame]
+) -> dict[str, pl.Series]:
+    """Rule name -> whether each row breaks it.
+
+    Raises:
+        DeclarationError: a rule cannot be evaluated, or refers to a table that is not among ``references``.
+    """
     holds = {rule.name: _condition(table, rule, references) for rule in table.rules}
     if len(holds) != len(table.rules):
         raise DeclarationError(f"two rules of table {table.name!r} share a name; names are reasons, make them unique")

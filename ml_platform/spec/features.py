@@ -8,8 +8,10 @@ from typing import Literal
 
 import polars as pl
 
-Aggregate = Literal["count", "sum", "mean", "min", "max", "first", "last", "change", "share"]
-ZERO_WHEN_EMPTY = ("count", "sum")
+Aggregate = Literal["count", "sum", "mean", "std", "min", "max", "first", "last", "change", "share", "distinct"]
+ZERO_WHEN_EMPTY = ("count", "sum", "distinct")
+COUNTS = ("count", "distinct")  # whole numbers; they take columns of any type
+FIXED_POINT = 1_000_000  # floats are summed in steps of this part, so that every order of summing gives the same bits
 
 
 def span_name(span: timedelta) -> str:
@@ -34,8 +36,9 @@ class Window:
     """An aggregate of a column over the rows with effective time in (t - w, t], for every w of ``over``.
 
     Null values of the column are left out. ``share`` is the mean of a Boolean column; ``change`` is last minus
-    first. Sums and means of floats are taken in fixed point (1e-6), so that every way of computing them agrees bit
-    for bit. An empty window gives 0 for ``count`` and ``sum``, null for the others.
+    first; ``std`` is the sample standard deviation, null for fewer than two values; ``distinct`` counts different
+    values. Sums, means and deviations of floats are taken in fixed point (1e-6), so that every way of computing them
+    agrees bit for bit. An empty window gives 0 for ``count``, ``sum`` and ``distinct``, null for the others.
     """
 
     column: str
@@ -46,7 +49,7 @@ class Window:
     def features(self) -> Iterator[tuple[str, timedelta, str]]:
         """(feature name, window, value type) in declared order."""
         for span in self.over:
-            value_type = "int64" if self.aggregate == "count" else "float64"
+            value_type = "int64" if self.aggregate in COUNTS else "float64"
             yield f"{self.name or f'{self.column}_{self.aggregate}'}_{span_name(span)}", span, value_type
 
 
@@ -94,6 +97,8 @@ class FeatureView:
         nothing is ever computed from rows known later.
     derive: columns computed row by row before anything else (name -> expression over the raw columns).
     where: rows that count; others are left out.
+    key: columns that tell the source's rows apart, its table's ``key``: filled in when the project is loaded. Rows of
+        the same moment stand in its order.
     online_for: how long a value may be asked for online, for entities that come and go (a flight, an hour); older
         ones are neither published nor kept there. ``None``: the newest value is kept for good.
     """
@@ -109,6 +114,7 @@ class FeatureView:
     fresh_within: timedelta = timedelta(hours=26)
     owner: str = "team:data-science"
     name: str = ""
+    key: tuple[str, ...] = ()
 
     @property
     def entity_names(self) -> tuple[str, ...]:
@@ -134,6 +140,11 @@ class FeatureView:
             if isinstance(feature, Active) or (isinstance(feature, Window) and feature.aggregate in ZERO_WHEN_EMPTY):
                 values |= {name: 0 if kind == "int64" else 0.0 for name, _, kind in feature.features()}
         return values
+
+    @property
+    def is_live(self) -> bool:
+        """Whether values are windows, computed at the moment asked, instead of the newest one stored."""
+        return not any(isinstance(feature, Latest) for feature in self.features)
 
     @property
     def lookback(self) -> timedelta:

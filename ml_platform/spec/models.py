@@ -27,7 +27,7 @@ class Task:
 
     spine: the raw table whose rows are the things predicted; ``key`` names one of them (the prediction's id).
     happens_at: column of the spine with the moment of the event; the question is asked ``lead`` before it.
-    grid: features are those of the last full step of this grid before the question.
+    grid: features are as of the last full step of this grid before the question; zero: of the very moment.
     entities: columns of the spine that look features up (the join keys of all views).
     derive: columns added to the spine before use (entity columns that the raw table does not hold).
     categorical: entity columns that are features themselves.
@@ -38,11 +38,11 @@ class Task:
     key: str
     happens_at: str
     lead: timedelta
-    grid: timedelta
     entities: tuple[str, ...]
     categorical: tuple[str, ...]
     label: Label
     description: str
+    grid: timedelta = timedelta(0)
     derive: Mapping[str, pl.Expr] = field(default_factory=dict)
 
 

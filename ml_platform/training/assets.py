@@ -37,7 +37,8 @@ def _deadline(spec: ModelSpec) -> dict[str, float]:
 
 def _upstream(project: Project, spec: ModelSpec) -> list[dg.AssetDep]:
     """Tables are looked at up to their last day; a reference table has no days."""
-    raw = (spec.task.spine, spec.task.label.table)
+    sources = (table for name in spec.views for table in project.views[name].sources)
+    raw = dict.fromkeys([spec.task.spine, spec.task.label.table, *sources])
     tables = {asset_keys.raw(name): project.tables[name].partitioned for name in raw}
     tables |= {asset_keys.features(name): is_daily(project.views[name], project) for name in spec.views}
     last = dg.LastPartitionMapping()

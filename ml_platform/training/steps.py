@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ml_platform.features.refresh import read_for_recall
 from ml_platform.spec import ModelSpec, Project
 from ml_platform.spec.calendar import day_start
 from ml_platform.stores.delta import Lake
@@ -21,6 +22,7 @@ from ml_platform.training.training_set import (
     TRAIN,
     content_hash,
     label_maturity,
+    reach,
     split,
     training_rows,
 )
@@ -48,12 +50,13 @@ def gather(lake: Lake, project: Project, spec: ModelSpec, now: datetime) -> Gath
         TooFewLabels: too few labels are known to train on.
     """
     task, views = spec.task, [project.views[name] for name in spec.views]
-    names = [f"raw/{task.spine}", f"raw/{task.label.table}", *(f"features/{view.name}" for view in views)]
-    versions = {name: lake.version(name) for name in names}
-    spine, outcomes = (lake.scan(name).collect() for name in names[:2])
-    tables = {view.name: lake.scan(f"features/{view.name}") for view in views}
+    names = dict.fromkeys([task.spine, task.label.table, *(table for view in views for table in view.sources)])
+    versions = {f"raw/{name}": lake.version(f"raw/{name}") for name in names}
+    spine, outcomes = (lake.scan(f"raw/{name}").collect() for name in (task.spine, task.label.table))
     since = day_start(project.ready_from, project.timezone)
-    rows = training_rows(spec, spine, outcomes, tables, views, now, since=since)
+    asked_from = max(since, reach(spec, now) or since) - task.lead - task.grid
+    frames = read_for_recall(views, project, lake, asked_from, now, task.grid)
+    rows = training_rows(spec, spine, outcomes, frames, views, now, since=since)
     parts = split(rows, spec, now)
     return Gathered(rows=parts, maturity=label_maturity(spec, spine, outcomes, now), table_versions=versions)
 

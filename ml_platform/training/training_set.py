@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from ml_platform.features.windows import AS_OF, values_at
 from ml_platform.spec import KNOWN_AT, DeclarationError, FeatureView, ModelSpec, Task, TooFewLabels
 
-HAPPENS_AT, ASKED_AT, AS_OF = "happens_at", "asked_at", "as_of"
+HAPPENS_AT, ASKED_AT = "happens_at", "asked_at"
 LABEL, LABEL_KNOWN_AT, PART = "label", "label_known_at", "part"
 TRAIN, HOLDOUT = "train", "holdout"
-_ROW = "_row"
 _TYPES = {"string": pl.String, "int64": pl.Int64}
 
 
@@ -26,7 +26,7 @@ def input_names(task: Task, views: Sequence[FeatureView]) -> list[str]:
 
 
 def question_rows(task: Task, spine: pl.DataFrame) -> pl.DataFrame:
-    """One row a question: key, entities, ``happens_at``, ``asked_at`` and the grid step its features stand at.
+    """One row a question: key, entities, ``happens_at``, ``asked_at`` and the moment its features are as of.
 
     Raises:
         DeclarationError: the spine lacks a column that the task names.
@@ -39,56 +39,41 @@ def question_rows(task: Task, spine: pl.DataFrame) -> pl.DataFrame:
             f"task {task.name} needs {', '.join(missing)} in raw/{task.spine}, which holds "
             f"{', '.join(derived.columns)}; correct the task or add the column to its derive"
         )
-    step = task.grid // timedelta(microseconds=1)
+    step = task.grid // timedelta(microseconds=1) or 1
     asked = pl.col(HAPPENS_AT) - task.lead
     on_grid = (asked.dt.epoch("us") // step * step).cast(pl.Datetime("us", "UTC"))
     rows = derived.select(*wanted[:-1], pl.col(task.happens_at).alias(HAPPENS_AT))
     return rows.with_columns(asked.alias(ASKED_AT), on_grid.alias(AS_OF))
 
 
-def join_features(
-    rows: pl.DataFrame, tables: Mapping[str, pl.DataFrame | pl.LazyFrame], views: Sequence[FeatureView]
-) -> pl.DataFrame:
-    """Add each view's features as they stood at the row's ``as_of``; rows keep their number and order.
+def join_features(rows: pl.DataFrame, frames: Mapping[str, pl.DataFrame], views: Sequence[FeatureView]) -> pl.DataFrame:
+    """Add each view's features as of the row's ``as_of``; rows keep their number and order.
 
-    tables: change logs by view name (entity columns, ``as_of``, features); a lazy one is read only as far as needed.
+    frames: raw tables by name, reaching back from the first ``as_of`` as far as the views do.
         An entity without a row up to then has the view's empty values; one that is not named has nulls.
     """
-    asked = rows.with_row_index(_ROW).sort(AS_OF)
-    columns = [pl.DataFrame({_ROW: asked[_ROW]})]
-    columns += [_values(asked, tables[view.name], view) for view in views]
-    found = pl.concat(columns, how="horizontal").sort(_ROW).drop(_ROW)
-    return pl.concat([rows, found], how="horizontal")
+    return pl.concat([rows, *(_values(rows, view, frames) for view in views)], how="horizontal")
 
 
-def _values(asked: pl.DataFrame, table: pl.DataFrame | pl.LazyFrame, view: FeatureView) -> pl.DataFrame:
-    """The view's features for each asked row, in the order asked (ascending ``as_of``)."""
+def _values(rows: pl.DataFrame, view: FeatureView, frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """The view's features for each row; what many rows ask for alike is computed once."""
     keys = [pl.col(entity.name).cast(_TYPES[entity.dtype]) for entity in view.entities]
-    features = [pl.col(name).alias(feature_name(view.name, name)) for name in view.schema()]
-    log = table.lazy().select(*keys, AS_OF, *features)
-    if asked.height:
-        log = log.filter(pl.col(AS_OF) <= asked[AS_OF][-1])  # what comes later is never asked for
-    known = log.drop_nulls(list(view.entity_names)).collect().sort(AS_OF)
-    # Both sides are sorted just above; Polars cannot verify it per entity.
-    joined = asked.select(*keys, AS_OF).join_asof(
-        known, on=AS_OF, by=list(view.entity_names), strategy="backward", check_sortedness=False
-    )
+    asked = rows.select(*keys, AS_OF)
+    found = values_at(view, frames, asked.unique(maintain_order=True))
     named = pl.all_horizontal(pl.col(name).is_not_null() for name in view.entity_names)
-    return joined.select(_filled(feature_name(view.name, name), value, named) for name, value in view.empty().items())
-
-
-def _filled(column: str, empty: float | None, named: pl.Expr) -> pl.Expr:
-    """Zero where an entity has no row; a count or a sum that has one is never null."""
-    if empty is None:
-        return pl.col(column)
-    return pl.when(named).then(pl.col(column).fill_null(empty)).otherwise(None).alias(column)
+    values = asked.join(
+        found, on=[*view.entity_names, AS_OF], how="left", nulls_equal=True, maintain_order="left", validate="m:1"
+    )
+    return values.select(
+        pl.when(named).then(pl.col(name)).otherwise(None).alias(feature_name(view.name, name)) for name in view.schema()
+    )
 
 
 def training_rows(
     spec: ModelSpec,
     spine: pl.DataFrame,
     outcomes: pl.DataFrame,
-    tables: Mapping[str, pl.DataFrame | pl.LazyFrame],
+    frames: Mapping[str, pl.DataFrame],
     views: Sequence[FeatureView],
     now: datetime,
     *,
@@ -110,7 +95,7 @@ def training_rows(
         *task.label.on, task.label.value.alias(LABEL), pl.col(KNOWN_AT).alias(LABEL_KNOWN_AT)
     )
     labelled = asked.drop(KNOWN_AT).join(truths.drop_nulls(LABEL), on=list(task.label.on), how="inner", validate="m:1")
-    joined = join_features(labelled.sort(HAPPENS_AT, task.key), tables, views)
+    joined = join_features(labelled.sort(HAPPENS_AT, task.key), frames, views)
     return joined.select(task.key, HAPPENS_AT, AS_OF, *input_names(task, views), LABEL, LABEL_KNOWN_AT)
 
 

@@ -13,7 +13,6 @@ delay = Task(
     key="flight_id",
     happens_at="sched_dep",
     lead=timedelta(hours=2),
-    grid=timedelta(hours=1),
     entities=("flight_id", "origin", "dest", "carrier", "flight", "tailnum", "sched_hour"),
     categorical=("carrier", "origin", "dest"),
     label=Label(

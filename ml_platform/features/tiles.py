@@ -1,0 +1,171 @@
+"""What a tile holds, and how a window's value is put together from tiles.
+
+A *log* is one kind of event of one entity, cut into tiles of equal length. A tile keeps its events and one ``Part`` a
+column, which says all that a window over the whole tile needs. A window (t - w, t] takes the parts of the tiles inside
+it and looks into the events of the two at its edges, so that its value is exact at any t.
+
+Everything is a pure function of the *set* of events: neither their order of arrival nor a second delivery matters.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from ml_platform.spec import Window
+from ml_platform.spec.features import FIXED_POINT, ZERO_WHEN_EMPTY
+
+Scalar = float | int | str | bool | None
+# (moment from which it counts in unix microseconds, key within the log, values by column of the log)
+Event = tuple[int, str, tuple[Scalar, ...]]
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True):
+    """One column's non-null values in some stretch of a log, in order.
+
+    total, squares: exact sums of the values (floats in fixed point) and of their squares; the latter as text, since
+        they outgrow 64 bits. is_float: whether ``total`` is in fixed point. distinct: the different values, sorted.
+    """
+
+    count: int = 0
+    total: int = 0
+    squares: str = "0"
+    is_float: bool = False
+    lowest: float | int | None = None
+    highest: float | int | None = None
+    first: float | int | None = None
+    last: float | int | None = None
+    distinct: tuple[Scalar, ...] = ()
+
+
+NOTHING = Part()
+_Events = tuple[Event, ...]
+_Parts = tuple[Part, ...]
+_events_from = msgspec.msgpack.Decoder(_Events)
+_parts_from = msgspec.msgpack.Decoder(_Parts)
+_encoder = msgspec.msgpack.Encoder()
+
+
+@lru_cache(maxsize=1 << 14)
+def events_of(encoded: bytes) -> tuple[Event, ...]:
+    """The events of a tile, sorted by moment and key; decoded once, since hot tiles are read again and again."""
+    return _events_from.decode(encoded)
+
+
+@lru_cache(maxsize=1 << 16)
+def parts_of(encoded: bytes) -> tuple[Part, ...]:
+    """The parts of a tile, one a column of the log."""
+    return _parts_from.decode(encoded)
+
+
+def encode(events: Sequence[Event], kinds: Sequence[frozenset[str]]) -> tuple[bytes, bytes]:
+    """A tile's events and parts as bytes; ``kinds``: the aggregates asked of each column."""
+    return _encoder.encode(events), _encoder.encode([summarize(column_of(events, n), k) for n, k in enumerate(kinds)])
+
+
+def merged(encoded: bytes | None, new: Iterable[Event]) -> list[Event] | None:
+    """The tile's events with the new ones; ``None`` if it holds them all already. Of two with the same moment and key,
+    the one that came first stays: it is the same fact, delivered again."""
+    held = {(at, key): event for event in (events_of(encoded) if encoded else ()) for at, key in [event[:2]]}
+    before = len(held)
+    for event in new:
+        held.setdefault(event[:2], event)
+    return [held[place] for place in sorted(held)] if len(held) > before else None
+
+
+def column_of(events: Iterable[Event], column: int) -> list[Any]:
+    """The column's values that are not null, in the order of the events."""
+    return [values[column] for _, _, values in events if values[column] is not None]
+
+
+def summarize(values: Sequence[Any], kinds: frozenset[str]) -> Part:
+    """The part of these values, as far as the aggregates in ``kinds`` need it."""
+    if not values:
+        return NOTHING
+    if kinds <= {"count"}:
+        return Part(count=len(values))
+    is_float = isinstance(values[0], float)
+    counts = isinstance(values[0], str)
+    exact = [] if counts else [round(v * FIXED_POINT) for v in values] if is_float else [int(v) for v in values]
+    return Part(
+        count=len(values),
+        total=sum(exact),
+        squares=str(sum(v * v for v in exact)) if "std" in kinds else "0",
+        is_float=is_float,
+        lowest=min(values) if "min" in kinds else None,
+        highest=max(values) if "max" in kinds else None,
+        first=values[0] if kinds & {"first", "change"} else None,
+        last=values[-1] if kinds & {"last", "change"} else None,
+        distinct=tuple(sorted(set(values))) if "distinct" in kinds else (),
+    )
+
+
+def joined(parts: Iterable[Part]) -> Part:
+    """The part of stretches that follow each other."""
+    filled = [part for part in parts if part.count]
+    if len(filled) <= 1:
+        return filled[0] if filled else NOTHING
+    has_range, has_set = filled[0].lowest is not None, bool(filled[0].distinct)
+    has_peak = filled[0].highest is not None
+    return Part(
+        count=sum([part.count for part in filled]),
+        total=sum([part.total for part in filled]),
+        squares=str(sum(int(part.squares) for part in filled)) if any(part.squares != "0" for part in filled) else "0",
+        is_float=filled[0].is_float,
+        lowest=min(part.lowest for part in filled if part.lowest is not None) if has_range else None,
+        highest=max(part.highest for part in filled if part.highest is not None) if has_peak else None,
+        first=filled[0].first,
+        last=filled[-1].last,
+        distinct=tuple(set().union(*(part.distinct for part in filled))) if has_set else (),
+    )
+
+
+def finished(window: Window, part: Part) -> float | int | None:
+    """The window's value; bit for bit that of ``aggregates.aggregate``."""
+    kind = window.aggregate
+    if kind == "count":
+        return part.count
+    if kind == "distinct":
+        return len(part.distinct)
+    if not part.count:
+        return 0.0 if kind in ZERO_WHEN_EMPTY else None
+    match kind:
+        case "sum":
+            return _sum(part)
+        case "mean" | "share":
+            return _sum(part) / part.count
+        case "std":
+            return deviation(part.count, part.total, int(part.squares), part.is_float)
+        case "min":
+            return _number(part.lowest)
+        case "max":
+            return _number(part.highest)
+        case "first":
+            return _number(part.first)
+        case "last":
+            return _number(part.last)
+        case "change":
+            return _number(part.last) - _number(part.first)
+    raise AssertionError(kind)
+
+
+def deviation(count: int, total: int, squares: int, is_float: bool) -> float | None:
+    """The sample standard deviation from exact sums; none of fewer than two values.
+
+    The quotient of two integers and the root are rounded once each, so every way to the sums gives the same bits.
+    """
+    if count < 2:
+        return None
+    spread = math.sqrt((count * squares - total * total) / (count * (count - 1)))
+    return spread / FIXED_POINT if is_float else spread
+
+
+def _sum(part: Part) -> float:
+    return float(part.total) / FIXED_POINT if part.is_float else float(part.total)
+
+
+def _number(value: float | int | None) -> float:
+    assert value is not None
+    return float(value)

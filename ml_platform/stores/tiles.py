@@ -1,0 +1,140 @@
+"""The embedded store of live windows: tiles of events in one SQLite file.
+
+A tile is addressed by its log's name, its entity (Feast's bytes of the key) and its number. What it holds is made by
+``features.tiles``; here it is two byte strings, one that says all about the tile as a whole and one with its events.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+_BUSY_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The tiles ``first`` to ``last`` of one entity's log; of those in ``opened`` the events, too."""
+
+    log: str
+    entity: bytes
+    first: int
+    last: int
+    opened: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands there, by number of the tile."""
+
+    parts: dict[int, bytes] = field(default_factory=dict)
+    events: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One tile's change: ``make`` gets its events as they stand and returns (parts, events), or None to leave it.
+
+    It may be called again when another writer was quicker. until: unix microseconds after which nobody asks for it.
+    """
+
+    log: str
+    entity: bytes
+    tile: int
+    until: int
+    make: Callable[[bytes | None], tuple[bytes, bytes] | None]
+
+
+class TileStore(Protocol):
+    """Where live windows are kept; safe with several readers and writers at once."""
+
+    def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """Everything asked for, in the order asked."""
+        ...
+
+    def update(self, changes: Sequence[Change]) -> int:
+        """Make the changes, each whole or not at all; returns how many tiles were written."""
+        ...
+
+    def prune(self, before: int) -> None:
+        """Drop the tiles that nobody asks for after ``before`` (unix microseconds)."""
+        ...
+
+
+class SqliteTiles:
+    """Tiles in a SQLite file; the changes of one ``update`` are one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        """``path``: made on the first use."""
+        self.path = path
+        self._local = threading.local()
+
+    def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """Everything asked for, in the order asked."""
+        db, answers = self._connection(), []
+        for one in wanted:
+            found = Found()
+            for tile, parts, events in db.execute(
+                _read(len(one.opened)), (*one.opened, one.log, one.entity, one.first, one.last)
+            ):
+                found.parts[tile] = parts
+                if events is not None:
+                    found.events[tile] = events
+            answers.append(found)
+        return answers
+
+    def update(self, changes: Sequence[Change]) -> int:
+        """Make the changes, all or none; returns how many tiles were written."""
+        db, written = self._connection(), 0
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for change in changes:
+                place = (change.log, change.entity, change.tile)
+                row = db.execute("SELECT events FROM tiles WHERE log = ? AND entity = ? AND tile = ?", place).fetchone()
+                made = change.make(row[0] if row else None)
+                if made is not None:
+                    db.execute("INSERT OR REPLACE INTO tiles VALUES (?, ?, ?, ?, ?, ?)", (*place, change.until, *made))
+                    written += 1
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+        return written
+
+    def prune(self, before: int) -> None:
+        """Drop the tiles that nobody asks for after ``before`` (unix microseconds)."""
+        self._connection().execute("DELETE FROM tiles WHERE until < ?", (before,))
+
+    def _connection(self) -> sqlite3.Connection:
+        if not hasattr(self._local, "db"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+            db.execute("PRAGMA journal_mode = WAL")
+            # What a power cut takes is delivered again: by the sender, or by the day's asset from the raw table.
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS tiles (log TEXT, entity BLOB, tile INTEGER, until INTEGER, parts BLOB, "
+                "events BLOB, PRIMARY KEY (log, entity, tile)) WITHOUT ROWID"
+            )
+            db.execute("CREATE INDEX IF NOT EXISTS tiles_until ON tiles (until)")
+            self._local.db = db
+        connection: sqlite3.Connection = self._local.db
+        return connection
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Connections stay in their process."""
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open anew."""
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def _read(opened: int) -> str:
+    marks = " OR ".join(["tile = ?"] * opened)
+    return (
+        f"SELECT tile, parts, CASE WHEN {marks} THEN events END FROM tiles "
+        "WHERE log = ? AND entity = ? AND tile BETWEEN ? AND ?"
+    )
