@@ -4,14 +4,16 @@
 any order, late and more than once: what is read at t depends only on the set of rows that count at t.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 import polars as pl
 
+from ml_platform.features.live_rows import Counted, Needs, counted, key_rows, ordered
 from ml_platform.features.tiles import (
     Event,
     Part,
@@ -34,7 +36,6 @@ _HOUR = timedelta(hours=1) // _TICK
 _TILES_A_WINDOW = 28  # the longest window reads about as many parts; a finer cut reads more, a coarser one more events
 # Values may be asked as of a moment up to so long before the newest event.
 KEPT_BEHIND = timedelta(days=2)
-_ENTITY, _MOMENT, _KEY, _FACT = "_entity", "_moment", "_key", "_fact"
 
 
 def micros(moment: datetime) -> int:
@@ -70,7 +71,7 @@ class LiveView:
     def __init__(self, view: FeatureView) -> None:
         """``view``: one whose ``is_live`` is true, with its source's key."""
         self.view = view
-        self.encode_entity = entity_key_encoder(view.entity_names)
+        self.encode_entity = lru_cache(1 << 14)(entity_key_encoder(view.entity_names))
         windows = [feature for feature in view.features if isinstance(feature, Window)]
         columns: dict[str, frozenset[str]] = {}
         for window in windows:
@@ -89,6 +90,8 @@ class LiveView:
             for active in view.features
             if isinstance(active, Active)
         ]
+
+        self.needs = Needs(view, tuple(columns), tuple(active for active, _ in self.actives))
 
     def wanted(self, entity: bytes, at: int) -> list[Wanted]:
         """What to read for the values at a moment: the windows' tiles, then those of each ``Active``."""
@@ -163,7 +166,7 @@ class LiveViews:
             if None in key:
                 places.append(None)
                 continue
-            needs = self.views[name].wanted(self.views[name].encode_entity(key), moment)  # type: ignore[arg-type]
+            needs = self.views[name].wanted(self.views[name].encode_entity(key), moment)
             places.append((len(wanted), len(wanted) + len(needs)))
             wanted += needs
         found = self.tiles.read(wanted)
@@ -181,17 +184,15 @@ class LiveViews:
         """
         if rows.is_empty():
             return 0
-        facts: list[Change] = []
         tiles: dict[tuple[str, bytes, int], _Draft] = {}
         later: list[_Known] = []
+        own = [live for live in self.views.values() if table == live.view.source]
+        for live, found in zip(own, counted([live.needs for live in own], rows), strict=True):
+            _window_events(live, found, since, tiles)
+            for (_, log), opened in zip(live.actives, found.opened, strict=True):
+                later += _openings(live, log, found, opened)
         for live in self.views.values():
-            if table not in live.view.sources:
-                continue
-            if table == live.view.source:
-                _window_events(live, rows, since, tiles)
             for active, log in live.actives:
-                if table == live.view.source:
-                    later += _openings(live, active, log, rows)
                 if table in active.closed_by:
                     later += _closings(active, log, rows)
         facts = [fact.change() for fact in later]
@@ -238,45 +239,16 @@ def _put(tiles: dict[tuple[str, bytes, int], _Draft], log: Log, entity: bytes, e
     return draft
 
 
-def _source_rows(view: FeatureView, rows: pl.DataFrame, moment: str) -> pl.DataFrame:
-    """The rows that count, with the moment from which each does."""
-    derived = rows.with_columns(**view.derive)
-    if view.where is not None:
-        derived = derived.filter(view.where)
-    named = pl.all_horizontal(pl.col(name).is_not_null() for name in view.entity_names)
-    return derived.filter(named).with_columns(pl.max_horizontal(moment, KNOWN_AT).dt.epoch("us").alias(_MOMENT))
-
-
 def _window_events(
-    live: LiveView, rows: pl.DataFrame, since: datetime | None, tiles: dict[tuple[str, bytes, int], _Draft]
+    live: LiveView, found: Counted, since: datetime | None, tiles: dict[tuple[str, bytes, int], _Draft]
 ) -> None:
-    log, view = live.log, live.view
+    log = live.log
     if log is None:
         return
-    counted = _source_rows(view, rows, view.time)
-    if since is not None:
-        counted = counted.filter(pl.col(_MOMENT) > micros(since) - log.span)
-    values = counted.select(_plain(column, counted.schema[column]) for column in log.columns)
-    keys = _keys(counted, view.key)
-    entities = counted.select(view.entity_names).iter_rows()
-    known: dict[tuple[Any, ...], bytes] = {}
-    for entity, moment, key, row in zip(entities, counted[_MOMENT].to_list(), keys, values.iter_rows(), strict=True):
-        if entity not in known:
-            known[entity] = live.encode_entity(entity)
-        _put(tiles, log, known[entity], (moment, _ordered(key), row))
-
-
-def _plain(column: str, dtype: pl.DataType) -> pl.Expr:
-    return pl.col(column).to_physical() if dtype.is_temporal() else pl.col(column)
-
-
-def _keys(rows: pl.DataFrame, key: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    return rows.select(_plain(column, rows.schema[column]) for column in key).iter_rows()
-
-
-def _ordered(key: Iterable[Any]) -> str:
-    """A text that sorts as the key does."""
-    return "\x00".join(part if isinstance(part, str) else f"{int(part) + 2**63:020}" for part in key)
+    oldest = micros(since) - log.span if since is not None else None
+    for entity, moment, key, row in zip(found.entities, found.moments, found.keys, found.values, strict=True):
+        if oldest is None or moment > oldest:
+            _put(tiles, log, live.encode_entity(entity), (moment, ordered(key), row))
 
 
 # Facts that are open: the event that opens one names its entity, the event that closes it names the fact alone
@@ -332,23 +304,14 @@ class _Closing(_Known):
         return _Fact(before.opened, self.moment if before.closed is None else min(self.moment, before.closed))
 
 
-def _openings(live: LiveView, active: Active, log: Log, rows: pl.DataFrame) -> list[_Known]:
-    counted = _source_rows(live.view, rows, active.opened_at)
-    columns = (
-        counted[_MOMENT].to_list(),
-        _keys(counted, active.key),
-        _keys(counted, live.view.key),
-        counted.select(live.view.entity_names).iter_rows(),
-    )
+def _openings(live: LiveView, log: Log, found: Counted, opened: Iterable[tuple[tuple[Any, ...], int]]) -> list[_Known]:
     return [
-        _Opening(log, _ordered(fact), moment, _ordered(key), live.encode_entity(entity))
-        for moment, fact, key, entity in zip(*columns, strict=True)
+        _Opening(log, ordered(fact), moment, ordered(key), live.encode_entity(entity))
+        for (fact, moment), key, entity in zip(opened, found.keys, found.entities, strict=True)
     ]
 
 
 def _closings(active: Active, log: Log, rows: pl.DataFrame) -> list[_Known]:
     known = rows[KNOWN_AT].dt.epoch("us").to_list()
-    facts = _keys(rows, active.key)
-    return [
-        _Closing(log, _ordered(fact), moment) for fact, moment in zip(facts, known, strict=True) if None not in fact
-    ]
+    facts = zip(key_rows(rows, active.key), known, strict=True)
+    return [_Closing(log, ordered(fact), moment) for fact, moment in facts if None not in fact]

@@ -8,9 +8,11 @@ from itertools import groupby
 
 import polars as pl
 
+from ml_platform.features.live import micros
 from ml_platform.monitoring.performance import FOLLOWED_FOR
 from ml_platform.replay.traffic import Question, questions, truths
-from ml_platform.serving.client import Client
+from ml_platform.serving.client import Answers, Client
+from ml_platform.serving.events import Ingestor
 from ml_platform.sources.contract import REASON
 from ml_platform.sources.ingest import Batch, fetch, read_references
 from ml_platform.spec import KNOWN_AT, MissingHistory, Project, Service, SourceError, SourceTable
@@ -20,7 +22,8 @@ from ml_platform.stores.prediction_log import PredictionLog, Truth
 
 HOUR = timedelta(hours=1)
 _TICK = timedelta(microseconds=1)  # known_at in (after, now] is known_at in [after + tick, now + tick)
-_ROWS_A_POST = 500  # or the service's own limit of rows, if that is lower
+_CONNECTIONS = 3  # enough to keep the service busy
+_LABELS_A_POST = 500  # or the service's own limit of rows, if that is lower
 _REACH = FOLLOWED_FOR + timedelta(days=3)  # truths are awaited for so long, and some days
 
 
@@ -46,18 +49,19 @@ class Hours:
     is not asked or posted again.
     """
 
-    def __init__(self, project: Project, service: Service, lake: Lake, log: PredictionLog) -> None:
+    def __init__(self, project: Project, service: Service, lake: Lake, log: PredictionLog, ingestor: Ingestor) -> None:
         """The recent rows are read at the first step."""
         self.project = project
         self.service = service
         self.task = project.models[service.model].task
-        self.lake, self.log = lake, log
+        self.lake, self.log, self.ingestor = lake, log, ingestor
         self.tables = [table for table in project.tables.values() if table.partitioned]
         self._references = {table.name: read_references(table, lake) for table in self.tables}
         self._kept: dict[str, pl.DataFrame] = {}
         self._arrived: dict[str, pl.DataFrame] = {}
         self._resumed = True
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="hours")
+        self._askers = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="questions")
 
     def ingest(self, after: datetime, now: datetime) -> None:
         """Fetch and judge what became known in (after, now], by the function that the raw assets call.
@@ -115,10 +119,9 @@ class Hours:
         return self.lake.scan(f"raw/{table}").filter(self._still_needed(table, now)).collect()
 
     def deliver(self, client: Client, before: datetime, now: datetime, served_from: datetime) -> Delivery:
-        """Begin to send the hour (before, now]: events, the questions of [before, now) and the truths, in order.
+        """Begin with the hour (before, now]: its events, the questions of [before, now) and the truths, in order.
 
-        Each question is a request of its own, sent when every event known by then has been applied. Meanwhile the next
-        hour can be fetched.
+        Each question is a request of its own. Meanwhile the next hour can be fetched.
         """
         asked = questions(self.task, self._kept[self.task.spine], before, now)
         learned = truths(
@@ -143,42 +146,64 @@ class Hours:
         learned: list[Truth],
         now: datetime,
     ) -> tuple[int, int]:
-        sent = dict.fromkeys(arrived, 0)
-        for moment, group in groupby(asked, key=lambda question: question[1]):
-            self._send_events(client, arrived, sent, moment)
-            client.predict_many(group)
-        self._send_events(client, arrived, sent, now)
-        most = min(_ROWS_A_POST, self.service.max_rows)
+        """A question leaves when every event known by then is applied; it need not be answered before the next event,
+        since a window is computed as of the moment asked."""
+        left = {name: _Events(rows) for name, rows in arrived.items() if rows.height}
+        waiting: list[Future[Answers]] = []
+        try:
+            for moment, group in groupby(asked, key=lambda question: question[1]):
+                self._apply(left, moment, waiting)
+                waiting += [self._askers.submit(client.predict, [row], asked_at) for row, asked_at in group]
+            self._apply(left, now, waiting)
+            wait_for(waiting)
+        finally:
+            for answer in waiting:
+                answer.cancel()
+        most = min(_LABELS_A_POST, self.service.max_rows)
         for start in range(0, len(learned), most):
             client.label(learned[start : start + most])
         return len(asked), len(learned)
 
-    def _send_events(
-        self, client: Client, arrived: Mapping[str, pl.DataFrame], sent: dict[str, int], until: datetime
-    ) -> None:
-        """Post the events known by then that were not sent yet, in posts of no more rows than the service takes."""
-        room = most = min(_ROWS_A_POST, self.service.max_rows)
-        post: dict[str, list[dict[str, object]]] = {}
-        for name, rows in arrived.items():
-            end = int(rows[KNOWN_AT].search_sorted(until, side="right"))
-            while sent[name] < end:
-                taken = rows.slice(sent[name], min(end - sent[name], room)).to_dicts()
-                post.setdefault(name, []).extend(taken)
-                sent[name] += len(taken)
-                room -= len(taken)
-                if not room:
-                    client.ingest(post)
-                    post, room = {}, most
-        if post:
-            client.ingest(post)
+    def _apply(self, left: Mapping[str, "_Events"], until: datetime, waiting: list[Future[Answers]]) -> None:
+        """The part of a stream's consumer: apply the events that are known by then and were not applied yet."""
+        for name, events in left.items():
+            rows = events.take(until)
+            if rows.height:
+                if self.ingestor.replaces_values(name):
+                    wait_for(waiting)  # a stored value is not as of an earlier moment any more
+                self.ingestor.apply(name, rows)
 
     def close(self) -> None:
-        """End the sending thread."""
+        """End the threads."""
         self._sender.shutdown(wait=True, cancel_futures=True)
+        self._askers.shutdown(wait=True, cancel_futures=True)
+
+
+class _Events:
+    """Rows in the order in which they became known, taken from the front."""
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.rows, self.taken = rows, 0
+        self.known = rows[KNOWN_AT].to_physical().to_numpy()
+
+    def take(self, until: datetime) -> pl.DataFrame:
+        """Those known by ``until`` that were not taken yet."""
+        start, self.taken = self.taken, int(self.known.searchsorted(micros(until), side="right"))
+        return self.rows.slice(start, self.taken - start)
+
+
+def wait_for(answers: list[Future[Answers]]) -> None:
+    """Wait until all are answered.
+
+    Raises:
+        ServiceError: the service refused or failed.
+    """
+    while answers:
+        answers.pop().result()
 
 
 def _delivered(table: SourceTable, batch: Batch | None) -> pl.DataFrame:
-    """Every row that the source gave, in the order in which it became known; the service judges them itself."""
+    """Every row that the source gave, in the order in which it became known; the consumer judges them itself."""
     if batch is None:
         return pl.DataFrame(schema=dict(table.columns))
     columns = list(table.columns)

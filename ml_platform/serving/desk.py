@@ -1,11 +1,8 @@
 """What answers a request: the open stores and the champion; plain Python, no server."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-
-import polars as pl
 
 from ml_platform.features.follow import followed
 from ml_platform.features.live import LiveViews
@@ -24,7 +21,7 @@ from ml_platform.serving.bodies import (
     PredictResponse,
 )
 from ml_platform.serving.champion import Champion, ChampionWatch, load_champion, registry_errors
-from ml_platform.serving.events import Ingestor, judged, rows_of
+from ml_platform.serving.events import Ingestor, rows_of
 from ml_platform.serving.requests import (
     RowRules,
     check_count,
@@ -34,7 +31,6 @@ from ml_platform.serving.requests import (
     plausible,
     row_rules,
 )
-from ml_platform.sources.ingest import read_references
 from ml_platform.spec import ModelSpec, NoChampion, Project, Service, UnknownName
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.delta import Lake
@@ -55,10 +51,8 @@ class Desk:
     online: OnlineStore
     live: LiveViews
     ingestor: Ingestor
-    lake: Lake
     log: PredictionLog
     watch: ChampionWatch
-    _read_once: dict[str, Mapping[str, pl.DataFrame]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, profile: Profile, name: str) -> "Desk":
@@ -89,8 +83,7 @@ class Desk:
             rules=row_rules(spec.task, [project.views[view] for view in spec.views], service.max_rows),
             online=online,
             live=live,
-            ingestor=Ingestor(project, live, online),
-            lake=Lake(profile.lake, profile.storage_options),
+            ingestor=Ingestor(project, live, online, Lake(profile.lake, profile.storage_options)),
             log=PredictionLog(profile.log_path),
             watch=watch,
         )
@@ -137,18 +130,10 @@ class Desk:
         """
         times = plausible(self.project.starts, self.project.timezone, now)
         check_count("events", sum(map(len, request.events.values())), self.service.max_rows)
-        tables = {name: self.ingestor.table(name) for name in request.events}
-        frames = {name: rows_of(table, request.events[name], times) for name, table in tables.items()}
-        found = {name: judged(tables[name], rows, self._references(name)) for name, rows in frames.items()}
-        for name, (good, _) in found.items():
-            self.ingestor.apply(name, good)
-        aside = [AsideRow(table=name, row=a.row, reason=a.reason) for name, (_, bad) in found.items() for a in bad]
-        return EventsResponse(accepted=sum(good.height for good, _ in found.values()), set_aside=aside)
-
-    def _references(self, table: str) -> Mapping[str, pl.DataFrame]:
-        if table not in self._read_once:
-            self._read_once[table] = read_references(self.project.tables[table], self.lake)
-        return self._read_once[table]
+        frames = {name: rows_of(self.ingestor.table(name), rows, times) for name, rows in request.events.items()}
+        found = {name: self.ingestor.apply(name, rows) for name, rows in frames.items()}
+        aside = [AsideRow(table=name, row=a.row, reason=a.reason) for name, bad in found.items() for a in bad]
+        return EventsResponse(accepted=sum(map(len, frames.values())) - len(aside), set_aside=aside)
 
     def label(self, request: LabelRequest, now: datetime) -> LabelResponse:
         """Log truths under the local day on which they became known."""

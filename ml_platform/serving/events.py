@@ -10,8 +10,10 @@ import polars as pl
 from ml_platform.features.live import LiveViews
 from ml_platform.features.windows import AS_OF
 from ml_platform.serving.requests import check_moment
-from ml_platform.sources.contract import broken_rules
+from ml_platform.sources.contract import all_hold, broken_rules, conditions
+from ml_platform.sources.ingest import read_references
 from ml_platform.spec import KNOWN_AT, FeatureView, Latest, Project, RequestRefused, SourceTable, UnknownName
+from ml_platform.stores.delta import Lake
 from ml_platform.stores.online import OnlineStore
 
 _PYTHON = {pl.String: str, pl.Int64: int, pl.Int8: int, pl.Int32: int, pl.Boolean: bool}
@@ -73,34 +75,32 @@ def _value(where: str, value: Any, dtype: pl.DataType) -> Any:
     return value
 
 
-def judged(
-    table: SourceTable, rows: pl.DataFrame, references: Mapping[str, pl.DataFrame]
-) -> tuple[pl.DataFrame, list[SetAside]]:
-    """The rows that break no rule, and the others with their reasons.
+def judged(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.Expr]) -> tuple[pl.DataFrame, list[SetAside]]:
+    """The rows that break no rule, and the others with their reasons; ``holds`` as ``contract.conditions`` made it.
 
     One that would stop the table is set aside, too: the rows beside it are other people's events.
     """
-    flags = broken_rules(table, rows, references)
-    bad = pl.select(pl.any_horizontal(*flags.values())).to_series() if flags else pl.Series([False] * rows.height)
-    if not bad.any():
+    if all_hold(table, rows, holds):
         return rows, []
-    aside = [
-        SetAside(row=n, reason=", ".join(name for name, broken in flags.items() if broken[n]))
-        for n in range(rows.height)
-        if bad[n]
-    ]
-    return rows.filter(~bad), aside
+    flags = broken_rules(table, rows, holds)
+    reasons = [", ".join(name for name, broken in flags.items() if broken[n]) for n in range(rows.height)]
+    aside = [SetAside(row=n, reason=reason) for n, reason in enumerate(reasons) if reason]
+    return rows.filter(pl.Series([not reason for reason in reasons], dtype=pl.Boolean)), aside
 
 
 class Ingestor:
-    """Applies rows of raw tables to everything that follows them online."""
+    """Judges rows of raw tables and applies the good ones to everything that follows them online.
 
-    def __init__(self, project: Project, live: LiveViews, online: OnlineStore) -> None:
+    It is the consumer of a stream of events, whoever reads that: the service, a command or the replay.
+    """
+
+    def __init__(self, project: Project, live: LiveViews, online: OnlineStore, lake: Lake) -> None:
         """``live`` holds the windows, ``online`` the newest values of the other views."""
-        self.project, self.live, self.online = project, live, online
+        self.project, self.live, self.online, self.lake = project, live, online, lake
         self._stored = [
             view for view in project.views.values() if not view.is_live and project.tables[view.source].partitioned
         ]
+        self._rules: dict[str, Mapping[str, pl.Expr]] = {}
 
     def table(self, name: str) -> SourceTable:
         """The declared table of events.
@@ -113,15 +113,27 @@ class Ingestor:
             raise UnknownName("table of events", name, tables)
         return tables[name]
 
-    def apply(self, name: str, rows: pl.DataFrame) -> None:
-        """Apply good rows; a second delivery changes nothing."""
-        if rows.is_empty():
-            return
-        self.live.apply(name, rows)
-        for view in self._stored:
-            if view.source == name:
-                found = newest_values(view, rows)
-                self.online.publish(view, found, found[AS_OF].max())  # type: ignore[arg-type]
+    def replaces_values(self, name: str) -> bool:
+        """Whether rows of the table replace stored values, which then are not as of an earlier moment any more."""
+        return any(view.source == name for view in self._stored)
+
+    def apply(self, name: str, rows: pl.DataFrame) -> list[SetAside]:
+        """Apply the rows that keep their contract, and return the others; a second delivery changes nothing.
+
+        Raises:
+            MissingHistory: a table that a rule refers to was never written.
+        """
+        table = self.table(name)
+        if name not in self._rules:
+            self._rules[name] = conditions(table, read_references(table, self.lake))
+        good, aside = judged(table, rows, self._rules[name])
+        if good.height:
+            self.live.apply(name, good)
+            for view in self._stored:
+                if view.source == name:
+                    found = newest_values(view, good)
+                    self.online.publish(view, found, found[AS_OF].max())  # type: ignore[arg-type]
+        return aside
 
 
 def newest_values(view: FeatureView, rows: pl.DataFrame) -> pl.DataFrame:

@@ -60,7 +60,7 @@ def judge(
         DeclarationError: a rule cannot be evaluated.
     """
     rows = checked_schema(table, rows).sort(KNOWN_AT, *table.key, maintain_order=True)
-    flags = broken_rules(table, rows, references)
+    flags = broken_rules(table, rows, conditions(table, references))
     bad = pl.select(pl.any_horizontal(*flags.values())).to_series() if flags else _nowhere(rows)
     flags[DUPLICATE] = _later_copies(table, rows, bad)
     bad = bad | flags[DUPLICATE]
@@ -101,31 +101,53 @@ def checked_schema(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(declared.names())
 
 
-def broken_rules(
-    table: SourceTable, rows: pl.DataFrame, references: Mapping[str, pl.DataFrame]
-) -> dict[str, pl.Series]:
-    """Rule name -> whether each row breaks it.
+def conditions(table: SourceTable, references: Mapping[str, pl.DataFrame]) -> dict[str, pl.Expr]:
+    """Rule name -> what holds for a good row.
 
     Raises:
-        DeclarationError: a rule cannot be evaluated, or refers to a table that is not among ``references``.
+        DeclarationError: a rule has no condition, refers to a table that is not among ``references``, or shares a name.
     """
     holds = {rule.name: _condition(table, rule, references) for rule in table.rules}
     if len(holds) != len(table.rules):
         raise DeclarationError(f"two rules of table {table.name!r} share a name; names are reasons, make them unique")
+    return holds
+
+
+def broken_rules(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.Expr]) -> dict[str, pl.Series]:
+    """Rule name -> whether each row breaks it; ``holds`` as ``conditions`` made it.
+
+    Raises:
+        DeclarationError: a rule cannot be evaluated.
+    """
+    # Added to every condition, so that one that is a literal has a value for each row.
+    each_row = pl.repeat(True, pl.len(), dtype=pl.Boolean)
     try:
-        frame = rows.select(~condition.fill_null(False).alias(name) for name, condition in holds.items())
+        frame = rows.select(~(each_row & condition).fill_null(False).alias(name) for name, condition in holds.items())
     except pl.exceptions.PolarsError as error:
         raise DeclarationError(f"a rule of table {table.name!r} cannot be evaluated: {error}") from error
     return {name: frame[name] for name in holds}
 
 
+def all_hold(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.Expr]) -> bool:
+    """Whether no row breaks any rule: one look, as most deliveries need no other.
+
+    Raises:
+        DeclarationError: a rule cannot be evaluated.
+    """
+    if not holds:
+        return True
+    try:
+        every = pl.all_horizontal(condition.fill_null(False) for condition in holds.values())
+        return bool(rows.select(every.all()).item())
+    except pl.exceptions.PolarsError as error:
+        raise DeclarationError(f"a rule of table {table.name!r} cannot be evaluated: {error}") from error
+
+
 def _condition(table: SourceTable, rule: Rule, references: Mapping[str, pl.DataFrame]) -> pl.Expr:
-    # Added to every condition, so that one that is a literal has a value for each row.
-    each_row = pl.repeat(True, pl.len(), dtype=pl.Boolean)
     if rule.references is None:
         if rule.holds is None:
             raise DeclarationError(f"rule {rule.name!r} of table {table.name!r} has no condition; give it holds=")
-        return each_row & rule.holds
+        return rule.holds
     column, other, other_column = rule.references
     if other not in references:
         raise DeclarationError(
@@ -133,7 +155,7 @@ def _condition(table: SourceTable, rule: Rule, references: Mapping[str, pl.DataF
             f"known: {', '.join(sorted(references)) or 'none'}"
         )
     values = references[other][other_column].drop_nulls().unique()
-    return each_row & (pl.col(column).is_in(values.implode()) | pl.col(column).is_null())
+    return pl.col(column).is_in(values.implode()) | pl.col(column).is_null()
 
 
 def _later_copies(table: SourceTable, rows: pl.DataFrame, bad: pl.Series) -> pl.Series:

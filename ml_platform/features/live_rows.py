@@ -1,0 +1,115 @@
+"""What the live windows need of raw rows, for all views of a table in one evaluation.
+
+A delivery is often a handful of rows, for which each further evaluation costs more than its work.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from ml_platform.spec import KNOWN_AT, Active, FeatureView
+
+_Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The expressions of one view over its source's rows, in one flat list, and where each group of them stands."""
+
+    view: FeatureView
+    columns: tuple[str, ...]
+    actives: tuple[Active, ...]
+    expressions: list[pl.Expr] = field(default_factory=list)
+    groups: list[slice] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Groups: entity, key, moment, columns, whether the row counts; then key and opening of each ``Active``."""
+        groups = [
+            [self._column(name) for name in self.view.entity_names],
+            [self._column(name) for name in self.view.key],
+            [self._moment(self.view.time)],
+            [self._column(name) for name in self.columns],
+            [] if self.view.where is None else [self.view.where],
+        ]
+        for active in self.actives:
+            groups += [[self._column(name) for name in active.key], [self._moment(active.opened_at)]]
+        for group in groups:
+            self.groups.append(slice(len(self.expressions), len(self.expressions) + len(group)))
+            self.expressions.extend(group)
+
+    def _column(self, name: str) -> pl.Expr:
+        return self.view.derive.get(name, pl.col(name))
+
+    def _moment(self, name: str) -> pl.Expr:
+        return pl.max_horizontal(self._column(name), KNOWN_AT).dt.epoch("us")
+
+    @property
+    def alone(self) -> bool:
+        """Whether its condition reads derived columns, so that these must be made first."""
+        return self.view.where is not None and bool(set(self.view.where.meta.root_names()) & set(self.view.derive))
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One view's rows that count: per row its entity, key, moment (unix microseconds) and values.
+
+    opened: for each ``Active`` of the view the fact's key and the moment of its opening.
+    """
+
+    entities: list[_Row]
+    keys: list[_Row]
+    moments: list[int]
+    values: list[_Row]
+    opened: list[list[tuple[_Row, int]]]
+
+
+def counted(needs: Sequence[Needs], rows: pl.DataFrame) -> list[Counted]:
+    """What each view needs of its source's rows, in the order of ``needs``."""
+    together = [one for one in needs if not one.alone]
+    found = iter(_lists(rows, [expr for one in together for expr in one.expressions]))
+    lists = {id(one): [next(found) for _ in one.expressions] for one in together}
+    for one in needs:
+        if one.alone:
+            lists[id(one)] = list(_lists(rows.with_columns(**one.view.derive), one.expressions))
+    return [_counted(one, lists[id(one)], rows.height) for one in needs]
+
+
+def key_rows(rows: pl.DataFrame, key: Sequence[str]) -> list[_Row]:
+    """The key of each row, times as integers."""
+    return list(zip(*_lists(rows, [pl.col(name) for name in key]), strict=True))
+
+
+def ordered(key: Iterable[Any]) -> str:
+    """A text that sorts as the key does."""
+    return "\x00".join(part if isinstance(part, str) else f"{int(part) + 2**63:020}" for part in key)
+
+
+def _lists(rows: pl.DataFrame, expressions: Sequence[pl.Expr]) -> Iterator[list[Any]]:
+    named = [expr.alias(str(n)) for n, expr in enumerate(expressions)]
+    for column in rows.select(named).get_columns() if named else []:
+        yield (column.to_physical() if column.dtype.is_temporal() else column).to_list()
+
+
+def _counted(needs: Needs, lists: list[list[Any]], height: int) -> Counted:
+    entities, keys, (moments,), values, condition, *actives = [lists[group] for group in needs.groups]
+    by_row = _rows(entities, height)
+    holds = condition[0] if condition else [True] * height
+    kept = [n for n in range(height) if holds[n] and None not in by_row[n]]
+    key_by_row, values_by_row = _rows(keys, height), _rows(values, height)
+    opened = []
+    for fact, (opening,) in zip(actives[::2], actives[1::2], strict=True):
+        facts = _rows(fact, height)
+        opened.append([(facts[n], opening[n]) for n in kept])
+    return Counted(
+        entities=[by_row[n] for n in kept],
+        keys=[key_by_row[n] for n in kept],
+        moments=[moments[n] for n in kept],
+        values=[values_by_row[n] for n in kept],
+        opened=opened,
+    )
+
+
+def _rows(columns: list[list[Any]], height: int) -> list[_Row]:
+    return list(zip(*columns, strict=True)) if columns else [()] * height
