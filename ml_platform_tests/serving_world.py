@@ -8,18 +8,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from ml_platform.features.follow import followed
+from ml_platform.features.live import LiveViews
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.spec import ModelSpec, Project
 from ml_platform.stores.online import OnlineStore
 from ml_platform.stores.prediction_log import PredictionLog
+from ml_platform.stores.tiles import SqliteTiles
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.training.lightgbm_trees import MODEL_FILE, fit_trees
 
@@ -128,6 +131,10 @@ class World:
         return OnlineStore(self.profile.online_path, self.project.name)
 
     @property
+    def live(self) -> LiveViews:
+        return followed(self.project, SqliteTiles(self.profile.live_path))
+
+    @property
     def log(self) -> PredictionLog:
         return PredictionLog(self.profile.log_path)
 
@@ -202,7 +209,8 @@ def standard(folder: Path) -> Iterator[World]:
         made.publish(
             "city_load", [{"city": "Rome", "load": 0.9, "newest": 3}, {"city": "Oslo", "load": 0.1, "newest": 4}]
         )
-        made.publish("line_past", [{"line": 7, "delay_mean_1d": 0.1 + 0.2}])
+        past = {"trip": "before", "line": 7, "delay": 0.3, "known_at": NOON - timedelta(hours=1)}
+        made.live.apply("arrivals", pl.DataFrame([past]))
         made.tracking.promote("late", made.register(made.trained(folder / "v1")).version)
         yield made
 

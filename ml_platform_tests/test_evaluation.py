@@ -190,7 +190,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     home = tmp_path_factory.mktemp("home")
     tables = {
         name: SourceTable(name=name, read=_never, columns={}, key=("trip",), description="", known_at_source="given")
-        for name in ("trips", "arrivals", "x")
+        for name in ("trips", "arrivals", "lines", "stops")
     }
     project = Project(
         name="trips",
@@ -209,12 +209,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     resources = dict(bound(profile, project))
     lake: Lake = resources["lake"]
     world = world_of(70, rows=3500)
-    for name in ("trips", "arrivals"):
+    for name in tables:
         dated = world[name].with_columns(pl.col("known_at").dt.date().alias("known_date"))
         lake.replace(f"raw/{name}", dated, sorted(set(dated["known_date"])))
-    for view in VIEWS:
-        dated = world[view.name].with_columns(pl.col("as_of").dt.date().alias("known_date"))
-        lake.replace(f"features/{view.name}", dated, sorted(set(dated["known_date"])))
     days = dg.DailyPartitionsDefinition("2024-02-28", timezone="America/New_York")
     yield House(project, profile, resources, [*training_assets(project, days), *evaluation_assets(project)])
     shutil.rmtree(home)

@@ -30,6 +30,7 @@ from ml_platform.spec.calendar import day_start, days_between
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.online import OnlineStore
+from ml_platform.stores.tiles import SqliteTiles
 
 NEW_YORK = "America/New_York"
 TIME = pl.Datetime("us", "UTC")
@@ -58,6 +59,7 @@ VIEWS = {
     "lines": FeatureView(
         name="lines",
         source="trips",
+        key=("trip",),
         entities=(Entity(name="line"),),
         time="at",
         description="Windows and open trips of a line.",
@@ -129,6 +131,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.lake = Lake(str(folder / "lake"))
         self.online = OnlineStore(folder / "online.db", "small")
+        self.tiles = SqliteTiles(folder / "live.db")
         self.clock = Clock(folder / "clock.json")
         for name, rows in raw().items():
             in_time = dated(rows).filter(pl.col(PARTITION) <= LAST)
@@ -139,7 +142,7 @@ class Place:
         self.clock.set(day_start(last + timedelta(days=1), NEW_YORK))
         keys = {asset_keys.features(name) for name in VIEWS}
         assets = [asset for asset in feature_assets(PROJECT, daily(PROJECT)) if asset.key in keys]
-        resources = {"lake": self.lake, "online": self.online, "clock": self.clock}
+        resources = {"lake": self.lake, "online": self.online, "clock": self.clock, "tiles": self.tiles}
         return dg.materialize(assets, resources=resources, tags={RANGE_START_TAG: str(first), RANGE_END_TAG: str(last)})
 
     def log(self, view: str) -> pl.DataFrame:

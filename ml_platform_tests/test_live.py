@@ -16,6 +16,9 @@ from ml_platform.features.oracle import Oracle
 from ml_platform.features.windows import AS_OF, values_at
 from ml_platform.spec import KNOWN_AT, Latest, Window
 from ml_platform.stores.tiles import SqliteTiles, TileStore
+from ml_platform.training.training_set import join_features, question_rows
+from ml_platform_tests.test_training import BY_LINE, TASK
+from ml_platform_tests.test_training import moments as hours
 from ml_platform_tests.test_windows import HOUR, START, UTC_TIME, VIEW, closings, frames_of, moments, trips
 
 DAYS = (HOUR, timedelta(days=3), timedelta(days=9))  # tiles of eight hours
@@ -126,3 +129,11 @@ def test_old_tiles_expire_and_leave_what_is_in_reach(tmp_path: Path) -> None:
     assert live.values([(LIVE.name, ("a", 1))], now) == before
     assert live.values([(LIVE.name, ("a", 1))], START + timedelta(days=3))[0]["minutes_count_1h"] == 0
     assert frames["trips"].filter(pl.col(KNOWN_AT) > now).is_empty()
+
+
+def test_without_a_grid_a_question_is_answered_as_of_its_own_moment() -> None:
+    trips = pl.DataFrame({"trip": ["t"], "leaves": hours([5.99]), "line": ["a"], "stop": [1]})
+    rows = question_rows(replace(TASK, grid=timedelta(0)), trips)
+    assert rows[AS_OF].to_list() == hours([3.99]).to_list()
+    known = pl.DataFrame({"line": ["a", "a"], KNOWN_AT: hours([3.99, 3.9901]), "a": [1.0, 2.0], "n": [1, 2]})
+    assert join_features(rows, {"lines": known}, [BY_LINE])["by_line__a"].to_list() == [1.0]

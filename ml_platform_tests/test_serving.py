@@ -81,7 +81,7 @@ def test_it_answers_from_the_online_features_and_logs_what_it_answered(tiny: Wor
     logged = {r["prediction_id"]: r for r in tiny.log.predictions("desk", first=DAY, last=DAY).iter_rows(named=True)}
     assert {name: logged[name]["probability"] for name in answers.probabilities} == answers.probabilities
     assert logged["hot"]["feature_names"] == ["city_load__load", "city_load__newest", "line_past__delay_mean_1d"]
-    assert logged["hot"]["features"] == [0.9, 3.0, 0.1 + 0.2]
+    assert logged["hot"]["features"] == [0.9, 3.0, 0.3]
     assert logged["cold"]["features"] == [0.1, 4.0, None]
     assert logged["strange"]["features"] == [None, None, None]
     assert json.loads(logged["cold"]["entities"]) == rows[1]

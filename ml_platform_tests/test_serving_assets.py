@@ -12,7 +12,6 @@ import pytest
 from ml_platform import asset_keys
 from ml_platform.automation.partitions import daily
 from ml_platform.serving.assets import serving_assets
-from ml_platform.serving.batch import read_newest
 from ml_platform.serving.deployment import PROMOTION, REFUSAL, decide, deploy
 from ml_platform.spec import MissingHistory
 from ml_platform.spec.calendar import days_between
@@ -196,32 +195,28 @@ def test_tomorrow_is_scored_at_midnight_on_what_was_known_then(tiny: World, lake
         ("unseen", "Atlantis", midnight + 2 * hour, before),
     ]
     spine = pl.DataFrame(trips, schema=["trip", "city", "leaves", "known_at"], orient="row").with_columns(
-        pl.lit(7, pl.Int64).alias("line"), pl.lit(0.0).alias("load"), pl.lit(DAY).alias("known_date")
+        pl.lit(7, pl.Int64).alias("line"), pl.lit(0.1).alias("load"), pl.lit(DAY).alias("known_date")
     )
-    lake.replace("raw/trips", spine.filter(pl.col("trip") != "not yet known"), [DAY])
+    # What the cities' newest trips carried; the load of a trip that becomes known at midnight is tomorrow's news.
+    loads = [("Rome", before + hour / 4, 0.1), ("Rome", before + hour / 2, 0.9), ("Rome", midnight, 0.1)]
+    history = pl.DataFrame(loads, schema=["city", "known_at", "load"], orient="row").with_columns(
+        pl.format("past {}", pl.int_range(pl.len())).alias("trip"),
+        pl.lit(3, pl.Int64).alias("line"),
+        pl.col("known_at").alias("leaves"),
+        pl.col("known_at").dt.convert_time_zone("America/New_York").dt.date().alias("known_date"),
+    )
+    known = spine.filter(pl.col("trip") != "not yet known")
     late = spine.filter(pl.col("trip") == "not yet known").with_columns(known_date=DAY + timedelta(days=1))
-    lake.replace("raw/trips", late, [DAY + timedelta(days=1)])
-    long_ago = before - timedelta(days=60)
-    loads = [("Rome", before - hour, 0.1), ("Rome", before, 0.9), ("Rome", midnight, 0.1), ("Oslo", long_ago, 0.1)]
-    log = pl.DataFrame(loads, schema=["city", "as_of", "load"], orient="row").with_columns(
-        pl.lit(3, pl.Int64).alias("newest"),
-        pl.col("as_of").dt.convert_time_zone("America/New_York").dt.date().alias("known_date"),
-    )
-    lake.replace("features/city_load", log, days_between(DAY - timedelta(days=90), DAY + timedelta(days=1)))
-    past = pl.DataFrame({"line": [7], "as_of": [before], "delay_mean_1d": [0.3], "known_date": [DAY]})
-    lake.replace("features/line_past", past, [DAY])
+    rows = pl.concat([known, late, history.select(spine.columns)], how="vertical_relaxed")
+    lake.replace("raw/trips", rows, days_between(DAY - timedelta(days=90), DAY + timedelta(days=1)))
+    past = pl.DataFrame({"trip": ["p"], "line": [7], "delay": [0.3], "known_at": [before], "known_date": [DAY]})
+    lake.replace("raw/arrivals", past, [DAY])
 
     told = materialize(tiny, lake, ledger, asset_keys.batch_predictions("desk"), DAY)
     rows = lake.scan("batch_predictions/desk").collect()
     scored = dict(rows.select("trip", "probability").iter_rows())
     assert list(scored) == ["first", "unseen", "last"]
     assert scored["first"] > 0.8 > 0.2 > scored["last"]
-    newest = read_newest(lake, tiny.project.views["city_load"], spine, DAY)
-    assert sorted(newest.select("city", "as_of").rows()) == [
-        ("Oslo", long_ago),
-        ("Rome", before - hour),
-        ("Rome", before),
-    ]
     assert set(rows["as_of"]) == {midnight - hour}
     assert set(rows["known_date"]) == {DAY}
     assert set(rows["model_version"]) == {"1"} == {told["model_version"]}

@@ -4,7 +4,7 @@
 any order, late and more than once: what is read at t depends only on the set of rows that count at t.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -26,7 +26,7 @@ from ml_platform.features.tiles import (
     parts_of,
     summarize,
 )
-from ml_platform.spec import KNOWN_AT, Active, FeatureView, Window
+from ml_platform.spec import KNOWN_AT, Active, DeclarationError, FeatureView, Window
 from ml_platform.stores.feast_bytes import KeyValue, Value, entity_key_encoder
 from ml_platform.stores.tiles import Change, Found, TileStore, Wanted
 
@@ -69,7 +69,13 @@ class LiveView:
     """A view compiled for following it: a log for its windows, and one for each ``Active``."""
 
     def __init__(self, view: FeatureView) -> None:
-        """``view``: one whose ``is_live`` is true, with its source's key."""
+        """``view``: one whose ``is_live`` is true.
+
+        Raises:
+            DeclarationError: it has no key, so two events of the same moment could not be told apart.
+        """
+        if not view.key:
+            raise DeclarationError(f"view {view.name} does not say by which key its source's rows are told apart")
         self.view = view
         self.encode_entity = lru_cache(1 << 14)(entity_key_encoder(view.entity_names))
         windows = [feature for feature in view.features if isinstance(feature, Window)]
@@ -268,8 +274,8 @@ _to_bytes = msgspec.msgpack.Encoder().encode
 class _Known:
     """A change of a fact, and then of the tiles that show it; repeating both changes nothing."""
 
-    def __init__(self, log: Log, fact: str, moment: int) -> None:
-        self.log, self.fact, self.moment = log, fact, moment
+    def __init__(self, log: Log, fact: str, moment: int, learned: Callable[[_Fact], _Fact]) -> None:
+        self.log, self.fact, self.moment, self.learned = log, fact, moment, learned
         self.found = _Fact()
 
     def change(self) -> Change:
@@ -281,32 +287,28 @@ class _Known:
         self.found = self.learned(before)
         return None if held and self.found == before else (b"", _to_bytes(self.found))
 
-    def learned(self, before: _Fact) -> _Fact:
-        raise NotImplementedError
-
     def settle(self, tiles: dict[tuple[str, bytes, int], _Draft]) -> None:
         for moment, key, entity in self.found.opened:
             _put(tiles, self.log, entity, (moment, key, (self.found.closed,))).closes = True
 
 
-class _Opening(_Known):
-    def __init__(self, log: Log, fact: str, moment: int, key: str, entity: bytes) -> None:
-        super().__init__(log, fact, moment)
-        self.event = (moment, key, entity)
+def _opening(log: Log, fact: str, event: tuple[int, str, bytes]) -> _Known:
+    def learned(before: _Fact) -> _Fact:
+        return _Fact(before.opened if event in before.opened else [*before.opened, event], before.closed)
 
-    def learned(self, before: _Fact) -> _Fact:
-        opened = before.opened if self.event in before.opened else [*before.opened, self.event]
-        return _Fact(opened, before.closed)
+    return _Known(log, fact, event[0], learned)
 
 
-class _Closing(_Known):
-    def learned(self, before: _Fact) -> _Fact:
-        return _Fact(before.opened, self.moment if before.closed is None else min(self.moment, before.closed))
+def _closing(log: Log, fact: str, moment: int) -> _Known:
+    def learned(before: _Fact) -> _Fact:
+        return _Fact(before.opened, moment if before.closed is None else min(moment, before.closed))
+
+    return _Known(log, fact, moment, learned)
 
 
 def _openings(live: LiveView, log: Log, found: Counted, opened: Iterable[tuple[tuple[Any, ...], int]]) -> list[_Known]:
     return [
-        _Opening(log, ordered(fact), moment, ordered(key), live.encode_entity(entity))
+        _opening(log, ordered(fact), (moment, ordered(key), live.encode_entity(entity)))
         for (fact, moment), key, entity in zip(opened, found.keys, found.entities, strict=True)
     ]
 
@@ -314,4 +316,4 @@ def _openings(live: LiveView, log: Log, found: Counted, opened: Iterable[tuple[t
 def _closings(active: Active, log: Log, rows: pl.DataFrame) -> list[_Known]:
     known = rows[KNOWN_AT].dt.epoch("us").to_list()
     facts = zip(key_rows(rows, active.key), known, strict=True)
-    return [_Closing(log, ordered(fact), moment) for fact, moment in facts if None not in fact]
+    return [_closing(log, ordered(fact), moment) for fact, moment in facts if None not in fact]

@@ -13,7 +13,6 @@ from ml_platform.monitoring.performance import FOLLOWED_FOR
 from ml_platform.replay.traffic import Question, questions, truths
 from ml_platform.serving.client import Answers, Client
 from ml_platform.serving.events import Ingestor
-from ml_platform.sources.contract import REASON
 from ml_platform.sources.ingest import Batch, fetch, read_references
 from ml_platform.spec import KNOWN_AT, MissingHistory, Project, Service, SourceError, SourceTable
 from ml_platform.spec.calendar import day_of, days_between
@@ -79,7 +78,10 @@ class Hours:
         first, last = day_of(after, timezone), day_of(now, timezone)
         for table in self.tables:
             batch = self._fetch(table, first, last, None if resumed else after, now)
-            self._arrived[table.name] = _delivered(table, batch)
+            if batch is None or batch.good.is_empty():
+                self._arrived.pop(table.name, None)
+            else:
+                self._arrived[table.name] = batch.good.select(*table.columns).sort(KNOWN_AT, *table.key)
             if table.name not in self._kept:
                 continue
             kept = self._kept[table.name]
@@ -148,7 +150,7 @@ class Hours:
     ) -> tuple[int, int]:
         """A question leaves when every event known by then is applied; it need not be answered before the next event,
         since a window is computed as of the moment asked."""
-        left = {name: _Events(rows) for name, rows in arrived.items() if rows.height}
+        left = {name: _Events(rows) for name, rows in arrived.items()}
         waiting: list[Future[Answers]] = []
         try:
             for moment, group in groupby(asked, key=lambda question: question[1]):
@@ -165,13 +167,16 @@ class Hours:
         return len(asked), len(learned)
 
     def _apply(self, left: Mapping[str, "_Events"], until: datetime, waiting: list[Future[Answers]]) -> None:
-        """The part of a stream's consumer: apply the events that are known by then and were not applied yet."""
+        """The part of a stream's consumer: apply the events that are known by then and were not applied yet.
+
+        They were judged when they were fetched.
+        """
         for name, events in left.items():
             rows = events.take(until)
             if rows.height:
                 if self.ingestor.replaces_values(name):
                     wait_for(waiting)  # a stored value is not as of an earlier moment any more
-                self.ingestor.apply(name, rows)
+                self.ingestor.apply_good(name, rows)
 
     def close(self) -> None:
         """End the threads."""
@@ -200,12 +205,3 @@ def wait_for(answers: list[Future[Answers]]) -> None:
     """
     while answers:
         answers.pop().result()
-
-
-def _delivered(table: SourceTable, batch: Batch | None) -> pl.DataFrame:
-    """Every row that the source gave, in the order in which it became known; the consumer judges them itself."""
-    if batch is None:
-        return pl.DataFrame(schema=dict(table.columns))
-    columns = list(table.columns)
-    rows = pl.concat([batch.good.select(columns), batch.quarantined.drop(REASON).select(columns)])
-    return rows.sort(KNOWN_AT, *table.key)

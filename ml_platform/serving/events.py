@@ -127,13 +127,18 @@ class Ingestor:
         if name not in self._rules:
             self._rules[name] = conditions(table, read_references(table, self.lake))
         good, aside = judged(table, rows, self._rules[name])
-        if good.height:
-            self.live.apply(name, good)
-            for view in self._stored:
-                if view.source == name:
-                    found = newest_values(view, good)
-                    self.online.publish(view, found, found[AS_OF].max())  # type: ignore[arg-type]
+        self.apply_good(name, good)
         return aside
+
+    def apply_good(self, name: str, rows: pl.DataFrame) -> None:
+        """Apply rows that were judged already."""
+        if rows.is_empty():
+            return
+        self.live.apply(name, rows)
+        for view in self._stored:
+            if view.source == name:
+                found = newest_values(view, rows)
+                self.online.publish(view, found, found[AS_OF].max())  # type: ignore[arg-type]
 
 
 def newest_values(view: FeatureView, rows: pl.DataFrame) -> pl.DataFrame:
