@@ -212,7 +212,7 @@ def test_a_range_of_days_through_the_assets(tmp_path: Path) -> None:
     def made(first: date, last: date) -> dg.ExecuteInProcessResult:
         tags = {RANGE_START_TAG: str(first), RANGE_END_TAG: str(last)}
         resources = {"lake": lake, "ledger": ledger, "clock": clock}
-        return dg.materialize(assets, resources=resources, tags=tags)
+        return dg.materialize(assets, resources=resources, tags=tags, raise_on_error=False)
 
     done = made(span[0], span[-1])
     checks = {found.asset_key: found for found in done.get_asset_check_evaluations()}

@@ -140,11 +140,11 @@ def test_a_version_that_passed_is_promoted_once_and_a_rollback_is_left_alone(
     tiny: World, second: int, ledger: Ledger
 ) -> None:
     with pytest.raises(MissingHistory, match="evaluations/late"):
-        deploy("late", tiny.tracking, ledger, NOON)
+        deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON)
     judge(ledger, second, "pass")
-    assert deploy("late", tiny.tracking, ledger, NOON).action == "promoted"
+    assert deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON).action == "promoted"
     assert tiny.tracking.champion("late").version == second
-    assert deploy("late", tiny.tracking, ledger, NOON + timedelta(days=1)).action == "kept"
+    assert deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON + timedelta(days=1)).action == "kept"
     (entry,) = ledger.entries(PROMOTION, "late")
     assert (entry.key, entry.at, entry.body["before"], entry.body["reason"]) == (
         f"v{second}",
@@ -153,7 +153,7 @@ def test_a_version_that_passed_is_promoted_once_and_a_rollback_is_left_alone(
         "pass because",
     )
     tiny.tracking.promote("late", 1)
-    done = deploy("late", tiny.tracking, ledger, NOON)
+    done = deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON)
     assert (done.action, done.champion) == ("kept", "1")
     assert "took its place" in done.reason
 
@@ -161,7 +161,7 @@ def test_a_version_that_passed_is_promoted_once_and_a_rollback_is_left_alone(
 def test_a_refusal_is_written_down_and_changes_nothing(tiny: World, second: int, ledger: Ledger) -> None:
     judge(ledger, second, "fail")
     for _ in range(2):
-        done = deploy("late", tiny.tracking, ledger, NOON)
+        done = deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON)
         assert (done.action, done.champion, done.reason) == ("refused", "1", "fail because")
     (entry,) = ledger.entries(REFUSAL, "late")
     assert entry.body["reason"] == "fail because"
@@ -172,7 +172,7 @@ def test_a_promotion_cut_off_before_it_was_written_down_is_written_down(
 ) -> None:
     judge(ledger, second, "pass")
     tiny.tracking.promote("late", second)
-    assert deploy("late", tiny.tracking, ledger, NOON).action == "promoted"
+    assert deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON).action == "promoted"
     assert [entry.key for entry in ledger.entries(PROMOTION, "late")] == [f"v{second}"]
     tiny.tracking.promote("late", 1)
 

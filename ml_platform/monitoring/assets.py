@@ -75,7 +75,12 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         key=key,
         deps=[asset_keys.predictions(service.name), *map(asset_keys.raw, tables)],
         check_specs=[
-            dg.AssetCheckSpec(EQUAL, asset=key, description="No served value differs from its recomputation.")
+            dg.AssetCheckSpec(
+                EQUAL,
+                asset=key,
+                blocking=True,  # of promotions, which are all that stands behind it
+                description="No served value differs from its recomputation; while one does, nothing is promoted.",
+            )
         ],
         description=f"Every vector that {service.name} served, recomputed from the raw tables by brute force: the "
         f"values that differ in any bit.",
@@ -100,7 +105,7 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         rows = differing.join(asked_on, on="prediction_id", how="left", maintain_order="left")
         lake.replace(f"skew/{service.name}", rows, span)
         yield dg.MaterializeResult(metadata={**metadata.table(rows), **metadata.verdict(found)})
-        yield metadata.check(found, name=EQUAL)
+        yield metadata.check(found, name=EQUAL, blocking=True, extra={"examples": metadata.rows(differing)})
 
     return skew
 

@@ -12,7 +12,7 @@ from ml_platform.spec import Verdict
 _MEANINGS = {
     "known_at": "when the platform could first know the row",
     "known_date": "the local day that the table is partitioned by",
-    "as_of": "the full hour from which on the values hold",
+    "as_of": "the moment from which on the values hold",
 }
 
 
@@ -47,6 +47,14 @@ def verdict(found: Verdict) -> dict[str, Any]:
 def image(png: str, title: str) -> dg.MarkdownMetadataValue:
     """A base64 PNG as metadata that the UI renders behind "Show Markdown"."""
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{png})")
+
+
+def rows(frame: pl.DataFrame, most: int = 5) -> dg.TableMetadataValue:
+    """The first rows, as a table on the page."""
+    shown = [{name: str(value) for name, value in row.items()} for row in frame.head(most).iter_rows(named=True)]
+    columns = [dg.TableColumn(name=name, type="string") for name in frame.columns]
+    records = [dg.TableRecord(row) for row in shown]
+    return dg.MetadataValue.table(records=records, schema=dg.TableSchema(columns=columns))
 
 
 def check(

@@ -126,7 +126,11 @@ def _service(service: Service) -> dg.AssetsDefinition:
         key=asset_keys.service(service.name),
         description=f"{service.description} Serves the champion of {service.model}; the gate's verdict decides which "
         f"version that is.",
-        deps=[asset_keys.evaluation(service.model)],
+        deps=[
+            asset_keys.evaluation(service.model),
+            # Its blocking check holds a promotion back while served and recomputed values differ.
+            dg.AssetDep(asset_keys.skew(service.name), partition_mapping=dg.LastPartitionMapping()),
+        ],
         automation_condition=after_upstream(),
         kinds=asset_keys.kinds(asset_keys.service(service.name), "bentoml", "mlflow"),
         owners=[service.owner],
@@ -135,7 +139,7 @@ def _service(service: Service) -> dg.AssetsDefinition:
     def deployment(
         tracking: dg.ResourceParam[Tracking], ledger: dg.ResourceParam[Ledger], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult[Any]:
-        done = deploy(service.model, tracking, ledger, clock.now())
+        done = deploy(service, tracking, ledger, clock.now())
         told = {"champion": done.champion or "none yet", "action": done.action, "reason": done.reason}
         return dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(done.champion or "none"))
 
