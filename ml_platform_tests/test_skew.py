@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_platform.features.refresh import recall_needed, rows_of_step
-from ml_platform.features.skew import COLUMNS, compare, newest_skew, note_skew, verdict
+from ml_platform.features.skew import COLUMNS, compare, newest_skew, note_skew, sampled, verdict
 from ml_platform.features.windows import AS_OF, values_at
 from ml_platform.spec import KNOWN_AT, Active, Entity, FeatureView, Latest, Window
 from ml_platform.stores.ledger import Ledger
@@ -226,6 +226,14 @@ def test_the_last_bit_counts() -> None:
 @pytest.mark.parametrize("value", [None, 1.0])
 def test_a_served_feature_that_nobody_declares_does_not_pass(name: str, value: float | None) -> None:
     assert differing(right({"line": "a", "stop": 1}, NOW) | {name: value}).rows() == [("p0", name, value, None)]
+
+
+def test_a_sample_is_the_same_each_time_and_grows_with_its_share() -> None:
+    rows = answers([({"line": "a", "stop": 1}, NOW, {})] * 400)
+    few, more, every = (set(sampled(rows, share)["prediction_id"]) for share in (0.1, 0.5, 1.0))
+    assert few < more < every
+    assert (20 < len(few) < 60, 150 < len(more) < 250, len(every)) == (True, True, 400)
+    assert few == set(sampled(rows.reverse(), 0.1)["prediction_id"])
 
 
 def test_nothing_served_is_unknown() -> None:

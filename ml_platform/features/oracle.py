@@ -15,6 +15,7 @@ from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
 
 Key = tuple[Any, ...]
 Value = float | int | None
+_Rows = list[tuple[int, tuple[Any, ...]]]
 SCALE = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
@@ -23,12 +24,15 @@ _TICK = timedelta(microseconds=1)
 class Oracle:
     """Recomputes one view's values from raw rows."""
 
-    def __init__(self, view: FeatureView, frames: Mapping[str, pl.DataFrame]) -> None:
+    def __init__(self, view: FeatureView, frames: Mapping[str, pl.DataFrame], *, since: datetime | None = None) -> None:
         """Keep each entity's rows, in order, with the moment (unix microseconds) from which each counts.
 
         frames: raw tables by name, with all history that may matter.
+        since: no moment before it is asked for, so that rows which left a window before need not be looked at again.
         """
         self.view = view
+        self._since = _micros(since) if since is not None else None
+        self._in_reach: dict[tuple[Key, timedelta], _Rows] = {}
         rows = frames[view.source].with_columns(**view.derive)
         if view.where is not None:
             rows = rows.filter(view.where)
@@ -40,7 +44,7 @@ class Oracle:
         columns = list(dict.fromkeys(f.column for f in view.features if not isinstance(f, Active)))
         self._place = {column: n for n, column in enumerate(columns)}
         values = list(rows.select(columns).iter_rows()) if columns else [()] * len(entities)
-        self._events: dict[Key, list[tuple[int, tuple[Any, ...]]]] = {}
+        self._events: dict[Key, _Rows] = {}
         for n in sorted(range(len(times)), key=times.__getitem__):
             self._events.setdefault(entities[n], []).append((times[n], values[n]))
         self._open = {
@@ -54,7 +58,6 @@ class Oracle:
         if None in entity:
             return dict.fromkeys(self.view.schema())
         now = _micros(at)
-        events = self._events.get(entity, [])
         inside: dict[timedelta, list[tuple[Any, ...]]] = {}
         values: dict[str, Value] = {}
         for feature in self.view.features:
@@ -64,17 +67,25 @@ class Oracle:
                     expiry = feature.expires_after // _TICK
                     value: Value = sum(_is_open(opened, closed, now, expiry) for opened, closed in lives)
                 elif isinstance(feature, Latest):
-                    known = [row for counts_from, row in events if counts_from <= now]
+                    known = [row for counts_from, row in self._events.get(entity, []) if counts_from <= now]
                     value = known[-1][self._place[feature.column]] if known else None
                 else:
                     assert span is not None
                     if span not in inside:
                         after = now - span // _TICK
+                        events = self._reach(entity, span)
                         inside[span] = [row for counts_from, row in events if after < counts_from <= now]
                     place = self._place[feature.column]
                     value = _aggregate(feature, [row[place] for row in inside[span] if row[place] is not None])
                 values[name] = _typed(value, kind)
         return values
+
+    def _reach(self, entity: Key, span: timedelta) -> "_Rows":
+        if (entity, span) not in self._in_reach:
+            oldest = None if self._since is None else self._since - span // _TICK
+            events = self._events.get(entity, [])
+            self._in_reach[entity, span] = events if oldest is None else [row for row in events if row[0] > oldest]
+        return self._in_reach[entity, span]
 
 
 def _moments(rows: pl.DataFrame, column: str) -> list[int]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import polars as pl
@@ -34,7 +35,9 @@ def compare(
         return 0, pl.DataFrame(schema=COLUMNS)
     asked = [json.loads(text) for text in served["entities"]]
     first = served["as_of"].min()
-    oracles = {name: Oracle(view, _within_reach(view, frames, first, asked)) for name, view in views.items()}
+    oracles = {
+        name: Oracle(view, _within_reach(view, frames, first, asked), since=first) for name, view in views.items()
+    }
     memory: dict[tuple[str, tuple[Any, ...], datetime], dict[str, Value]] = {}
     compared = 0
     differing: list[tuple[str, str, float | None, Value]] = []
@@ -54,6 +57,14 @@ def compare(
             if value != (None if expected is None else float(expected)):
                 differing.append((prediction, full_name, value, expected))
     return compared, pl.DataFrame(differing, schema=COLUMNS, orient="row")
+
+
+def sampled(served: pl.DataFrame, share: float) -> pl.DataFrame:
+    """The share (0..1) of the predictions that is compared, chosen by a hash of their ids: each time the same ones."""
+    if share >= 1:
+        return served
+    chosen = [int.from_bytes(sha256(name.encode()).digest()[:8]) < share * 2**64 for name in served["prediction_id"]]
+    return served.filter(pl.Series(chosen, dtype=pl.Boolean))
 
 
 def _within_reach(

@@ -12,7 +12,7 @@ from ml_platform.automation.conditions import each_day, on_alarm
 from ml_platform.automation.partitions import days_of
 from ml_platform.features.assets import GRID
 from ml_platform.features.refresh import read_for_recall
-from ml_platform.features.skew import compare, note_skew
+from ml_platform.features.skew import compare, note_skew, sampled
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.monitoring.drift import drift
 from ml_platform.monitoring.pages import write_drift_page
@@ -95,7 +95,8 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         clock: dg.ResourceParam[Clock],
     ) -> _Events:
         span = days_of(context)
-        served = lake.scan(f"predictions/{service.name}", first=span[0], last=span[-1]).collect()
+        answers = lake.scan(f"predictions/{service.name}", first=span[0], last=span[-1]).collect()
+        served = sampled(answers, service.skew_share)
         start = day_start(span[0], project.timezone)
         frames = read_for_recall(views.values(), project, lake, start, day_start(span[-1], project.timezone), GRID)
         compared, differing = compare(served, views, frames)

@@ -135,6 +135,10 @@ def _check_references(project: Project) -> None:
                 )
     for service in project.services.values():
         _known("model", [service.model], project.models)
+        if not 0 < service.skew_share <= 1:
+            raise DeclarationError(
+                f"service {service.name} declares skew_share={service.skew_share}; it is a share above 0, at most 1"
+            )
     for policy in project.drift_policies.values():
         _known("service", [policy.service], project.services)
         if policy.min_days > policy.reference_days:
