@@ -34,7 +34,7 @@ def compare(
     if served.is_empty():
         return 0, pl.DataFrame(schema=COLUMNS)
     asked = [json.loads(text) for text in served["entities"]]
-    first = served["as_of"].min()
+    first: datetime = min(served["as_of"].to_list())
     oracles = {
         name: Oracle(view, _within_reach(view, frames, first, asked), since=first) for name, view in views.items()
     }
