@@ -47,9 +47,10 @@ FILES = {
         """,
     "tiny/tables/arrivals.py": """
         import polars as pl
-        from ml_platform.spec import SourceTable
+        from ml_platform.spec import SourceTable, between
         arrivals = SourceTable(
             read=lambda first, last: pl.DataFrame(), key=("trip",), description="d", known_at_source="s",
+            rules=(between("delay", -100, 1000, action="stop"),),
             columns={"trip": pl.String, "line": pl.Int64, "delay": pl.Float64, "known_at": pl.Datetime("us", "UTC")})
         """,
     "tiny/models/__init__.py": "",

@@ -97,6 +97,19 @@ def test_without_a_moment_it_is_asked_now(tiny: World, client: Client) -> None:
     assert before <= asked <= datetime.now(UTC)
 
 
+def test_an_event_counts_in_the_next_answer(tiny: World, client: Client) -> None:
+    event = {"trip": "early", "line": 70, "delay": 8.0, "known_at": NOON - timedelta(minutes=10)}
+    impossible = {**event, "trip": "late", "delay": 5000.0}
+    (aside,) = client.ingest({"arrivals": [event, impossible], "trips": []})
+    assert aside == {"table": "arrivals", "row": 1, "reason": "delay_between_-100_and_1000"}
+    client.predict([row("next", line=70)], NOON)
+    (logged,) = tiny.log.predictions("desk", first=DAY, last=DAY).filter(prediction_id="next")["features"].to_list()
+    assert logged[-1] is None  # the last full hour was over before the event
+    client.predict([row("later", line=70)], NOON + timedelta(hours=1))
+    (logged,) = tiny.log.predictions("desk", first=DAY, last=DAY).filter(prediction_id="later")["features"].to_list()
+    assert logged[-1] == 8.0
+
+
 def test_labels_are_logged_under_the_day_they_became_known(tiny: World, client: Client) -> None:
     late = datetime(2013, 4, 3, 3, 59, tzinfo=UTC)  # 2 April in New York
     truths = [Truth(prediction_id="hot", value=1, known_at=late), Truth(prediction_id="cold", value=0, known_at=NOON)]
