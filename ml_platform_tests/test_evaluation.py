@@ -32,7 +32,7 @@ from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.assets import by_hand_jobs, training_assets
-from ml_platform.training.steps import bounds
+from ml_platform.training.steps import answered, bounds, gathered_for, note_gathering
 from ml_platform_tests.test_training import SPEC, START, VIEWS, world_of
 
 POLICY = GatePolicy(min_rows=200, resamples=400)
@@ -257,6 +257,18 @@ def test_the_assets_train_register_and_judge_the_first_version(house: House, fir
     assert run.data.tags["dagster.run_id"] == first.run_id
     page = house.profile.reports_path / "late_trees-v1.html"
     assert judged.body["reason"] in page.read_text()
+
+
+def test_a_model_answers_the_decision_that_its_training_set_was_gathered_for(tmp_path: Path) -> None:
+    """A retraining that is decided between the two is not consumed by rows from before it."""
+    ledger = Ledger(tmp_path / "ledger.db")
+    assert gathered_for(ledger, SPEC) == 0
+    ledger.write("decision", "late", "1", START, {"wanted": 1})
+    note_gathering(ledger, SPEC, "run 1", START, answered(ledger.last("decision", "late")))
+    ledger.write("decision", "late", "2", START, {"wanted": 2})
+    assert gathered_for(ledger, SPEC) == 1
+    note_gathering(ledger, SPEC, "run 2", START, answered(ledger.last("decision", "late")))
+    assert gathered_for(ledger, SPEC) == 2
 
 
 def test_a_second_version_meets_the_champion_on_the_same_rows(house: House, first: dg.ExecuteInProcessResult) -> None:

@@ -19,7 +19,16 @@ from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.by_hand import try_out, with_parameters
 from ml_platform.training.estimators import train
-from ml_platform.training.steps import answered, bounds, gather, read_part, register_model, table_of
+from ml_platform.training.steps import (
+    answered,
+    bounds,
+    gather,
+    gathered_for,
+    note_gathering,
+    read_part,
+    register_model,
+    table_of,
+)
 from ml_platform.training.training_set import TRAIN, content_hash
 
 GROUP = "training"
@@ -65,9 +74,17 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         owners=[spec.owner],
         group_name=GROUP,
     )
-    def training_set(lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock]) -> dg.MaterializeResult[Any]:
+    def training_set(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        ledger: dg.ResourceParam[Ledger],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult[Any]:
+        # Read before the rows: a retraining that is decided meanwhile wants rows that this set may lack.
+        decision = answered(ledger.last("decision", spec.policy)) if spec.policy else 0
         found = gather(lake, project, spec, clock.now())
         version = lake.replace(table_of(spec), found.rows, None)
+        note_gathering(ledger, spec, context.run_id, clock.now(), decision)
         digest = content_hash(found.rows)
         told = {
             **bounds(found.rows),
@@ -103,7 +120,7 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         ledger: dg.ResourceParam[Ledger],
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult[Any]:
-        decision = answered(ledger.last("decision", spec.policy)) if spec.policy else 0
+        decision = gathered_for(ledger, spec)
         trained = train(spec, read_part(lake, spec, TRAIN), threads=os.cpu_count() or 1)
         key = context.asset_key.to_user_string()
         version = register_model(lake, tracking, spec, trained, decision, run_id=context.run_id, asset=key)

@@ -12,7 +12,7 @@ from ml_platform.features.refresh import read_for_recall
 from ml_platform.spec import ModelSpec, Project
 from ml_platform.spec.calendar import day_start
 from ml_platform.stores.delta import Lake
-from ml_platform.stores.ledger import Entry
+from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.tracking import Dataset, ModelVersion, Tracking
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import (
@@ -26,6 +26,8 @@ from ml_platform.training.training_set import (
     split,
     training_rows,
 )
+
+GATHERING = "gathering"  # the ledger's kind of line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,19 @@ def bounds(rows: pl.DataFrame) -> dict[str, str]:
 
 
 def answered(newest: Entry | None) -> int:
-    """Up to which wanted retraining a training that begins now answers, by the newest decision; 0 is none."""
+    """Up to which wanted retraining a set that is gathered now answers, by the newest decision; 0 is none."""
     return 0 if newest is None else int(newest.body["wanted"])
+
+
+def note_gathering(ledger: Ledger, spec: ModelSpec, run_id: str, now: datetime, decision: int) -> None:
+    """Write down which wanted retraining the set that stands now answers; the model trained on it answers no other."""
+    ledger.write(GATHERING, spec.name, run_id, now, {"decision": decision})
+
+
+def gathered_for(ledger: Ledger, spec: ModelSpec) -> int:
+    """Up to which wanted retraining the training set that stands answers; 0 is none."""
+    newest = ledger.last(GATHERING, spec.name)
+    return 0 if newest is None else int(newest.body["decision"])
 
 
 def register_model(
