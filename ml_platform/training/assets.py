@@ -106,7 +106,8 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         decision = answered(ledger.last("decision", spec.policy)) if spec.policy else 0
         trained = train(spec, read_part(lake, spec, TRAIN), threads=os.cpu_count() or 1)
         key = context.asset_key.to_user_string()
-        version = register_model(lake, tracking, spec, trained, decision, run_id=context.run_id, asset=key)
+        views = [project.views[name] for name in spec.views]
+        version = register_model(lake, tracking, spec, trained, decision, run_id=context.run_id, asset=key, views=views)
         body = {"version": version.version, "decision": decision}
         ledger.write("training", spec.name, context.run_id, clock.now(), body)
         told = {**version.tags, **metadata.figures(trained.facts)}
