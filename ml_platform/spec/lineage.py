@@ -64,6 +64,11 @@ def feature_columns(view: FeatureView, tables: Tables) -> dict[str, Columns]:
     return found
 
 
+def table_columns(view: FeatureView, tables: Tables) -> dict[str, Columns]:
+    """Entity or feature -> the raw columns behind it."""
+    return {name: _raw(view, [name], tables) for name in view.entity_names} | feature_columns(view, tables)
+
+
 def view_columns(view: FeatureView, tables: Tables) -> Columns:
     """Every raw column without which the view cannot be computed, or a row not be told from the others.
 

@@ -19,6 +19,7 @@ from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.by_hand import try_out, with_parameters
 from ml_platform.training.estimators import train
+from ml_platform.training.lineage import column_types, training_columns
 from ml_platform.training.steps import answered, bounds, gather, read_part, register_model, table_of
 from ml_platform.training.training_set import TRAIN, content_hash
 
@@ -60,7 +61,7 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         deps=[*_upstream(project, spec), *([alarm] if alarm else [])],
         automation_condition=on_alarm(alarm) if alarm else None,
         code_version=_code(project, spec),
-        metadata=_deadline(spec),
+        metadata={**_deadline(spec), **metadata.lineage(training_columns(spec, project), column_types(spec, project))},
         kinds=asset_keys.kinds(asset_keys.training_set(spec.name), "deltalake", "polars"),
         owners=[spec.owner],
         group_name=GROUP,
