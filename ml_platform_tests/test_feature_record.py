@@ -146,8 +146,8 @@ def test_a_changed_feature_is_refused_with_its_cures(tiny: World, recorded: Mode
     features = (replace(Latest("load"), column="line", name="load"), Latest("line", "int64", name="newest"))
     says = (
         r"of the features it was trained on, city_load__load is declared otherwise now; restore the declaration, "
-        r"declare the changed feature under a new name beside the old one, or train the model again \(`ml-platform impact "
-        r"--changed` names the services\)"
+        r"declare the changed feature under a new name beside the old one, or train the model again "
+        r"\(`ml-platform impact --changed` names the services\)"
     )
     with pytest.raises(ModelRefused, match=says):
         loaded(tiny, recorded, declared(tiny, features=features), tmp_path)

@@ -185,9 +185,9 @@ def test_dagster_is_told(package: str, tmp_path: Path) -> None:
 
 
 def some_rows(columns: Mapping[str, pl.DataType | type[pl.DataType]], seed: int, size: int = 40) -> pl.DataFrame:
-    """Rows of a few hours with few values, many of them alike."""
+    """Rows of a few hours with few values, many at the same moment; an ``id`` is one row's own."""
     draw = np.random.default_rng(seed)
-    minutes = [START + timedelta(minutes=int(n)) for n in draw.integers(0, 300, size)]
+    minutes = [START + timedelta(minutes=30 * int(n)) for n in draw.integers(0, 10, size)]
     made = {
         pl.String: lambda: [f"i{n}" for n in draw.integers(0, 6, size)],
         pl.Int64: lambda: draw.integers(-2, 3, size),
@@ -197,7 +197,8 @@ def some_rows(columns: Mapping[str, pl.DataType | type[pl.DataType]], seed: int,
             at - timedelta(minutes=int(n)) for at, n in zip(minutes, draw.integers(0, 60, size), strict=True)
         ],
     }
-    data = {name: minutes if name == KNOWN_AT else made[dtype]() for name, dtype in columns.items()}  # type: ignore[index]
+    own = {KNOWN_AT: minutes, "id": [f"i{n}" for n in draw.permutation(size)]}
+    data = {name: own[name] if name in own else made[dtype]() for name, dtype in columns.items()}  # type: ignore[index]
     return pl.DataFrame(data, schema=dict(columns))
 
 
