@@ -10,7 +10,7 @@ import click
 
 from ml_platform.bench.loading import main as loading
 from ml_platform.resources.profiles import Profile
-from ml_platform.spec import PlatformError
+from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
 
 _INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
@@ -126,6 +126,37 @@ def feast_apply() -> None:
 
     profile = Profile.from_environment()
     click.echo(apply(load_project(profile.project), profile))
+
+
+@main.command()
+@click.argument("address", required=False)
+@click.option("--changed", is_flag=True, help="Which features differ from what live models were trained on.")
+def impact(address: str | None, changed: bool) -> None:
+    """What depends on ADDRESS: raw/TABLE, raw/TABLE.COLUMN, features/VIEW or features/VIEW.FEATURE.
+
+    With --changed instead: exit code 1 if a service's champion was trained on features that are declared otherwise now.
+    """
+    from ml_platform.resources.projects import load_project
+    from ml_platform.spec.impact import impact as impact_of
+
+    if changed == (address is not None):
+        raise click.UsageError("give an ADDRESS such as raw/weather.temp, or --changed, and not both")
+    profile = Profile.from_environment()
+    project = load_project(profile.project)
+    if address is not None:
+        click.echo("\n".join(impact_of(project, address).lines()))
+        return
+    sys.exit(_changed(profile, project))
+
+
+def _changed(profile: Profile, project: Project) -> int:
+    from ml_platform.serving.agreement import agreements, lines
+    from ml_platform.stores.tracking import Tracking
+
+    Home(profile.home).prepare(profile.project)
+    verdicts = agreements(project, Tracking(profile.mlflow_uri, profile.mlflow_artifacts))
+    click.echo("\n".join(lines(verdicts)) if verdicts else f"project {project.name} has no service")
+    return int(any(verdict.state == "fail" for verdict in verdicts.values()))
 
 
 @main.group()

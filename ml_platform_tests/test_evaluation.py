@@ -33,6 +33,7 @@ from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.assets import by_hand_jobs, training_assets
+from ml_platform.training.feature_record import read_record, record_of
 from ml_platform.training.steps import answered, bounds, gathered_for, note_gathering
 from ml_platform_tests.test_training import SPEC, START, VIEWS, world_of
 
@@ -189,9 +190,12 @@ def _never(start: datetime, end: datetime) -> pl.DataFrame:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A project of one model on a lake that another stage filled."""
     home = tmp_path_factory.mktemp("home")
+    world = world_of(70, rows=3500)
     tables = {
-        name: SourceTable(name=name, read=_never, columns={}, key=("trip",), description="", known_at_source="given")
-        for name in ("trips", "arrivals", "lines", "stops")
+        name: SourceTable(
+            name=name, read=_never, columns=rows.schema, key=("trip",), description="", known_at_source="given"
+        )
+        for name, rows in world.items()
     }
     project = Project(
         name="trips",
@@ -209,7 +213,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     profile = Profile.at(home)
     resources = dict(bound(profile, project))
     lake: Lake = resources["lake"]
-    world = world_of(70, rows=3500)
     for name in tables:
         dated = world[name].with_columns(pl.col("known_at").dt.date().alias("known_date"))
         lake.replace(f"raw/{name}", dated, sorted(set(dated["known_date"])))
@@ -243,6 +246,7 @@ def test_the_assets_train_register_and_judge_the_first_version(house: House, fir
     assert datetime.fromisoformat(version.tags["holdout_from"]) >= now - timedelta(days=7)
     assert version.tags["content_hash"] == made["content_hash"]
     assert version.tags["consumed_decision"] == "3"
+    assert read_record(house.tracking.download(version, house.profile.home / "files")) == record_of(VIEWS)
     assert told(first, asset_keys.model("late_trees"))["version"] == 1
     (training,) = house.ledger.entries("training", "late_trees")
     assert (training.key, training.at, dict(training.body)) == (first.run_id, now, {"version": 1, "decision": 3})

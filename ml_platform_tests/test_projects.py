@@ -32,6 +32,7 @@ sales = SourceTable(read=lambda start, end: pl.DataFrame(), key=("id",), descrip
     "repo/views/__init__.py": "",
     "repo/views/shops.py": """
 from datetime import timedelta
+import polars as pl
 from ml_platform.spec import Entity, FeatureView, Window
 shops = FeatureView(source="sales", entities=(Entity(name="shop"),), description="",
     features=(Window("paid", "sum", over=(timedelta(hours=1),)),))
@@ -173,6 +174,30 @@ UNKNOWN = {
         "description",
         'time="known", description',
         r"\(time of view shops\) named 'known'; did you mean known_at",
+    ),
+    "a derived column's root": (
+        "repo/views/shops.py",
+        'description=""',
+        'description="", derive={{"free": pl.col("payd") == 0}}',
+        r"column of sales \(derives free of view shops\) named 'payd'; did you mean paid",
+    ),
+    "a condition's column": (
+        "repo/views/shops.py",
+        'description=""',
+        'description="", where=pl.col("free")',
+        r"column of sales \(where of view shops\) named 'free'",
+    ),
+    "a task's key": (
+        "models/returns.py",
+        'key="id"',
+        'key="ids"',
+        r"column of sales \(in task t\) named 'ids'; did you mean id",
+    ),
+    "a label's column": (
+        "models/returns.py",
+        'pl.col("paid")',
+        'pl.col("payed")',
+        r"column of sales \(label of task t\) named 'payed'; did you mean paid",
     ),
     "a model's view": ("models/returns.py", '("shops",)', '("shop",)', "feature view named 'shop'; did you mean shops"),
     "a model's spine": (

@@ -9,13 +9,14 @@ from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
 from ml_platform.automation.partitions import days_of
 from ml_platform.features.follow import follow_days
-from ml_platform.features.refresh import is_daily, rows_of_days, rows_of_reference, table_name
+from ml_platform.features.refresh import column_types, is_daily, rows_of_days, rows_of_reference, table_name
 from ml_platform.features.registry import apply
 from ml_platform.features.windows import AS_OF
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import FeatureView, Project
 from ml_platform.spec.fingerprint import fingerprint
+from ml_platform.spec.lineage import table_columns
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.online import OnlineStore
@@ -43,10 +44,12 @@ class _Described(TypedDict):
     group_name: str
     code_version: str
     automation_condition: dg.AutomationCondition[dg.AssetKey]
+    metadata: dict[str, Any]
 
 
-def _described(view: FeatureView) -> _Described:
+def _described(view: FeatureView, project: Project) -> _Described:
     entities = " and ".join(view.entity_names)
+    lineage = metadata.lineage(table_columns(view, project.tables), column_types(view))
     return {
         "key": asset_keys.features(view.name),
         "deps": [asset_keys.raw(table) for table in view.sources],
@@ -56,15 +59,19 @@ def _described(view: FeatureView) -> _Described:
         "group_name": GROUP,
         "code_version": fingerprint(view),
         "automation_condition": each_day(),
+        "metadata": {**lineage, **_deadline(view, project)},
     }
+
+
+def _deadline(view: FeatureView, project: Project) -> dict[str, float]:
+    return {"fresh_within_hours": view.fresh_within / timedelta(hours=1)} if is_daily(view, project) else {}
 
 
 def _daily(view: FeatureView, project: Project, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     @dg.asset(
-        **_described(view),
+        **_described(view, project),
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata={"fresh_within_hours": view.fresh_within / timedelta(hours=1)},
     )
     def features(
         context: dg.AssetExecutionContext,
@@ -84,7 +91,7 @@ def _daily(view: FeatureView, project: Project, days: dg.DailyPartitionsDefiniti
 
 
 def _reference(view: FeatureView, project: Project) -> dg.AssetsDefinition:
-    @dg.asset(**_described(view))
+    @dg.asset(**_described(view, project))
     def features(
         lake: dg.ResourceParam[Lake], online: dg.ResourceParam[OnlineStore], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult[Any]:

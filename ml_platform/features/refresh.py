@@ -21,6 +21,16 @@ def is_daily(view: FeatureView, project: Project) -> bool:
     return project.tables[view.source].partitioned
 
 
+def column_types(view: FeatureView) -> dict[str, pl.DataType | type[pl.DataType]]:
+    """The columns of a view's table, in order, with their types."""
+    return {
+        **{entity.name: pl.String if entity.dtype == "string" else pl.Int64 for entity in view.entities},
+        AS_OF: pl.Datetime("us", "UTC"),
+        **{name: pl.Int64 if kind == "int64" else pl.Float64 for name, kind in view.schema().items()},
+        PARTITION: pl.Date,
+    }
+
+
 def read_frames(
     views: Iterable[FeatureView], project: Project, lake: Lake, start: datetime, end: datetime, grid: timedelta
 ) -> dict[str, pl.DataFrame]:

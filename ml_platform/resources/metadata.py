@@ -1,12 +1,14 @@
 """What an asset tells about a table it wrote, in the keys that Dagster's pages show as tiles and plots."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from ml_platform import asset_keys
 from ml_platform.spec import Verdict
+from ml_platform.spec.lineage import Column
 
 # What a column of this name means in every table.
 _MEANINGS = {
@@ -14,15 +16,37 @@ _MEANINGS = {
     "known_date": "the local day that the table is partitioned by",
     "as_of": "the moment from which on the values hold",
 }
+# The assets that a lineage may lead to.
+_KEYS = {"raw": asset_keys.raw, "features": asset_keys.features}
 
 
-def schema(columns: Mapping[str, pl.DataType | type[pl.DataType]]) -> dg.TableSchema:
+def schema(
+    columns: Mapping[str, pl.DataType | type[pl.DataType]], meanings: Mapping[str, str] | None = None
+) -> dg.TableSchema:
     """Names, types and what is known of their meaning."""
+    known = {**_MEANINGS, **(meanings or {})}
     found = [
-        dg.TableColumn(name=name, type=_type_name(dtype), description=_MEANINGS.get(name))
+        dg.TableColumn(name=name, type=_type_name(dtype), description=known.get(name))
         for name, dtype in columns.items()
     ]
     return dg.TableSchema(columns=found)
+
+
+def lineage(
+    columns: Mapping[str, Iterable[Column]], types: Mapping[str, pl.DataType | type[pl.DataType]]
+) -> dict[str, Any]:
+    """Which columns each column of a table comes from, for an asset's definition.
+
+    columns: column of the table -> the columns behind it. types: of all columns of the table.
+        The sources stand in the schema's descriptions, too: Dagster's open UI shows those and keeps lineage to its API.
+    """
+    sources = {name: sorted(behind) for name, behind in columns.items()}
+    deps = {name: [dg.TableColumnDep(_KEYS[c.family](c.table), c.name) for c in sources[name]] for name in sources}
+    said = {name: f"from {', '.join(map(str, behind))}" for name, behind in sources.items() if behind}
+    return {
+        "dagster/column_lineage": dg.TableColumnLineage(deps_by_column=deps),
+        "dagster/column_schema": schema(types, said),
+    }
 
 
 def _type_name(dtype: pl.DataType | type[pl.DataType]) -> str:

@@ -20,8 +20,10 @@ from ml_platform.spec import (
     RetrainPolicy,
     Service,
     SourceTable,
+    Task,
     UnknownName,
 )
+from ml_platform.spec.lineage import roots
 
 Declared = TypeVar("Declared", SourceTable, FeatureView, ModelSpec, RetrainPolicy, DriftPolicy, Service)
 # Kinds that share a folder: a file of one is none of the other.
@@ -124,6 +126,7 @@ def _check_references(project: Project) -> None:
     for spec in project.models.values():
         _known("source table", [spec.task.spine, spec.task.label.table], project.tables)
         _known("feature view", spec.views, project.views)
+        _check_task(spec.task, project)
         if spec.policy:
             _known("retraining policy", [spec.policy], project.retrain_policies)
         for name in spec.views:
@@ -173,7 +176,12 @@ def _check_who_retrains(project: Project) -> None:
 
 def _check_columns(view: FeatureView, project: Project) -> None:
     """Whatever the view names must stand in its tables; a feature's name must be its own."""
-    columns = {*project.tables[view.source].columns, *view.derive}
+    raw = project.tables[view.source].columns
+    columns = {*raw, *view.derive}
+    for name, expression in view.derive.items():
+        _known(f"column of {view.source} (derives {name} of view {view.name})", sorted(roots(expression, raw)), raw)
+    if view.where is not None:
+        _known(f"column of {view.source} (where of view {view.name})", sorted(roots(view.where, raw)), columns)
     _known(f"column of {view.source} (entity of view {view.name})", view.entity_names, columns)
     _known(f"column of {view.source} (time of view {view.name})", [view.time], columns)
     if not view.is_live and any(not isinstance(feature, Latest) for feature in view.features):
@@ -196,6 +204,17 @@ def _check_columns(view: FeatureView, project: Project) -> None:
                 )
         else:
             _known(f"column of {view.source} (in view {view.name})", [feature.column], columns)
+
+
+def _check_task(task: Task, project: Project) -> None:
+    """Whatever the task names must stand in its spine and in its label's table."""
+    spine, truths = project.tables[task.spine].columns, project.tables[task.label.table].columns
+    for name, expression in task.derive.items():
+        _known(f"column of {task.spine} (derives {name} of task {task.name})", sorted(roots(expression, spine)), spine)
+    names = [task.key, *task.entities, *task.label.on, task.happens_at]
+    _known(f"column of {task.spine} (in task {task.name})", names, {*spine, *task.derive})
+    used = [*task.label.on, *sorted(roots(task.label.value, truths))]
+    _known(f"column of {task.label.table} (label of task {task.name})", used, truths)
 
 
 def _known(kind: str, names: Iterable[str], known: Collection[str]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from ml_platform.spec import FeatureView, ModelRefused, PlatformError, Task
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.training.estimators import load
+from ml_platform.training.feature_record import read_record, refuse_changed
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import feature_name
 
@@ -88,12 +89,14 @@ def load_champion(
     """Download, load, plan and check a version.
 
     Raises:
-        ModelRefused: its inputs or answers are not what can be served.
+        ModelRefused: its inputs or answers are not what can be served, or a feature was declared otherwise since.
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        model = load(tracking.download(version, Path(folder)))
+        files = tracking.download(version, Path(folder))
+        model, record = load(files), read_record(files)
     inputs = tuple(model.encoding.inputs)
     categorical, lookups = plan(inputs, task, views)
+    refuse_changed(record, views.values())
     check(model)
     return Champion(
         name=version.name,

@@ -19,6 +19,7 @@ from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.by_hand import try_out, with_parameters
 from ml_platform.training.estimators import train
+from ml_platform.training.lineage import column_types, training_columns
 from ml_platform.training.steps import (
     answered,
     bounds,
@@ -69,7 +70,7 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         deps=[*_upstream(project, spec), *([alarm] if alarm else [])],
         automation_condition=on_alarm(alarm) if alarm else None,
         code_version=_code(project, spec),
-        metadata=_deadline(spec),
+        metadata={**_deadline(spec), **metadata.lineage(training_columns(spec, project), column_types(spec, project))},
         kinds=asset_keys.kinds(asset_keys.training_set(spec.name), "deltalake", "polars"),
         owners=[spec.owner],
         group_name=GROUP,
@@ -123,7 +124,8 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         decision = gathered_for(ledger, spec)
         trained = train(spec, read_part(lake, spec, TRAIN), threads=os.cpu_count() or 1)
         key = context.asset_key.to_user_string()
-        version = register_model(lake, tracking, spec, trained, decision, run_id=context.run_id, asset=key)
+        views = [project.views[name] for name in spec.views]
+        version = register_model(lake, tracking, spec, trained, decision, run_id=context.run_id, asset=key, views=views)
         body = {"version": version.version, "decision": decision}
         ledger.write("training", spec.name, context.run_id, clock.now(), body)
         told = {**version.tags, **metadata.figures(trained.facts)}

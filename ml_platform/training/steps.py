@@ -1,7 +1,7 @@
 """From the lake to a training set, and from a training set to a registered version; what the assets call."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,11 +9,12 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.features.refresh import read_for_recall
-from ml_platform.spec import ModelSpec, Project
+from ml_platform.spec import FeatureView, ModelSpec, Project
 from ml_platform.spec.calendar import day_start
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.tracking import Dataset, ModelVersion, Tracking
+from ml_platform.training.feature_record import write_record
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import (
     HAPPENS_AT,
@@ -100,9 +101,20 @@ def gathered_for(ledger: Ledger, spec: ModelSpec) -> int:
 
 
 def register_model(
-    lake: Lake, tracking: Tracking, spec: ModelSpec, model: Model, decision: int, *, run_id: str, asset: str
+    lake: Lake,
+    tracking: Tracking,
+    spec: ModelSpec,
+    model: Model,
+    decision: int,
+    *,
+    run_id: str,
+    asset: str,
+    views: Sequence[FeatureView],
 ) -> ModelVersion:
-    """Store the model as the registry's newest version with everything that says where it came from."""
+    """Store the model as the registry's newest version with everything that says where it came from.
+
+    views: what the model was trained on; how they are declared is kept with it.
+    """
     table = table_of(spec)
     rows = lake.scan(table).collect().sort(HAPPENS_AT, spec.task.key)
     digest = content_hash(rows)
@@ -114,9 +126,11 @@ def register_model(
     }
     measures = {key: value for key, value in model.facts.items() if isinstance(value, float)}
     with tempfile.TemporaryDirectory() as draft:
+        folder = model.save(Path(draft) / "model")
+        write_record(folder, views)
         return tracking.register(
             spec.name,
-            model.save(Path(draft) / "model"),
+            folder,
             estimator=spec.estimator,
             run_name=f"{spec.name} until {tags['trained_until']}",
             parameters={**spec.parameters, "estimator": spec.estimator, "seed": spec.seed, **model.facts},
