@@ -89,8 +89,12 @@ class Timeline:
         codes, seen = codes[kept], seen[kept]
         packing = _Packing.of(seen, numbering.width)
         keyed = packing.pack(codes, seen)
-        order = _order(keyed)
-        newest = _newest(order, codes, events[kept], None if knowns is None else knowns[kept])
+        order = _order(keyed, None if knowns is None else knowns[kept])
+        newest = order
+        if knowns is not None and only_known:
+            events_kept = events[kept]
+            aged = _Packing.of(events_kept, numbering.width).pack(codes, events_kept)
+            newest = order[_leading(aged[order])]
         return cls(numbering, packing, keyed[order], kept[newest].astype(np.uint32), events)
 
     def find(self, asked: pl.DataFrame, *, at: str, ttl: timedelta | None = None) -> pl.Series:
@@ -153,28 +157,31 @@ def _divides(unit: int, moments: Ints) -> bool:
     return not (moments[:1000] % unit).any() and not (moments % unit).any()
 
 
-def _order(keyed: Ints) -> Ints:
-    """Stable; Polars sorts on all cores."""
-    numbered = pl.DataFrame({"keyed": keyed, "row": np.arange(len(keyed), dtype=np.uint32)})
-    return numbered.sort("keyed", maintain_order=True)["row"].to_numpy()
+def _order(keyed: Ints, knowns: Ints | None) -> Ints:
+    """By key and time, ties by what became known later, then by row."""
+    order = _sorted(keyed)
+    if knowns is not None:
+        tied = keyed[order[1:]] == keyed[order[:-1]]
+        if (tied & (knowns[order[1:]] < knowns[order[:-1]])).any():
+            order = _sorted(knowns)
+            order = order[_sorted(keyed[order])]
+    return order
 
 
-def _newest(order: Ints, codes: Ints, events: Ints, knowns: Ints | None) -> Ints:
-    """For each place in ``order`` the newest row of the key up to there: greatest event, then known, then row."""
-    if knowns is None or _never_older(codes[order], events[order], knowns[order]):
-        return order
-    aged = pl.DataFrame({"code": codes, "event": events, "known": knowns}).with_row_index("row")
-    by_age = aged.sort("code", "event", "known", maintain_order=True)["row"].to_numpy()
-    age = np.empty(len(by_age), np.int64)
-    age[by_age] = np.arange(len(by_age))
-    return by_age[np.maximum.accumulate(age[order])]  # ages of a later key are all greater
+def _sorted(numbers: Ints) -> Ints:
+    """Stable, and on all cores."""
+    numbered = pl.DataFrame({"number": numbers, "row": np.arange(len(numbers), dtype=np.uint32)})
+    return numbered.sort("number", maintain_order=True)["row"].to_numpy()
 
 
-def _never_older(codes: Ints, events: Ints, knowns: Ints) -> bool:
-    """Whether every row is at least as new as the one of its key before it: no correction came late."""
-    same = codes[1:] == codes[:-1]
-    older = (events[1:] < events[:-1]) | ((events[1:] == events[:-1]) & (knowns[1:] < knowns[:-1]))
-    return not bool((same & older).any())
+def _leading(aged: Ints) -> Ints:
+    """For each place the last one up to there that holds the greatest age: a correction of an older event is skipped.
+
+    aged: key and event packed, so that whatever stands under a later key is greater than all before. Rows of one event
+    stand in the order in which they became known.
+    """
+    places = np.where(aged == np.maximum.accumulate(aged), np.arange(len(aged)), 0)
+    return np.maximum.accumulate(places)
 
 
 def moments_of(times: pl.Series, *, late: bool) -> Ints:
