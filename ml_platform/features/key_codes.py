@@ -19,7 +19,8 @@ _PHYSICAL = (pl.Boolean, pl.Date, pl.Time, pl.Datetime, pl.Duration)
 class _Column(Protocol):
     """Numbers for the values of one key column: 0 to ``width``, ABSENT for one that the rows do not hold."""
 
-    width: int
+    @property
+    def width(self) -> int: ...
 
     def codes(self, plain: pl.Series) -> Ints: ...
 

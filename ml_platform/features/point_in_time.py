@@ -51,6 +51,16 @@ def newest_known(
     return pl.concat(found) if found else pl.Series(dtype=pl.UInt32)
 
 
+def newest(rows: pl.DataFrame, *, keys: Sequence[str], event: str, known: str | None = None) -> pl.Series:
+    """The number (UInt32) of each key's newest row: greatest ``event``, then ``known``, then the last in order.
+
+    Rows whose key or event is null are left out. Raises as ``newest_known`` does.
+    """
+    timeline = Timeline.of(rows, keys=keys, event=event, known=known, only_known=False)
+    codes = timeline.packed // timeline.packing.span
+    return pl.Series(timeline.newest[np.append(codes[1:] != codes[:-1], np.ones(min(len(codes), 1), bool))])
+
+
 def in_chunks(frame: pl.DataFrame, size: int = CHUNK) -> Iterator[pl.DataFrame]:
     """The frame's rows in order, at most ``size`` at a time."""
     return frame.iter_slices(size)
