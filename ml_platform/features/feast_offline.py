@@ -250,18 +250,19 @@ def _moments(entity_frame: pd.DataFrame) -> tuple[str, pd.Series]:
         )
     at = infer_event_timestamp_from_entity_df(dict(entity_frame.dtypes))
     try:
-        return at, pd.to_datetime(entity_frame[at], utc=True)
+        # Texts of any other form would be guessed at, day and month among them.
+        return at, pd.to_datetime(entity_frame[at], utc=True, format="ISO8601")
     except (ValueError, TypeError) as error:
         raise StateError(f"the column {at} of the asked rows holds something that is no time: {error}") from error
 
 
 def _arrow_of(entity_frame: pd.DataFrame, at: str, moments: pd.Series) -> pa.Table:
     try:
-        rest = pa.Table.from_pandas(entity_frame.drop(columns=at), preserve_index=False).replace_schema_metadata()
+        rest = pa.Table.from_pandas(entity_frame.drop(columns=at), preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise StateError(f"a column of the asked rows mixes types; give it one: {error}") from error
-    column = pa.Array.from_pandas(moments)
-    return plain(rest.add_column(entity_frame.columns.get_loc(at), at, column))
+    names = [str(name) for name in entity_frame.columns]
+    return plain(pa.table({name: pa.Array.from_pandas(moments) if name == at else rest[name] for name in names}))
 
 
 def _read(
