@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ml_platform.bench.features import main as features
 from ml_platform.bench.loading import main as loading
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import PlatformError, Project
@@ -165,6 +166,7 @@ def bench() -> None:
 
 
 bench.add_command(loading, "loading")
+bench.add_command(features, "features")
 
 
 @bench.command()

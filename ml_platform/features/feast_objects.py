@@ -12,9 +12,10 @@ def feast_objects(project: Project, lake: str) -> dict[str, Any]:
 
     lake: root of the Delta tables; the view ``v`` is stored in ``features/v``.
     """
-    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
-    from feast.data_format import DeltaFormat
+    from feast import Entity, FeatureService, FeatureView, Field, ValueType
     from feast.types import Float64, Int64
+
+    from ml_platform.features.feast_source import DeltaSource
 
     value_types = {"string": ValueType.STRING, "int64": ValueType.INT64}
     field_types = {"int64": Int64, "float64": Float64}
@@ -32,11 +33,10 @@ def feast_objects(project: Project, lake: str) -> dict[str, Any]:
                 *(Field(name=name, dtype=key_types[name]) for name in view.entity_names),
                 *(Field(name=name, dtype=field_types[kind]) for name, kind in view.schema().items()),
             ],
-            source=FileSource(
+            source=DeltaSource(
                 name=f"{view.name}_table",
                 path=f"{lake.rstrip('/')}/features/{view.name}",
-                timestamp_field=AS_OF,
-                file_format=DeltaFormat(),
+                timestamp_field=AS_OF,  # computed from what was known by then: no later creation to look at
             ),
             ttl=timedelta(0),  # an emptied window writes a row that says so; values do not expire silently
             online=True,

@@ -109,7 +109,7 @@ class Lake:
         Raises:
             MissingHistory: the table was never written.
         """
-        frame = _scan(self._open(table, version))
+        frame = scan_table(self._open(table, version))
         if first is not None:
             frame = frame.filter(pl.col(PARTITION) >= first)
         if last is not None:
@@ -140,7 +140,7 @@ class Lake:
             ) from error
 
 
-def _scan(target: DeltaTable) -> pl.LazyFrame:
+def scan_table(target: DeltaTable) -> pl.LazyFrame:
     """``pl.scan_delta``, also under a local path with a space or an accent, whose quoted form it fails to open."""
     if not (target.table_uri.startswith("file:") and "%" in target.table_uri):
         return pl.scan_delta(target)
