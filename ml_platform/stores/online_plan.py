@@ -3,22 +3,21 @@
 The plan knows nothing of where the bytes come from: a store hands it one reply an entity, in Feast's bytes.
 """
 
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
 from ml_platform.spec import DeclarationError, FeatureView, UnknownName
 from ml_platform.stores.feast_bytes import (
-    DOUBLE_SIZE,
-    DOUBLE_TAG,
     KeyValue,
     Value,
+    decode_doubles,
     decode_moment,
     decode_value,
     entity_key_encoder,
@@ -27,6 +26,7 @@ from ml_platform.stores.feast_bytes import (
 
 Reply = list[bytes | None]  # a group's fields of one entity, in the group's order
 Fetch = Callable[[Sequence[Sequence[bytes]]], Sequence[Reply]]  # keys by group -> replies, one after the other
+Decoded = tuple[tuple[Value, ...], tuple["Status", ...]]
 Wanted = Sequence[tuple[FeatureView, Sequence[str]]]
 
 _decode = lru_cache(maxsize=65536)(decode_value)  # counts repeat
@@ -66,61 +66,72 @@ class Part:
         if not features or len(set(features)) < len(features):
             raise DeclarationError(f"{view.name} is asked for {list(features)}; name each feature wanted once")
         count = len(features)
-        order = sorted(range(count), key=lambda n: kinds[features[n]] != "float64")  # floats first: one unpack for all
+        order = sorted(range(count), key=lambda n: kinds[features[n]] != "float64")  # floats first: decoded at one go
         self.view = view
         self.fields = tuple(features[n] for n in order)
         self.start, self.end = start, start + count
-        floats = sum(kinds[feature] == "float64" for feature in features)
-        self._middle = start + floats
-        self._unpack = struct.Struct("<" + "xd" * floats).unpack
-        self._tags, self._size = bytes([DOUBLE_TAG]) * floats, DOUBLE_SIZE * floats
+        self._floats = sum(kinds[feature] == "float64" for feature in features)
         self._back = None if order == sorted(order) else itemgetter(*(order.index(n) for n in range(count)))
         self._keep = None if view.online_for is None else view.online_for // timedelta(microseconds=1)
         empty = view.empty()
-        self.missing: tuple[Value, ...] = tuple(empty[name] if fill else None for name in features)
-        self.nothing: tuple[Value, ...] = (None,) * count
-        self.present, self.not_found, self.expired = (
+        self._missing: tuple[Value, ...] = tuple(empty[name] if fill else None for name in self.fields)
+        present, not_found, expired = (
             (status,) * count for status in (Status.PRESENT, Status.NOT_FOUND, Status.EXPIRED)
         )
+        missing = self._missing if self._back is None else self._back(self._missing)
+        self._present = present
+        self._not_found, self._expired = (missing, not_found), (missing, expired)
+        self.no_key: Decoded = ((None,) * count, not_found)
 
-    def decode(self, reply: Reply, at: int | None) -> tuple[tuple[Value, ...], tuple[Status, ...]]:
-        """Values and statuses in the order asked for; ``at`` in microseconds since 1970.
+    def decode(self, replies: Sequence[Reply], at: int | None) -> list[Decoded]:
+        """Values and statuses of each entity in the order asked for; ``at`` in microseconds since 1970.
 
         Raises:
             ValueError: something else than int64 or double values stands there.
         """
-        moment = reply[self.end]
-        if moment is None:
-            return self.missing, self.not_found
-        if self._keep is not None and at is not None and at - decode_moment(moment) > self._keep:
-            return self.missing, self.expired
-        try:
-            floats = b"".join(reply[self.start : self._middle])  # type: ignore[arg-type]
-            rest = tuple([_decode(value) for value in reply[self._middle : self.end]])
-        except TypeError:  # a field that is not there: rare, so it is not looked for first
-            return self._one_by_one(reply)
-        # Every value starts with its tag, so these bytes can only be doubles, and none is missing among them.
-        if len(floats) != self._size or floats[::DOUBLE_SIZE] != self._tags or None in rest:
-            return self._one_by_one(reply)
-        values = self._unpack(floats) + rest
-        return (values if self._back is None else self._back(values)), self.present
+        moments = [reply[self.end] for reply in replies]
+        too_old = None if self._keep is None or at is None else at - self._keep
+        if None not in moments and (too_old is None or min(map(decode_moment, moments)) >= too_old):
+            return self._values(replies)
+        found: list[Decoded | None] = [
+            self._not_found
+            if moment is None
+            else self._expired
+            if too_old is not None and decode_moment(moment) < too_old
+            else None
+            for moment in moments
+        ]
+        alive = iter(self._values([reply for reply, missing in zip(replies, found, strict=True) if missing is None]))
+        return [missing or next(alive) for missing in found]
 
-    def _one_by_one(self, reply: Reply) -> tuple[tuple[Value, ...], tuple[Status, ...]]:
-        if self._back is None:
-            order: Sequence[int] = range(self.end - self.start)
-        else:
-            order = self._back(range(self.end - self.start))
-        values: list[Value] = []
-        statuses: list[Status] = []
-        for n in order:
-            encoded = reply[self.start + n]
-            if encoded is None:
-                values.append(self.missing[len(values)])
-                statuses.append(Status.NOT_FOUND)
-            else:
-                values.append(_decode(encoded))
-                statuses.append(Status.PRESENT if encoded else Status.NULL)
-        return tuple(values), tuple(statuses)
+    def _values(self, replies: Sequence[Reply]) -> list[Decoded]:
+        """All of these entities are there and young enough; single values may be null or not there."""
+        start, middle, end, floats = self.start, self.start + self._floats, self.end, self._floats
+        if not replies:
+            return []
+        encoded = list(chain.from_iterable([reply[start:middle] for reply in replies]))
+        numbers = decode_doubles(encoded)
+        values = [
+            (*numbers[n * floats : (n + 1) * floats], *[_decode(whole) for whole in reply[middle:end]])
+            for n, reply in enumerate(replies)
+        ]
+        statuses = [self._present] * len(replies)
+        for n, reply in enumerate(replies):
+            if not all(reply[start:end]):
+                values[n], statuses[n] = self._with_gaps(values[n], reply[start:end])
+        if self._back is not None:
+            values = [self._back(row) for row in values]
+            statuses = [row if row is self._present else self._back(row) for row in statuses]
+        return list(zip(values, statuses, strict=True))
+
+    def _with_gaps(self, values: tuple[Value, ...], fields: Reply) -> Decoded:
+        row, statuses = list(values), list(self._present)
+        for n, field in enumerate(fields):
+            if field is None:
+                row[n], statuses[n] = self._missing[n], Status.NOT_FOUND
+            elif not field:
+                row[n], statuses[n] = None, Status.NULL
+        return tuple(row), tuple(statuses)
 
 
 class Group:
@@ -214,9 +225,8 @@ class Plan:
         for number, part in self._parts:
             keys, places = asked[number]
             start = starts[number]
-            decode = part.decode
-            decoded = [decode(reply, moment) for reply in replies[start : start + len(keys)]]
-            decoded.append((part.nothing, part.not_found))  # what -1 points to
+            decoded = part.decode(replies[start : start + len(keys)], moment)
+            decoded.append(part.no_key)  # what -1 points to
             if not values:
                 values = [decoded[place][0] for place in places]
                 statuses = [decoded[place][1] for place in places]
