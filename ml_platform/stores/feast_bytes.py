@@ -77,18 +77,22 @@ def encode_value(value: Value) -> bytes:
     return bytes([_INT64_TAG]) + _varint(value)
 
 
-def encode_column(values: pl.Series) -> list[bytes]:
-    """``encode_value`` of every value of a column; much quicker for floats."""
+def encode_column(values: pl.Series, around: Callable[[bytes], bytes] = bytes) -> list[bytes]:
+    """``encode_value`` of every value of a column; much quicker for floats.
+
+    around: puts something before and after the bytes of a value, that depends on their length alone.
+    """
     if not values.dtype.is_float():
-        encode = lru_cache(maxsize=4096)(encode_value)  # counts repeat
-        return [encode(value) for value in values]
-    cells = np.empty(len(values), dtype=_DOUBLES)
-    cells["tag"] = DOUBLE_TAG
-    cells["number"] = values.fill_null(0.0).to_numpy()
-    blob = cells.tobytes()
-    encoded = [blob[start : start + DOUBLE_SIZE] for start in range(0, len(blob), DOUBLE_SIZE)]
+        encode = lru_cache(maxsize=4096)(lambda value: around(encode_value(value)))  # counts repeat
+        return [encode(value) for value in values.to_list()]
+    pattern = around(_ZERO)
+    number = pattern.index(_ZERO) + 1
+    cells = np.tile(np.frombuffer(pattern, np.uint8), (len(values), 1))
+    numbers = values.cast(pl.Float64).fill_null(0.0).to_numpy().astype("<f8", copy=False)
+    cells[:, number : number + 8] = numbers.view(np.uint8).reshape(-1, 8)
+    encoded: list[bytes] = cells.view(f"V{len(pattern)}").ravel().tolist()
     for n in values.is_null().arg_true():
-        encoded[n] = b""
+        encoded[n] = around(b"")
     return encoded
 
 

@@ -1,5 +1,6 @@
 """What is published to an online store, as Feast's bytes, column by column."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,8 +24,13 @@ class Batch:
     oldest: int | None
 
 
-def batch(view: FeatureView, rows: pl.DataFrame, published_at: datetime) -> Batch:
-    """Of each entity the row with the newest ``as_of`` (of equal ones the last), if it is young enough to be kept."""
+def batch(
+    view: FeatureView, rows: pl.DataFrame, published_at: datetime, around: Callable[[bytes], bytes] = bytes
+) -> Batch:
+    """Of each entity the row with the newest ``as_of`` (of equal ones the last), if it is young enough to be kept.
+
+    around: what a store wants before and after the bytes of each value, by their length.
+    """
     names = list(view.entity_names)
     oldest = published_at - view.online_for if view.online_for else None
     if oldest is not None:
@@ -34,7 +40,7 @@ def batch(view: FeatureView, rows: pl.DataFrame, published_at: datetime) -> Batc
     return Batch(
         keys=[encode(key) for key in newest.select(names).iter_rows()],
         moments=newest["as_of"].dt.epoch("us").to_list(),
-        columns={name: encode_column(newest[name]) for name in view.schema()},
+        columns={name: encode_column(newest[name], around) for name in view.schema()},
         created=micros(published_at),
         oldest=None if oldest is None else micros(oldest),
     )

@@ -16,7 +16,7 @@ from ml_platform.spec import FeatureView
 from ml_platform.stores.feast_bytes import encode_moment, hash_field, moment_field
 from ml_platform.stores.online_batch import Batch, batch
 from ml_platform.stores.online_plan import Fetch, Group, PlannedReads, Reply
-from ml_platform.stores.redis_wire import RedisWire, packed
+from ml_platform.stores.redis_wire import RedisWire, bulk, packed
 
 _PATIENCE = timedelta(seconds=2)  # a request that waits for features longer is lost anyway
 _ROWS_A_SCRIPT = 32  # Redis answers nobody else meanwhile: about half a millisecond
@@ -51,33 +51,33 @@ _PUBLISH = (
     + """
 local moment_field, stamp_field, created = ARGV[1], ARGV[2], ARGV[3]
 local indexed, width = ARGV[4] == '1', tonumber(ARGV[5])
-local index = KEYS[#KEYS]
 local made = tonumber(created)
 local at, written = 5 + width, 0
-local row = {}
+local row, ages = {}, {}
 for n = 1, width do row[2 * n - 1] = ARGV[5 + n] end
 row[2 * width + 1], row[2 * width + 3] = moment_field, stamp_field
 for entity = 1, #KEYS - 1 do
   local key, event = KEYS[entity], ARGV[at + 2]
-  local stored = redis.call('HMGET', key, moment_field, stamp_field)
+  local stored = redis.call('HGET', key, moment_field)
   local stays = false
-  if stored[1] then
-    local before, now = micros(stored[1]), tonumber(event)
+  if stored then
+    local before, now = micros(stored), tonumber(event)
     stays = now < before
-    if now == before and stored[2] then
-      local stamp = event .. ' '
-      stays = string.sub(stored[2], 1, #stamp) == stamp and tonumber(string.sub(stored[2], #stamp + 1)) > made
+    if now == before then
+      local stamp, same = redis.call('HGET', key, stamp_field), event .. ' '
+      stays = stamp and string.sub(stamp, 1, #same) == same and tonumber(string.sub(stamp, #same + 1)) > made
     end
   end
   if not stays then
     for n = 1, width do row[2 * n] = ARGV[at + 2 + n] end
     row[2 * width + 2], row[2 * width + 4] = ARGV[at + 1], event .. ' ' .. created
     redis.call('HSET', key, unpack(row))
-    if indexed then redis.call('ZADD', index, event, key) end
     written = written + 1
+    ages[2 * written - 1], ages[2 * written] = event, key
   end
   at = at + 2 + width
 end
+if indexed and written > 0 then redis.call('ZADD', KEYS[#KEYS], unpack(ages)) end
 return written
 """
 )
@@ -125,7 +125,7 @@ class RedisOnlineStore(PlannedReads):
 
     def publish(self, view: FeatureView, rows: pl.DataFrame, published_at: datetime) -> int:
         """See ``Online.publish``; after a failure or a kill some entities may have been written: repeat it."""
-        new = batch(view, rows, published_at)
+        new = batch(view, rows, published_at, around=bulk)
         written = 0
         if new.keys:
             (sha,) = self._wire.ask(packed("SCRIPT", "LOAD", _PUBLISH), 1)
@@ -135,19 +135,19 @@ class RedisOnlineStore(PlannedReads):
         return written
 
     def _commands(self, view: FeatureView, new: Batch, sha: bytes) -> Iterator[bytes]:
+        """One script call for every so many rows; put together here, as each value comes packed already."""
         fields = [hash_field(view.name, feature) for feature in new.columns]
-        head = (moment_field(view.name), _stamp_field(view.name), new.created, int(new.oldest is not None))
-        columns: list[Sequence[bytes | int]] = [
-            [encode_moment(moment) for moment in new.moments],
-            new.moments,
-            *new.columns.values(),
-        ]
-        suffix, index = self._suffix, self.index(view.name)
+        head: list[bytes | int] = [moment_field(view.name), _stamp_field(view.name), new.created, int(new.oldest is not None), len(fields)]
+        fixed = b"".join([bulk(self.index(view.name).encode()), *map(_argument, head), *map(bulk, fields)])
+        moments = [bulk(encode_moment(moment)) + _argument(moment) for moment in new.moments]
+        suffix, columns = self._suffix, new.columns.values()
         for start in range(0, len(new.keys), _ROWS_A_SCRIPT):
             some = slice(start, start + _ROWS_A_SCRIPT)
-            keys = [key + suffix for key in new.keys[some]]
-            cells = chain.from_iterable(zip(*(column[some] for column in columns), strict=True))
-            yield packed("EVALSHA", sha, len(keys) + 1, *keys, index, *head, len(fields), *fields, *cells)
+            keys = [bulk(key + suffix) for key in new.keys[some]]
+            cells = chain.from_iterable(zip(moments[some], *(column[some] for column in columns), strict=True))
+            count = 3 + len(keys) + 1 + len(head) + len(fields) + len(keys) * (2 + len(fields))
+            script = b"*%d\r\n$7\r\nEVALSHA\r\n%b%b" % (count, bulk(sha), _argument(len(keys) + 1))
+            yield b"".join([script, *keys, fixed, *cells])
 
     def _sweep(self, view: FeatureView, oldest: int) -> None:
         fields = [moment_field(view.name), _stamp_field(view.name), *(hash_field(view.name, f) for f in view.schema())]
@@ -175,7 +175,7 @@ class RedisOnlineStore(PlannedReads):
         for part in group.parts:
             fields += [hash_field(part.view.name, feature) for feature in part.fields]
             fields.append(moment_field(part.view.name))
-        tail = b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in fields)
+        tail = b"".join(map(bulk, fields))
         return b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2), self._suffix + b"\r\n" + tail
 
     def __getstate__(self) -> dict[str, Any]:
@@ -185,6 +185,10 @@ class RedisOnlineStore(PlannedReads):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Connect anew."""
         self.__init__(**state)  # type: ignore[misc]
+
+
+def _argument(value: bytes | int) -> bytes:
+    return bulk(value if isinstance(value, bytes) else b"%d" % value)
 
 
 def _stamp_field(view: str) -> bytes:

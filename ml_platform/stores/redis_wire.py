@@ -19,13 +19,18 @@ from ml_platform.spec import DeclarationError, StoreUnavailable
 
 _PORT = 6379  # Redis's own
 _RECEIVED_AT_ONCE = 1 << 16
-_AHEAD = 2  # commands on their way: one that Redis works on and one that waits for it
+_AHEAD = 8  # commands on their way, so that Redis never waits for the next; the publisher's are about 12 KB each
 
 
 def packed(*command: str | int | bytes) -> bytes:
     """A command as Redis reads it."""
     found: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub means a tuple of one
     return found
+
+
+def bulk(argument: bytes) -> bytes:
+    """One argument of a command as Redis reads it."""
+    return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
 class RedisWire:
