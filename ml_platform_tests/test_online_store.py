@@ -79,6 +79,13 @@ def test_of_the_same_moment_the_later_published_wins(store: Online) -> None:
     assert store.read(VIEW, [(1, "a")]) == [{"wait": None, "trips": 4}]
 
 
+def test_moments_before_1970_are_older_than_those_after(store: Online) -> None:
+    years = [(year, NOON.replace(year=year)) for year in (1966, 1965, 1969, 1971, 1968)]
+    written = [store.publish(VIEW, rows((1, "a", moment, None, year)), NOON) for year, moment in years]
+    assert written == [1, 0, 1, 1, 0]
+    assert store.read(VIEW, [(1, "a")]) == [{"wait": None, "trips": 1971}]
+
+
 def test_entities_that_come_and_go_are_not_kept(store: Online) -> None:
     store.publish(PASSING, rows((1, "a", NOON, 1.0, 1), (2, "a", NOON - 3 * HOUR, 1.0, 1)), NOON)
     assert [found["trips"] for found in store.read(PASSING, [(1, "a"), (2, "a")])] == [1, None]
