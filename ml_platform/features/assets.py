@@ -19,7 +19,7 @@ from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.spec.lineage import table_columns
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
-from ml_platform.stores.online import OnlineStore
+from ml_platform.stores.online import Online
 from ml_platform.stores.tiles import TileStore
 
 GROUP = "features"
@@ -76,7 +76,7 @@ def _daily(view: FeatureView, project: Project, days: dg.DailyPartitionsDefiniti
     def features(
         context: dg.AssetExecutionContext,
         lake: dg.ResourceParam[Lake],
-        online: dg.ResourceParam[OnlineStore],
+        online: dg.ResourceParam[Online],
         tiles: dg.ResourceParam[TileStore],
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult[Any]:
@@ -93,7 +93,7 @@ def _daily(view: FeatureView, project: Project, days: dg.DailyPartitionsDefiniti
 def _reference(view: FeatureView, project: Project) -> dg.AssetsDefinition:
     @dg.asset(**_described(view, project))
     def features(
-        lake: dg.ResourceParam[Lake], online: dg.ResourceParam[OnlineStore], clock: dg.ResourceParam[Clock]
+        lake: dg.ResourceParam[Lake], online: dg.ResourceParam[Online], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult[Any]:
         rows = rows_of_reference(view, project, lake, clock.now(), GRID)
         lake.replace(table_name(view), rows, None)

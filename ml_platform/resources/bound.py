@@ -8,7 +8,7 @@ from ml_platform.spec import Project
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
-from ml_platform.stores.online import OnlineStore
+from ml_platform.stores.online import online_store
 from ml_platform.stores.prediction_log import PredictionLog
 from ml_platform.stores.tiles import SqliteTiles
 from ml_platform.stores.tracking import Tracking
@@ -21,7 +21,7 @@ def bound(profile: Profile, project: Project) -> Mapping[str, object]:
         "lake": Lake(profile.lake, profile.storage_options),
         "clock": Clock(profile.clock_path),
         "ledger": Ledger(profile.ledger_path),
-        "online": OnlineStore(profile.online_path, project.name),
+        "online": online_store(profile.online_address, project.name),
         "tiles": SqliteTiles(profile.live_path),
         "tracking": Tracking(profile.mlflow_uri, profile.mlflow_artifacts),
         "mlflow": mlflow_run,

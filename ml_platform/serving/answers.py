@@ -11,7 +11,7 @@ from ml_platform.features.live import LiveViews
 from ml_platform.serving.champion import Champion
 from ml_platform.serving.requests import Row
 from ml_platform.spec import ServiceError
-from ml_platform.stores.online import OnlineStore
+from ml_platform.stores.online import Online
 from ml_platform.stores.prediction_log import Prediction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,26 +25,40 @@ def grid_moment(moment: datetime, grid: timedelta) -> datetime:
     return _EPOCH + (moment - _EPOCH) // grid * grid
 
 
-def look_up(
-    champion: Champion, rows: Sequence[Row], online: OnlineStore, live: LiveViews, as_of: datetime
-) -> list[Vector]:
-    """One vector a row, keyed by the model's inputs; an entity that is null or was never seen gives None.
+class VectorPlan:
+    """How a champion's vectors are put together, worked out once: what is stored, and what is computed when asked."""
 
-    Windows are computed as of the moment; what is stored is the newest value.
-    """
-    vectors: list[Vector] = [{name: row[name] for name in champion.categorical} for row in rows]
-    keys = {
-        lookup.view.name: [tuple(row[name] for name in lookup.view.entity_names) for row in rows]
-        for lookup in champion.lookups
-    }
-    followed = [lookup.view.name for lookup in champion.lookups if lookup.view.name in live.views]
-    computed = iter(live.values([(view, key) for view in followed for key in keys[view]], as_of))
-    for lookup in champion.lookups:
-        name = lookup.view.name
-        found = list(islice(computed, len(rows))) if name in live.views else online.read(lookup.view, keys[name])
-        for vector, values in zip(vectors, found, strict=True):
-            vector.update((full_name, values[feature]) for feature, full_name in lookup.features)
-    return vectors
+    def __init__(self, champion: Champion, online: Online, live: LiveViews) -> None:
+        """Windows are computed from ``live``; the other views are read from ``online``."""
+        self.champion, self.live = champion, live
+        self._followed = [lookup for lookup in champion.lookups if lookup.view.name in live.views]
+        stored = [lookup for lookup in champion.lookups if lookup.view.name not in live.views]
+        self._names = [full_name for lookup in stored for _, full_name in lookup.features]
+        wanted = [(lookup.view, [feature for feature, _ in lookup.features]) for lookup in stored]
+        self._stored = online.plan(wanted, fill=True) if wanted else None
+
+    def read(self, rows: Sequence[Row], as_of: datetime) -> list[Vector]:
+        """One vector a row, keyed by the model's inputs; an entity that is null or was never seen gives None.
+
+        What is stored is the newest value; one that is older than its view's ``online_for`` at ``as_of`` is missing.
+
+        Raises:
+            StoreUnavailable: a store cannot be reached.
+        """
+        vectors: list[Vector] = [{name: row[name] for name in self.champion.categorical} for row in rows]
+        if self._stored is not None:
+            for vector, values in zip(vectors, self._stored.read(rows, as_of).values, strict=True):
+                vector.update(zip(self._names, values, strict=True))
+        asked = [
+            (lookup.view.name, tuple(row[name] for name in lookup.view.entity_names))
+            for lookup in self._followed
+            for row in rows
+        ]
+        computed = iter(self.live.values(asked, as_of))
+        for lookup in self._followed:
+            for vector, found in zip(vectors, islice(computed, len(rows)), strict=True):
+                vector.update((full_name, found[feature]) for feature, full_name in lookup.features)
+        return vectors
 
 
 def score(champion: Champion, vectors: Sequence[Vector]) -> list[float]:

@@ -1,6 +1,6 @@
 """What answers a request: the open stores and the champion; plain Python, no server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
@@ -8,7 +8,7 @@ from ml_platform.features.follow import followed
 from ml_platform.features.live import LiveViews
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
-from ml_platform.serving.answers import grid_moment, look_up, records, score
+from ml_platform.serving.answers import VectorPlan, grid_moment, records, score
 from ml_platform.serving.bodies import (
     Answer,
     AsideRow,
@@ -34,7 +34,7 @@ from ml_platform.serving.requests import (
 from ml_platform.spec import ModelSpec, NoChampion, Project, Service, UnknownName
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.delta import Lake
-from ml_platform.stores.online import OnlineStore
+from ml_platform.stores.online import Online, online_store
 from ml_platform.stores.prediction_log import PredictionLog
 from ml_platform.stores.tiles import SqliteTiles
 from ml_platform.stores.tracking import Tracking
@@ -48,11 +48,12 @@ class Desk:
     service: Service
     spec: ModelSpec
     rules: RowRules
-    online: OnlineStore
+    online: Online
     live: LiveViews
     ingestor: Ingestor
     log: PredictionLog
     watch: ChampionWatch
+    plans: list[VectorPlan] = field(default_factory=list)  # the one of the champion that answered last
 
     @classmethod
     def open(cls, profile: Profile, name: str) -> "Desk":
@@ -75,7 +76,10 @@ class Desk:
             passing=registry_errors(),
         )
         watch.look()
-        online, live = OnlineStore(profile.online_path, project.name), followed(project, SqliteTiles(profile.live_path))
+        online, live = (
+            online_store(profile.online_address, project.name),
+            followed(project, SqliteTiles(profile.live_path)),
+        )
         return cls(
             project=project,
             service=service,
@@ -111,7 +115,7 @@ class Desk:
             times = plausible(self.project.starts, self.project.timezone, now)
             asked_at = check_moment(request.asked_at, "asked_at", *times)
         as_of = grid_moment(asked_at, self.spec.task.grid)
-        vectors = look_up(champion, rows, self.online, self.live, as_of)
+        vectors = self._plan(champion).read(rows, as_of)
         probabilities = score(champion, vectors)
         moments = (asked_at, as_of, now)
         answers = records(champion, self.rules.key, rows, vectors, probabilities, moments)
@@ -120,6 +124,11 @@ class Desk:
             predictions=[Answer(prediction_id=a.prediction_id, probability=a.probability) for a in answers],
             model_version=champion.version,
         )
+
+    def _plan(self, champion: Champion) -> VectorPlan:
+        if not self.plans or self.plans[-1].champion is not champion:
+            self.plans[:] = [VectorPlan(champion, self.online, self.live)]
+        return self.plans[-1]
 
     def ingest(self, request: EventsRequest, now: datetime) -> EventsResponse:
         """Apply events of raw tables to the online features; all of them are read before any is applied.

@@ -14,7 +14,7 @@ from ml_platform.sources.contract import all_hold, broken_rules, conditions
 from ml_platform.sources.ingest import read_references
 from ml_platform.spec import KNOWN_AT, FeatureView, Latest, Project, RequestRefused, SourceTable, UnknownName
 from ml_platform.stores.delta import Lake
-from ml_platform.stores.online import OnlineStore
+from ml_platform.stores.online import Online
 
 _PYTHON = {pl.String: str, pl.Int64: int, pl.Int8: int, pl.Int32: int, pl.Boolean: bool}
 
@@ -94,7 +94,7 @@ class Ingestor:
     It is the consumer of a stream of events, whoever reads that: the service, a command or the replay.
     """
 
-    def __init__(self, project: Project, live: LiveViews, online: OnlineStore, lake: Lake) -> None:
+    def __init__(self, project: Project, live: LiveViews, online: Online, lake: Lake) -> None:
         """``live`` holds the windows, ``online`` the newest values of the other views."""
         self.project, self.live, self.online, self.lake = project, live, online, lake
         self._stored = [

@@ -1,6 +1,7 @@
-"""The embedded online store: SQLite in Feast's own layout, written newest-wins.
+"""The online store: the newest value of every feature, by entity. Here the embedded one, SQLite in Feast's own layout.
 
-Feast reads what stands here. Its own writer is not used because it lets an older row overwrite a newer one.
+Feast reads what stands here, and the reverse. Its own writer is not used because it lets an older row overwrite a newer
+one.
 """
 
 import sqlite3
@@ -9,24 +10,77 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
 from ml_platform.spec import FeatureView
-from ml_platform.stores.feast_bytes import KeyValue, Value, decode_value, encode_value, entity_key_encoder
+from ml_platform.stores.feast_bytes import KeyValue, Value, encode_moment
+from ml_platform.stores.online_batch import Batch, batch
+from ml_platform.stores.online_plan import Fetch, Group, Plan, PlannedReads, Reply, Wanted
 
 _BUSY_SECONDS = 30
+_KEYS_A_QUERY = 500  # below SQLite's limit on bound variables
+_SECOND = 1_000_000  # microseconds
+
+# Feast's columns hold whole seconds, and it leaves columns alone that it does not know. Ours beside them are finer;
+# where they are of another second than Feast's, Feast wrote the row and ours are of the row before.
+_OWN_COLUMNS = ("event_us", "created_us")
+_EVENT = (
+    f"CASE WHEN event_us - event_ts * {_SECOND} BETWEEN 0 AND {_SECOND - 1} THEN event_us ELSE event_ts * {_SECOND} END"
+)
+_CREATED = (
+    f"CASE WHEN created_us - created_ts * {_SECOND} BETWEEN 0 AND {_SECOND - 1} THEN created_us "
+    f"ELSE coalesce(created_ts * {_SECOND}, -9223372036854775808) END"
+)
 
 
-class OnlineStore:
-    """The newest value of every feature of every entity, by Feast's entity key.
+class Online(Protocol):
+    """What every online store does; one object may be used from several threads, and it may be pickled."""
+
+    def publish(self, view: FeatureView, rows: pl.DataFrame, published_at: datetime) -> int:
+        """Write each entity's newest row unless a newer one stands there; returns entities written.
+
+        Of two rows with the same ``as_of`` the one published later (``published_at``) wins. All features of a row are
+        exchanged at once. Rows older than the view's ``online_for`` are left out, and those that stand there removed.
+        Publishing the same again, or less again, changes nothing.
+
+        rows: entity columns, ``as_of`` (UTC) and the view's features.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached; some entities may have been written.
+        """
+
+    def read(self, view: FeatureView, keys: Sequence[tuple[KeyValue | None, ...]]) -> list[dict[str, Value]]:
+        """For each key (in the order of ``view.entity_names``) its features, whatever their age."""
+
+    def plan(self, wanted: Wanted, *, fill: bool = False) -> Plan:
+        """A plan that reads these features of these views, with their age and a status for each value."""
+
+
+def online_store(address: str | Path, project: str) -> Online:
+    """The store at an address: Redis if it is a URL, else the SQLite file. ``project``: Feast's project name.
+
+    Raises:
+        DeclarationError: the URL is none of Redis.
+    """
+    if isinstance(address, Path):
+        return OnlineStore(address, project)
+    # A serving process of the embedded profile needs no Redis client.
+    from ml_platform.stores.online_redis import RedisOnlineStore
+
+    return RedisOnlineStore(address, project)
+
+
+class OnlineStore(PlannedReads):
+    """The embedded online store, by Feast's entity key.
 
     Safe to read from several threads and to write from several processes: each publish is one transaction.
     """
 
     def __init__(self, path: Path, project: str) -> None:
         """``path``: the SQLite file, made on the first publish. ``project``: Feast's project name."""
+        super().__init__()
         self.path = path
         self.project = project
         self._local = threading.local()
@@ -37,64 +91,76 @@ class OnlineStore:
         return f"{self.project}_{view}"
 
     def publish(self, view: FeatureView, rows: pl.DataFrame, published_at: datetime) -> int:
-        """Write each entity's newest row; an older ``as_of`` never replaces a newer one. Returns entities written.
-
-        rows: entity columns, ``as_of`` (UTC) and the view's features. Rows older than the view's ``online_for`` are
-        left out, and those that stand there removed.
-        """
-        names = list(view.entity_names)
-        oldest = published_at - view.online_for if view.online_for else None
-        if oldest is not None:
-            rows = rows.filter(pl.col("as_of") >= oldest)
-        newest = rows.sort("as_of").unique(names, keep="last", maintain_order=True)
-        encode = entity_key_encoder(view.entity_names)
-        features = list(view.schema())
-        moments = newest["as_of"].dt.epoch("s").to_list()  # Feast keeps whole unix seconds
-        created = int(published_at.timestamp())
-        keys = [encode(key) for key in newest.select(names).iter_rows()]
-        columns = {name: [encode_value(value) for value in newest[name]] for name in features}
-        lines = [
-            (key, name, columns[name][n], moment, created)
-            for n, (key, moment) in enumerate(zip(keys, moments, strict=True))
-            for name in features
-        ]
+        """See ``Online.publish``; one transaction, so it is done wholly or not at all."""
+        new = batch(view, rows, published_at)
+        table = self.table(view.name)
         with self._transaction(view.name) as db:
+            written = [n for n, newer in enumerate(self._newer(db, table, new)) if newer]
+            lines = [
+                (new.keys[n], name, column[n], moment // _SECOND, new.created // _SECOND, moment, new.created)
+                for n in written
+                for moment in [new.moments[n]]
+                for name, column in new.columns.items()
+            ]
             db.executemany(
-                f"INSERT INTO {self.table(view.name)} (entity_key, feature_name, value, event_ts, created_ts) "
-                "VALUES (?, ?, ?, ?, ?) ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, "
-                "event_ts = excluded.event_ts, created_ts = excluded.created_ts WHERE excluded.event_ts >= event_ts",
+                f"INSERT INTO {table} (entity_key, feature_name, value, event_ts, created_ts, event_us, created_us) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (entity_key, feature_name) DO UPDATE SET "
+                "value = excluded.value, event_ts = excluded.event_ts, created_ts = excluded.created_ts, "
+                "event_us = excluded.event_us, created_us = excluded.created_us",
                 lines,
             )
-            if oldest is not None:
-                db.execute(f"DELETE FROM {self.table(view.name)} WHERE event_ts < ?", (oldest.timestamp(),))
-        return len(keys)
+            if new.oldest is not None:
+                db.execute(f"DELETE FROM {table} WHERE {_EVENT} < ?", (new.oldest,))
+        return len(written)
 
-    def read(self, view: FeatureView, keys: Sequence[tuple[KeyValue | None, ...]]) -> list[dict[str, Value]]:
-        """For each key (in the order of ``view.entity_names``) its features.
+    def _newer(self, db: sqlite3.Connection, table: str, new: Batch) -> Iterator[bool]:
+        """For each row whether it is as new as what stands there, by event time and then by creation."""
+        for start in range(0, len(new.keys), _KEYS_A_QUERY):
+            keys = new.keys[start : start + _KEYS_A_QUERY]
+            stored: dict[bytes, tuple[int, int]] = {}
+            where = f"WHERE entity_key IN ({_marks(keys)})"
+            query = f"SELECT DISTINCT entity_key, {_EVENT}, {_CREATED} FROM {table} {where}"
+            for key, event, created in db.execute(query, keys):
+                stored[key] = max((event, created), stored.get(key, (event, created)))
+            for key, moment in zip(keys, new.moments[start : start + _KEYS_A_QUERY], strict=True):
+                yield key not in stored or (moment, new.created) >= stored[key]
 
-        The view's empty values where nothing is stored; all None where the key is not whole.
-        """
-        empty = view.empty()
-        encode = entity_key_encoder(view.entity_names)
-        encoded = [None if None in key else encode(key) for key in keys]  # type: ignore[arg-type]
-        wanted = list({key for key in encoded if key is not None})
-        found: dict[bytes, dict[str, Value]] = {key: dict(empty) for key in wanted}
-        for key, name, value in self._rows(view.name, wanted):
-            if name in empty:
-                found[key][name] = decode_value(value)
-        return [dict.fromkeys(empty) if key is None else found[key] for key in encoded]
+    def _fetcher(self, groups: Sequence[Group]) -> Fetch:
+        def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:
+            replies: list[Reply] = []
+            for group, keys in zip(groups, asked, strict=True):
+                found: dict[bytes, Reply] = {key: [None] * group.width for key in keys}
+                for part in group.parts:
+                    places = {name: part.start + n for n, name in enumerate(part.fields)}
+                    moments: dict[bytes, int] = {}
+                    for key, name, value, moment in self._rows(part.view.name, part.fields, keys):
+                        found[key][places[name]] = value
+                        moments[key] = max(moment, moments.get(key, moment))
+                    for key, moment in moments.items():
+                        found[key][part.end] = encode_moment(moment)
+                replies.extend(found.values())
+            return replies
 
-    def _rows(self, view: str, keys: list[bytes]) -> Iterator[tuple[bytes, str, bytes]]:
-        db = self._connection()
-        for start in range(0, len(keys), 500):  # below SQLite's limit on bound variables
-            some = keys[start : start + 500]
-            marks = ",".join("?" * len(some))
-            query = f"SELECT entity_key, feature_name, value FROM {self.table(view)} WHERE entity_key IN ({marks})"
+        return fetch
+
+    def _rows(
+        self, view: str, features: Sequence[str], keys: Sequence[bytes]
+    ) -> Iterator[tuple[bytes, str, bytes, int]]:
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            some = keys[start : start + _KEYS_A_QUERY]
+            query = (
+                f"SELECT entity_key, feature_name, value, {_EVENT} FROM {self.table(view)} "
+                f"WHERE entity_key IN ({_marks(some)}) AND feature_name IN ({_marks(features)})"
+            )
             try:
-                yield from db.execute(query, some)
+                yield from self._connection().execute(query, [*some, *features])
             except sqlite3.OperationalError as error:
-                if "no such table" not in str(error):
-                    raise  # an unpublished view has no values yet; anything else is a fault
+                if "no such table" in str(error):
+                    return  # an unpublished view has no values yet
+                if "no such column" not in str(error):
+                    raise
+                self._prepare(self._connection(), view)  # made by Feast, or before the columns were there
+                yield from self._connection().execute(query, [*some, *features])
 
     def _connection(self) -> sqlite3.Connection:
         if not hasattr(self._local, "db"):
@@ -106,16 +172,30 @@ class OnlineStore:
         connection: sqlite3.Connection = self._local.db
         return connection
 
-    @contextmanager
-    def _transaction(self, view: str) -> Iterator[sqlite3.Connection]:
-        db = self._connection()
-        if view not in self._known:
-            table = self.table(view)
+    def _prepare(self, db: sqlite3.Connection, view: str) -> None:
+        """Feast's table of a view, with our two columns."""
+        table = self.table(view)
+        db.execute("BEGIN IMMEDIATE")  # two processes may come at once
+        try:
             db.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} (entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT, "
                 "vector_value BLOB, event_ts timestamp, created_ts timestamp, PRIMARY KEY(entity_key, feature_name))"
             )
             db.execute(f"CREATE INDEX IF NOT EXISTS {table}_ek ON {table} (entity_key)")
+            there = {column[1] for column in db.execute(f"PRAGMA table_info({table})")}
+            for column in _OWN_COLUMNS:
+                if column not in there:
+                    db.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+
+    @contextmanager
+    def _transaction(self, view: str) -> Iterator[sqlite3.Connection]:
+        db = self._connection()
+        if view not in self._known:
+            self._prepare(db, view)
             self._known.add(view)
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -132,3 +212,7 @@ class OnlineStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open anew."""
         self.__init__(**state)  # type: ignore[misc]
+
+
+def _marks(bound: Sequence[object]) -> str:
+    return ",".join("?" * len(bound))

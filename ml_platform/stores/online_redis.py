@@ -1,0 +1,201 @@
+"""The production's online store: Redis in Feast's own layout, published newest-wins by a script inside Redis.
+
+An entity is one hash. A feature stands in it under four bytes of a hash of view and name, a view's event time under
+``_ts:<view>``; Feast knows these. ``_stamp:<view>`` beside them, which Feast leaves alone, holds the row's event and
+creation time, so that of two rows with the same event time the later published wins.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import polars as pl
+
+from ml_platform.spec import FeatureView
+from ml_platform.stores.feast_bytes import encode_moment, hash_field, moment_field
+from ml_platform.stores.online_batch import Batch, batch
+from ml_platform.stores.online_plan import Fetch, Group, PlannedReads, Reply
+from ml_platform.stores.redis_wire import RedisWire, bulk, packed
+
+_PATIENCE = timedelta(seconds=2)  # a request that waits for features longer is lost anyway
+_ROWS_A_SCRIPT = 32  # Redis answers nobody else meanwhile: about half a millisecond
+_SWEPT_A_SCRIPT = 500
+
+# Microseconds of a protobuf Timestamp. Lua's numbers are exact up to 2^53, so the 64 bits are taken in two parts.
+_MICROS = """
+local function micros(bytes)
+  local at, found = 1, {[8] = 0, [16] = 0}
+  while at <= #bytes do
+    local tag, low, high, weight, n = string.byte(bytes, at), 0, 0, 1, 0
+    repeat
+      at = at + 1
+      local byte = string.byte(bytes, at)
+      if n == 7 then weight = 1 end
+      if n < 7 then low = low + byte % 128 * weight else high = high + byte % 128 * weight end
+      weight = weight * 128
+      n = n + 1
+    until byte < 128
+    if high >= 16384 then high = high - 32768 end
+    found[tag] = high * 562949953421312 + low
+    at = at + 1
+  end
+  return found[8] * 1000000 + math.floor(found[16] / 1000)
+end
+"""
+
+# KEYS: the entities, then the index of ages. ARGV: the view's fields of event time and stamp, creation time, whether an
+# index is kept, number of features, their fields; then of each entity event time (protobuf, microseconds) and values.
+_PUBLISH = (
+    _MICROS
+    + """
+local moment_field, stamp_field, created = ARGV[1], ARGV[2], ARGV[3]
+local indexed, width = ARGV[4] == '1', tonumber(ARGV[5])
+local made = tonumber(created)
+local at, written = 5 + width, 0
+local row, ages = {}, {}
+for n = 1, width do row[2 * n - 1] = ARGV[5 + n] end
+row[2 * width + 1], row[2 * width + 3] = moment_field, stamp_field
+for entity = 1, #KEYS - 1 do
+  local key, event = KEYS[entity], ARGV[at + 2]
+  local stored = redis.call('HGET', key, moment_field)
+  local stays = false
+  if stored then
+    local before, now = micros(stored), tonumber(event)
+    stays = now < before
+    if now == before then
+      local stamp, same = redis.call('HGET', key, stamp_field), event .. ' '
+      stays = stamp and string.sub(stamp, 1, #same) == same and tonumber(string.sub(stamp, #same + 1)) > made
+    end
+  end
+  if not stays then
+    for n = 1, width do row[2 * n] = ARGV[at + 2 + n] end
+    row[2 * width + 2], row[2 * width + 4] = ARGV[at + 1], event .. ' ' .. created
+    redis.call('HSET', key, unpack(row))
+    written = written + 1
+    ages[2 * written - 1], ages[2 * written] = event, key
+  end
+  at = at + 2 + width
+end
+if indexed and written > 0 then redis.call('ZADD', KEYS[#KEYS], unpack(ages)) end
+return written
+"""
+)
+
+# KEYS: the index of ages. ARGV: the oldest moment kept, how many at most, the field of event time, the others.
+_SWEEP = (
+    _MICROS
+    + """
+local found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1], 'LIMIT', 0, tonumber(ARGV[2]))
+local oldest = tonumber(ARGV[1])
+for _, key in ipairs(found) do
+  local moment = redis.call('HGET', key, ARGV[3])
+  if moment and micros(moment) < oldest then redis.call('HDEL', key, unpack(ARGV, 3)) end
+  redis.call('ZREM', KEYS[1], key)
+end
+return #found
+"""
+)
+
+
+class RedisOnlineStore(PlannedReads):
+    """The online store of production, by Feast's entity key, on one Redis server (no cluster: its scripts span keys).
+
+    Safe to read from several threads and to write from several processes at once: a view's row of an entity is
+    exchanged as a whole, and only for one that is as new.
+    """
+
+    def __init__(self, url: str, project: str) -> None:
+        """``url``: ``redis[s]://[[user]:password@]host[:port][/database]``. ``project``: Feast's project name.
+
+        Nothing is connected to before it is used.
+
+        Raises:
+            DeclarationError: the URL is of another form.
+        """
+        super().__init__()
+        self.project = project
+        self._url = url
+        self._suffix = project.encode()
+        self._wire = RedisWire(url, _PATIENCE)
+
+    def index(self, view: str) -> str:
+        """The sorted set of a view's entities by event time, kept where values are not kept for good."""
+        return f"_ages:{view}:{self.project}"
+
+    def publish(self, view: FeatureView, rows: pl.DataFrame, published_at: datetime) -> int:
+        """See ``Online.publish``; after a failure or a kill some entities may have been written: repeat it."""
+        new = batch(view, rows, published_at, around=bulk)
+        written = 0
+        if new.keys:
+            (sha,) = self._wire.ask(packed("SCRIPT", "LOAD", _PUBLISH), 1)
+            written = sum(self._wire.stream(self._commands(view, new, sha)))
+        if new.oldest is not None:
+            self._sweep(view, new.oldest)
+        return written
+
+    def _commands(self, view: FeatureView, new: Batch, sha: bytes) -> Iterator[bytes]:
+        """One script call for every so many rows; put together here, as each value comes packed already."""
+        fields = [hash_field(view.name, feature) for feature in new.columns]
+        head: list[bytes | int] = [
+            moment_field(view.name),
+            _stamp_field(view.name),
+            new.created,
+            int(new.oldest is not None),
+            len(fields),
+        ]
+        fixed = b"".join([bulk(self.index(view.name).encode()), *map(_argument, head), *map(bulk, fields)])
+        moments = [bulk(encode_moment(moment)) + _argument(moment) for moment in new.moments]
+        suffix, columns = self._suffix, new.columns.values()
+        for start in range(0, len(new.keys), _ROWS_A_SCRIPT):
+            some = slice(start, start + _ROWS_A_SCRIPT)
+            keys = [bulk(key + suffix) for key in new.keys[some]]
+            cells = chain.from_iterable(zip(moments[some], *(column[some] for column in columns), strict=True))
+            count = 3 + len(keys) + 1 + len(head) + len(fields) + len(keys) * (2 + len(fields))
+            script = b"*%d\r\n$7\r\nEVALSHA\r\n%b%b" % (count, bulk(sha), _argument(len(keys) + 1))
+            yield b"".join([script, *keys, fixed, *cells])
+
+    def _sweep(self, view: FeatureView, oldest: int) -> None:
+        fields = [moment_field(view.name), _stamp_field(view.name), *(hash_field(view.name, f) for f in view.schema())]
+        script = packed("EVAL", _SWEEP, 1, self.index(view.name), oldest, _SWEPT_A_SCRIPT, *fields)
+        while self._wire.ask(script, 1)[0] == _SWEPT_A_SCRIPT:
+            pass
+
+    def _fetcher(self, groups: Sequence[Group]) -> Fetch:
+        fixed = [self._around(group) for group in groups]
+        suffix, ask = self._suffix, self._wire.ask
+
+        def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:
+            commands = [
+                b"%b%d\r\n%b%b" % (head, len(key) + len(suffix), key, tail)
+                for (head, tail), keys in zip(fixed, asked, strict=True)
+                for key in keys
+            ]
+            return ask(b"".join(commands), len(commands))
+
+        return fetch
+
+    def _around(self, group: Group) -> tuple[bytes, bytes]:
+        """What stands before and after the key in the packed command that reads a group's fields."""
+        fields: list[bytes] = []
+        for part in group.parts:
+            fields += [hash_field(part.view.name, feature) for feature in part.fields]
+            fields.append(moment_field(part.view.name))
+        tail = b"".join(map(bulk, fields))
+        return b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2), self._suffix + b"\r\n" + tail
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Connections stay in their process."""
+        return {"url": self._url, "project": self.project}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Connect anew."""
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def _argument(value: bytes | int) -> bytes:
+    return bulk(value if isinstance(value, bytes) else b"%d" % value)
+
+
+def _stamp_field(view: str) -> bytes:
+    return f"_stamp:{view}".encode()
