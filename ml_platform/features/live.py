@@ -142,7 +142,7 @@ class LiveView:
             head = [event for event in _events(found, lowest) if event[0] > after]
             between = [parts for tile, parts in whole if lowest < tile < newest]
             inside[span] = [
-                joined([summarize(column_of(head, n), kinds), *[parts[n] for parts in between], tail_parts[n]])
+                joined([summarize(column_of(head, n), kinds), *[parts[n] for parts in between], tail_parts[n]], kinds)
                 for n, kinds in enumerate(log.kinds)
             ]
         return {name: finished(window, inside[span][place]) for name, window, span, place in self.windows}

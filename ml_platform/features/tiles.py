@@ -41,6 +41,7 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
 
 
 NOTHING = Part()
+_SUMS = frozenset(["count", "sum", "mean", "share"])  # what most windows ask for needs no more than two sums
 _Events = tuple[Event, ...]
 _Parts = tuple[Part, ...]
 _events_from = msgspec.msgpack.Decoder(_Events)
@@ -89,6 +90,8 @@ def summarize(values: Sequence[Any], kinds: frozenset[str]) -> Part:
     is_float = isinstance(values[0], float)
     counts = isinstance(values[0], str)
     exact = [] if counts else [round(v * FIXED_POINT) for v in values] if is_float else [int(v) for v in values]
+    if kinds <= _SUMS:
+        return Part(len(values), sum(exact), "0", is_float)
     return Part(
         count=len(values),
         total=sum(exact),
@@ -102,11 +105,17 @@ def summarize(values: Sequence[Any], kinds: frozenset[str]) -> Part:
     )
 
 
-def joined(parts: Iterable[Part]) -> Part:
-    """The part of stretches that follow each other."""
+def joined(parts: Iterable[Part], kinds: frozenset[str]) -> Part:
+    """The part of stretches that follow each other, as far as the aggregates in ``kinds`` need it."""
     filled = [part for part in parts if part.count]
     if len(filled) <= 1:
         return filled[0] if filled else NOTHING
+    if kinds <= _SUMS:
+        count = total = 0
+        for part in filled:
+            count += part.count
+            total += part.total
+        return Part(count, total, "0", filled[0].is_float)
     has_range, has_set = filled[0].lowest is not None, bool(filled[0].distinct)
     has_peak = filled[0].highest is not None
     return Part(
