@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -133,6 +135,37 @@ def test_a_failure_leaves_a_failed_run_and_no_version(
     runs = tracking._client.search_runs([tracking.experiment("m")])
     assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
     assert register(tracking, folder).tags
+
+
+_REGISTERS = """
+import sys
+from pathlib import Path
+from ml_platform.stores.tracking import Tracking
+Tracking(sys.argv[1], sys.argv[2]).register(
+    "m", Path(sys.argv[3]), estimator="lightgbm", run_name="killed", parameters={}, metrics={}, tags={})
+"""
+
+
+def test_a_killed_registration_is_marked_by_the_next_one(tracking: Tracking, folder: Path, tmp_path: Path) -> None:
+    stuck = tmp_path / "stuck"
+    stuck.mkdir()
+    os.mkfifo(stuck / "model.txt")  # whoever reads it waits for ever
+    command = [sys.executable, "-c", _REGISTERS, tracking.uri, tracking.artifacts, str(stuck)]
+    experiment = tracking.experiment("m")
+
+    def states() -> dict[str, str]:
+        return {run.info.run_name: run.info.status for run in tracking._client.search_runs([experiment])}
+
+    with subprocess.Popen(command) as child:
+        deadline = time.monotonic() + 60
+        while "killed" not in states() and time.monotonic() < deadline:
+            assert child.poll() is None
+            time.sleep(0.1)
+        register(tracking, folder, run_name="beside")
+        assert states() == {"killed": "RUNNING", "beside": "FINISHED"}  # it lives still
+        child.kill()
+    register(tracking, folder, run_name="after")
+    assert states() == {"killed": "KILLED", "beside": "FINISHED", "after": "FINISHED"}
 
 
 def test_later_measurements_join_the_finished_run(tracking: Tracking, folder: Path) -> None:

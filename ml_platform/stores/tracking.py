@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ml_platform.spec import ModelRefused, NoChampion, UnknownName
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an unknown name or alias
+_PROCESS = "ml_platform.process"  # the tag that says who wrote a run: host and process id
 _LONGEST_VALUE = 6000  # characters of a parameter that MLflow's database takes
 # Set before MLflow is imported: it sends nothing home, opens no pickle and prints no addresses.
 _SETTINGS = {
@@ -46,6 +48,20 @@ class Dataset:
     name: str
     digest: str
     source: str
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks only
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
 
 
 def quiet_mlflow() -> None:
@@ -112,7 +128,13 @@ class Tracking:
         encoded inputs. If anything fails, the run is marked FAILED and no version stays.
         """
         client = self._client
-        everything = {**tags, "dagster.run_id": dagster_run_id, "dagster.asset_key": asset_key}
+        self._end_abandoned(model_name)
+        everything = {
+            **tags,
+            "dagster.run_id": dagster_run_id,
+            "dagster.asset_key": asset_key,
+            _PROCESS: _this_process(),
+        }
         with ExitStack() as undo:
             run_id = client.create_run(self.experiment(model_name), run_name=run_name, tags=everything).info.run_id
             undo.callback(client.set_terminated, run_id, status="FAILED")
@@ -124,6 +146,14 @@ class Tracking:
             client.set_terminated(run_id, status="FINISHED")
             undo.pop_all()
         return version
+
+    def _end_abandoned(self, model_name: str) -> None:
+        """A registration that was killed left its run RUNNING: mark it, if its process was one of this machine."""
+        experiment = self.experiment(model_name)
+        for run in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+            host, _, process = run.data.tags.get(_PROCESS, "").rpartition(":")
+            if host == socket.gethostname() and not _lives(int(process)):
+                self._client.set_terminated(run.info.run_id, status="KILLED")
 
     def _log_model(self, name: str, folder: Path, estimator: str, run_id: str, undo: ExitStack) -> str:
         from mlflow.entities import LoggedModelOutput
