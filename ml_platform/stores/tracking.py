@@ -129,14 +129,11 @@ class Tracking:
         """
         client = self._client
         self._end_abandoned(model_name)
-        everything = {
-            **tags,
-            "dagster.run_id": dagster_run_id,
-            "dagster.asset_key": asset_key,
-            _PROCESS: _this_process(),
-        }
+        here = {"dagster.run_id": dagster_run_id, "dagster.asset_key": asset_key, _PROCESS: _this_process()}
         with ExitStack() as undo:
-            run_id = client.create_run(self.experiment(model_name), run_name=run_name, tags=everything).info.run_id
+            run_id = client.create_run(
+                self.experiment(model_name), run_name=run_name, tags={**tags, **here}
+            ).info.run_id
             undo.callback(client.set_terminated, run_id, status="FAILED")
             model_id = self._log_model(model_name, folder, estimator, run_id, undo)
             self._log(run_id, parameters, metrics, model_id, dataset)
