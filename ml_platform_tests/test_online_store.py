@@ -281,6 +281,7 @@ def test_a_file_of_before_keeps_its_rows(tmp_path: Path) -> None:
 
 READER = """
 import sys
+import pandas as pd
 from feast import FeatureStore
 store = FeatureStore(sys.argv[1])
 answer = store.get_online_features(
@@ -288,13 +289,19 @@ answer = store.get_online_features(
     entity_rows=[{"origin": "JFK", "carrier": "B6", "flight": 15}, {"origin": "XXX", "carrier": "B6", "flight": 1}],
 ).to_dict()
 print(answer["dep_delay_mean_3h"], answer["late_share_28d"])
+hours = pd.to_datetime(["2024-05-01T11:59Z", "2024-05-01T12:00Z", "2024-05-03T00:00Z"])
+asked = pd.DataFrame({"origin": "JFK", "event_timestamp": hours})
+found = store.get_historical_features(asked, ["origin_departures:dep_delay_mean_3h"]).to_arrow()
+print(found["dep_delay_mean_3h"].to_pylist())
 """
 
 
-def test_feast_applies_the_repository_and_reads_what_we_publish(tmp_path: Path) -> None:
+def test_feast_applies_the_repository_and_reads_what_we_publish_and_what_we_store(tmp_path: Path) -> None:
+    from ml_platform.features.refresh import dated
     from ml_platform.features.registry import apply, repository
     from ml_platform.resources.profiles import Profile
     from ml_platform.resources.projects import load_project
+    from ml_platform.stores.delta import Lake
 
     profile = Profile.at(tmp_path)
     project = load_project(profile.project)
@@ -308,6 +315,7 @@ def test_feast_applies_the_repository_and_reads_what_we_publish(tmp_path: Path) 
         values = {name: (3 if kind == "int64" else 0.1) for name, kind in project.views[view].schema().items()}
         frame = pl.DataFrame([{**entity, "as_of": NOON, **values}]).cast({"as_of": pl.Datetime("us", "UTC")})
         store.publish(project.views[view], frame, NOON)
+        Lake(profile.lake).replace(f"features/{view}", dated(frame, project.timezone), [NOON.date()])
     done = subprocess.run(
         [sys.executable, "-c", READER, str(repository(project))],
         env={**os.environ, "ML_PLATFORM_HOME": str(tmp_path)},
@@ -316,4 +324,4 @@ def test_feast_applies_the_repository_and_reads_what_we_publish(tmp_path: Path) 
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1] == "[0.1, None] [0.1, None]"
+    assert done.stdout.strip().splitlines()[-2:] == ["[0.1, None] [0.1, None]", "[None, 0.1, 0.1]"]

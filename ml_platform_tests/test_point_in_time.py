@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_platform.features import point_in_time
+from ml_platform.features import key_time, point_in_time
 from ml_platform.features.point_in_time import newest, newest_known
 from ml_platform.spec import StateError
 
@@ -62,10 +62,10 @@ def frames(rows: list, asked: list) -> tuple[pl.DataFrame, pl.DataFrame]:
     ttl=lifetimes,
 )
 def test_any_question_is_answered_as_by_nested_loops(bits, rows, asked, named, known, only_known, ttl):
-    """Also where key and time do not fit into the bits, and times are numbered by those that occur."""
+    """Also where key and time do not fit into the bits together."""
     questions, held = frames(rows, asked)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(point_in_time, "_BITS", bits)
+        patch.setattr(key_time, "_BITS", bits)
         patch.setattr(point_in_time, "CHUNK", 5)
         found = newest_known(
             questions, held, keys=named, at="asked", event="at", known="known" if known else None,

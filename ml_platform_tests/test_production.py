@@ -1,12 +1,13 @@
 """The production profile against real services: an S3 on loopback (moto's server) and a Postgres of the machine."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,7 @@ import polars as pl
 import pytest
 import sqlalchemy
 from dagster_aws.s3 import S3Resource
+from deltalake import write_deltalake
 from polars.testing import assert_frame_equal
 
 from ml_platform.automation.instance import write_dagster_yaml
@@ -115,6 +117,33 @@ def test_a_lake_in_a_bucket_keeps_its_promises(production):
     assert_frame_equal(lake.scan("raw/flights").collect(), expected, check_row_order=False)
     assert lake.days("raw/flights") == {first, second}
     assert lake.scan("raw/flights", first=second).collect()["flight_id"].to_list() == ["c"]
+
+
+def test_a_feast_table_in_a_bucket(production, tmp_path):
+    """Read, saved and appended to; the options come from feature_store.yaml."""
+    import pandas as pd
+    from feast import FeatureStore
+
+    from ml_platform.features.feast_source import DeltaSource, SavedDatasetDeltaStorage
+    from ml_platform_tests.feast_world import LINES, NOON, STORE, declared, line_rows
+
+    table = f"{production.lake}/lines"
+    write_deltalake(
+        table, pl.DataFrame(line_rows(1), LINES).to_arrow(), storage_options=dict(production.storage_options)
+    )
+    options = json.dumps(dict(production.storage_options))
+    yaml = STORE.format(knowledge_time="true").replace("true\n", f"true\n  storage_options: {options}\n")
+    (tmp_path / "feature_store.yaml").write_text(yaml)
+    store = FeatureStore(str(tmp_path))
+    line, city, view, *_ = declared()
+    view.batch_source = DeltaSource(path=table, timestamp_field="at", created_timestamp_column="known_at")
+    store.apply([line, city, view])
+    asked = pd.DataFrame({"line": [1, 2], "city": "a", "event_timestamp": [NOON, NOON + timedelta(hours=20)]})
+    job = store.get_historical_features(asked, ["line_state:trips"])
+    saved = store.create_saved_dataset(job, "saved", SavedDatasetDeltaStorage(f"{production.lake}/saved"))
+    assert saved.to_df()["trips"].dropna().tolist() == job.to_df()["trips"].dropna().tolist() != []
+    store.write_to_offline_store("line_state", pd.DataFrame(line_rows(2, 5)))
+    assert view.batch_source.address(store.config).open().version() == 1
 
 
 def test_the_s3_resource_puts_and_gets_in_the_lake_bucket(production):

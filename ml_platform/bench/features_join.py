@@ -75,14 +75,23 @@ def refuse_unequal(case: Case, arms: Sequence[str], folder: Path) -> None:
 def _show(case: Case, runs: Mapping[str, Sequence[ArmRun]]) -> None:
     seconds = {arm: median(run.said["seconds"] for run in done) for arm, done in runs.items()}
     peaks = {arm: median(run.peak_mb for run in done) for arm, done in runs.items()}
+    cores = {arm: median(run.said["core_seconds"] for run in done) for arm, done in runs.items()}
     held = {arm: median(run.said["held_mb"] for run in done) for arm, done in runs.items()}
-    click.echo(
-        f"{'':22}{'seconds':>9}{'range':>14}{'rows/s':>12}{'peak MB':>9}{'before MB':>11}{'x time':>8}{'x peak':>8}"
-    )
+    names = {
+        "seconds": 9,
+        "range": 14,
+        "core s": 9,
+        "rows/s": 12,
+        "peak MB": 9,
+        "before MB": 11,
+        "x time": 8,
+        "x peak": 8,
+    }
+    click.echo(" " * 22 + "".join(f"{name:>{width}}" for name, width in names.items()))
     for arm, done in runs.items():
         all_seconds = sorted(run.said["seconds"] for run in done)
         click.echo(
             f"{arm:22}{seconds[arm]:9.2f}{f'{all_seconds[0]:.2f}-{all_seconds[-1]:.2f}':>14}"
-            f"{case.questions / seconds[arm]:12,.0f}{peaks[arm]:9.0f}{held[arm]:11.0f}"
+            f"{cores[arm]:9.2f}{case.questions / seconds[arm]:12,.0f}{peaks[arm]:9.0f}{held[arm]:11.0f}"
             f"{seconds[arm] / seconds[_OURS]:8.1f}{peaks[arm] / peaks[_OURS]:8.1f}"
         )

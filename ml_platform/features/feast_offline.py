@@ -257,12 +257,18 @@ def _moments(entity_frame: pd.DataFrame) -> tuple[str, pd.Series]:
 
 
 def _arrow_of(entity_frame: pd.DataFrame, at: str, moments: pd.Series) -> pa.Table:
-    try:
-        rest = pa.Table.from_pandas(entity_frame.drop(columns=at), preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise StateError(f"a column of the asked rows mixes types; give it one: {error}") from error
-    names = [str(name) for name in entity_frame.columns]
-    return plain(pa.table({name: pa.Array.from_pandas(moments) if name == at else rest[name] for name in names}))
+    """Column by column: numbers stay where pandas has them.
+
+    Raises:
+        StateError: a column mixes types.
+    """
+    columns = {}
+    for name, values in entity_frame.items():
+        try:
+            columns[str(name)] = pa.Array.from_pandas(moments if name == at else values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise StateError(f"the column {name} of the asked rows mixes types; give it one: {error}") from error
+    return plain(pa.table(columns))
 
 
 def _read(
