@@ -11,6 +11,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_platform.features.follow import within_reach
 from ml_platform.features.live import LiveViews
 from ml_platform.features.oracle import Oracle
 from ml_platform.features.windows import AS_OF, values_at
@@ -99,6 +100,24 @@ def test_live_and_batch_give_the_same_bits(rows: list, ends: list, asked: list) 
             live.apply(table, frame)
         found = [live.values([(LIVE.name, row[:2])], row[2])[0] for row in points.iter_rows()]
     assert found == batch
+
+
+@settings(max_examples=150, deadline=None)
+@given(trips, closings, closings, asked_at)
+def test_rows_out_of_reach_change_no_value_that_can_be_asked(rows: list, ends: list, losses: list, asked: list) -> None:
+    frames = frames_of(rows, ends, losses)
+    since = START + timedelta(hours=15)
+    short = tuple(f for f in LIVE.features if not (f.name or "").startswith("long_"))  # windows of up to five hours
+    view = replace(LIVE, features=short)
+    with new_tiles() as path:
+        live = LiveViews([view], SqliteTiles(path))
+        for table, frame in within_reach(view, frames, since).items():
+            live.apply(table, frame, since=since)
+        oracle = Oracle(view, frames)
+        for city, line, at, _ in asked:
+            if at >= since:
+                (values,) = live.values([(view.name, (city, line))], at)
+                assert values == oracle.values((city, line), at)
 
 
 def test_a_window_that_has_emptied_says_so(tmp_path: Path) -> None:

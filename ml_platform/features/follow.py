@@ -1,12 +1,14 @@
 """From raw rows to the live windows: what the stream delivers, and what a closed day repairs."""
 
-from collections.abc import Sequence
-from datetime import date, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+
+import polars as pl
 
 from ml_platform.features.live import KEPT_BEHIND, LiveViews, micros
 from ml_platform.features.refresh import is_daily
-from ml_platform.spec import FeatureView, Project
-from ml_platform.spec.calendar import day_of, day_start
+from ml_platform.spec import KNOWN_AT, Active, FeatureView, Project
+from ml_platform.spec.calendar import day_start
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.tiles import TileStore
 
@@ -23,13 +25,31 @@ def follow_days(view: FeatureView, project: Project, lake: Lake, tiles: TileStor
     """
     if not view.is_live:
         return 0
-    end = day_start(days[-1] + timedelta(days=1), project.timezone)
-    since = end - KEPT_BEHIND
-    first = max(days[0], day_of(since - view.lookback, project.timezone))
+    since = day_start(days[-1] + timedelta(days=1), project.timezone) - KEPT_BEHIND
+    frames = {table: lake.scan(f"raw/{table}", first=days[0], last=days[-1]).collect() for table in view.sources}
+    frames = within_reach(view, frames, since)
     live = LiveViews([view], tiles)
-    written = sum(
-        live.apply(table, lake.scan(f"raw/{table}", first=first, last=days[-1]).collect(), since=since)
-        for table in view.sources
-    )
+    written = sum(live.apply(table, rows, since=since) for table, rows in frames.items())
     tiles.prune(micros(since))
     return written
+
+
+def within_reach(view: FeatureView, frames: Mapping[str, pl.DataFrame], since: datetime) -> dict[str, pl.DataFrame]:
+    """The rows that a value at ``since`` or later can depend on: of months of history, mostly few.
+
+    A plan is in reach by the time that it is for, however long it is known; and so is what closes it.
+    """
+    oldest = since - view.lookback
+    actives = [feature for feature in view.features if isinstance(feature, Active)]
+    moments = [view.derive.get(name, pl.col(name)) for name in {view.time, *(a.opened_at for a in actives)}]
+    reached = frames[view.source].filter(pl.max_horizontal(*moments, KNOWN_AT) > oldest)
+    found = {view.source: reached}
+    opened = reached.with_columns(**view.derive)
+    for table in view.sources[1:]:
+        rows = frames[table]
+        # An opening that was known before these days is not among them: what closes it is known of late, too.
+        late = pl.col(KNOWN_AT) > oldest - KEPT_BEHIND
+        keys = [list(active.key) for active in actives if table in active.closed_by]
+        closes = [rows.filter(~late).join(opened, on=key, how="semi") for key in keys]
+        found[table] = pl.concat([rows.filter(late), *closes]).unique(maintain_order=True)
+    return found

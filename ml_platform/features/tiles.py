@@ -49,7 +49,7 @@ _parts_from = msgspec.msgpack.Decoder(_Parts)
 _encoder = msgspec.msgpack.Encoder()
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 12)
 def events_of(encoded: bytes) -> tuple[Event, ...]:
     """The events of a tile, sorted by moment and key; decoded once, since hot tiles are read again and again."""
     return _events_from.decode(encoded)
