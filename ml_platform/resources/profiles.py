@@ -29,6 +29,7 @@ class Profile:
     mlflow_uri: str
     mlflow_artifacts: str
     dagster_storage: str | None = None
+    redis_url: str | None = None
 
     @property
     def online_path(self) -> Path:
@@ -96,7 +97,13 @@ class Profile:
 
 
 def _production(embedded: Profile, env: Mapping[str, str]) -> Profile:
-    wanted = ("ML_PLATFORM_LAKE", "ML_PLATFORM_MLFLOW_URI", "ML_PLATFORM_MLFLOW_ARTIFACTS", "ML_PLATFORM_POSTGRES_URL")
+    wanted = (
+        "ML_PLATFORM_LAKE",
+        "ML_PLATFORM_MLFLOW_URI",
+        "ML_PLATFORM_MLFLOW_ARTIFACTS",
+        "ML_PLATFORM_POSTGRES_URL",
+        "ML_PLATFORM_REDIS_URL",
+    )
     missing = [variable for variable in wanted if not env.get(variable)]
     if missing:
         raise DeclarationError(f"the production profile needs {', '.join(missing)}; see deploy/production.md")
@@ -121,4 +128,5 @@ def _production(embedded: Profile, env: Mapping[str, str]) -> Profile:
         mlflow_uri=env["ML_PLATFORM_MLFLOW_URI"],
         mlflow_artifacts=env["ML_PLATFORM_MLFLOW_ARTIFACTS"],
         dagster_storage=env["ML_PLATFORM_POSTGRES_URL"],
+        redis_url=env["ML_PLATFORM_REDIS_URL"],
     )

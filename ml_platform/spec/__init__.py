@@ -15,6 +15,7 @@ from ml_platform.spec.errors import (
     ServiceError,
     SourceError,
     StateError,
+    StoreUnavailable,
     TooFewLabels,
     UnknownName,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "SourceError",
     "SourceTable",
     "StateError",
+    "StoreUnavailable",
     "Task",
     "TooFewLabels",
     "UnknownName",

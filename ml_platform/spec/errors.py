@@ -13,6 +13,7 @@ PlatformError
 ├── ServiceError          the prediction service did not start, or answered with an error
 │   ├── RequestRefused    a request that the service does not accept; names row and field
 │   └── PortInUse         somebody else listens on the asked port
+├── StoreUnavailable      a store that cannot be reached, or that refuses what it is asked
 └── StateError            the state folder cannot be used as it is
     ├── HomeLocked        another process works on it
     └── HomeDamaged       it holds something that this platform did not write, or half a file
@@ -78,6 +79,10 @@ class RequestRefused(ServiceError):
 
 class PortInUse(ServiceError):
     """Somebody else listens on the asked port."""
+
+
+class StoreUnavailable(PlatformError):
+    """A store that cannot be reached, or that refuses what it is asked; the next call tries again."""
 
 
 class StateError(PlatformError):
