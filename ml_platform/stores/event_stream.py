@@ -99,8 +99,8 @@ class EventStream:
         """
         milliseconds = idle // timedelta(milliseconds=1)
         command = ("XAUTOCLAIM", self.stream, GROUP, consumer, milliseconds, "0-0", "COUNT", most, "JUSTID")
-        (reply,) = self._grouped(command)
-        return self.taken(consumer, most) if reply else []
+        ((_, claimed, _),) = self._grouped(command)
+        return self.taken(consumer, most) if claimed else []
 
     def finish(self, applied: Sequence[Message], aside: Sequence[tuple[Message, str]]) -> None:
         """These are done: take them out of the stream, those of ``aside`` with their reasons into the dead letters.
@@ -138,7 +138,8 @@ class EventStream:
             StoreUnavailable: Redis is away.
         """
         (found,) = self._redis.ask([("XREVRANGE", self.dead, "+", "-", "COUNT", most)])
-        return [DeadLetter(_text(held[b"table"]), held[b"row"], _text(held[b"reason"])) for _, held in found]
+        letters = (_fields(listed) for _, listed in found)
+        return [DeadLetter(_text(held[b"table"]), held[b"row"], _text(held[b"reason"])) for held in letters]
 
     def _read(self, consumer: str, most: int, after: str, wait: tuple[Word, ...]) -> list[Message]:
         command = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", most, *wait, "STREAMS", self.stream, after)
@@ -147,7 +148,7 @@ class EventStream:
         return [
             Message(place, _text(held.get(b"table", b"")), held.get(b"row", b""))
             for _, messages in reply or ()
-            for place, held in messages
+            for place, held in ((place, _fields(listed)) for place, listed in messages)
         ]
 
     def _grouped(self, command: Sequence[Word]) -> list[Any]:
@@ -165,6 +166,11 @@ class EventStream:
             if not isinstance(error.__cause__, redis.ResponseError) or "BUSYGROUP" not in str(error.__cause__):
                 raise  # another consumer may have made it meanwhile
         return self._redis.ask([command])
+
+
+def _fields(listed: Sequence[bytes] | None) -> dict[bytes, bytes]:
+    """Of a message that was deleted meanwhile nothing is left."""
+    return dict(zip(listed[::2], listed[1::2], strict=True)) if listed else {}
 
 
 def _text(encoded: bytes) -> str:

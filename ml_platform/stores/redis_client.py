@@ -40,8 +40,12 @@ class RedisClient:
         """
         import redis
 
+        sent = list(commands)
         try:
-            return self._ask(commands)
+            try:
+                return self._ask(sent)
+            except redis.ConnectionError:  # closed while it lay idle: Redis was started again
+                return self._ask(sent)
         except redis.RedisError as error:
             raise StoreUnavailable(
                 f"Redis at {self.place} does not answer as it should ({type(error).__name__}: {error}); look whether "
@@ -66,11 +70,26 @@ class RedisClient:
             self.ask([("SCRIPT", "LOAD", script)])  # the first time, or Redis was started anew
             return self.ask(commands)
 
-    def _ask(self, commands: Iterable[Sequence[Word]]) -> list[Any]:
-        pipe = self._client().pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-        replies: list[Any] = pipe.execute()
+    def _ask(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
+        import redis
+
+        pool = self._client().connection_pool
+        connection: Any = pool.get_connection()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            replies, refused = [], None
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response())
+                except redis.ResponseError as error:
+                    refused = refused or error
+        except BaseException:
+            connection.disconnect()  # replies may still be to come, and would be taken for those of the next call
+            raise
+        finally:
+            pool.release(connection)
+        if refused:
+            raise refused
         return replies
 
     def _client(self) -> "redis.Redis":
@@ -80,11 +99,10 @@ class RedisClient:
             from redis.retry import Retry
 
             seconds = self.patience.total_seconds()
-            # One that a restarted server closed is opened again at once; a server that is away is not awaited.
-            again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+            never = Retry(NoBackoff(), 0)  # its own default waits for seconds
             try:
                 self._made = redis.Redis.from_url(
-                    self.url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=again
+                    self.url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=never
                 )
             except ValueError as error:
                 raise DeclarationError(
