@@ -171,7 +171,7 @@ class Ingestor:
         return any(view.source == name for view in self._stored)
 
     def apply(self, name: str, rows: pl.DataFrame) -> list[SetAside]:
-        """Apply the rows that can be applied and keep their contract; returns the others. A second time changes nothing.
+        """Apply the rows that keep their contract and can be; returns the others. A second time changes nothing.
 
         Raises:
             MissingHistory: a table that a rule refers to was never written.

@@ -78,10 +78,10 @@ def feed(profile: Profile, table: str, lines: Iterable[bytes], batch: int, *, to
 
 
 def _read(reader: RowReader, lines: Iterable[bytes], left_out: Callable[[str], None]) -> Iterator[_Line]:
-    for number, text in enumerate(lines, 1):
-        if not text.strip():
+    for number, text in enumerate(map(bytes.strip, lines), 1):
+        if not text:
             continue
         try:
-            yield _Line(number, text.strip(), reader.read(json_row(text, f"line {number}"), f"line {number}"))
+            yield _Line(number, text, reader.read(json_row(text, f"line {number}"), f"line {number}"))
         except RequestRefused as error:
-            left_out(f"refused, {error}")
+            left_out(f"{error}: refused")
