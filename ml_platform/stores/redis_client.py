@@ -1,6 +1,6 @@
 """A client of one Redis server that gives up soon, finds back by itself, and says in a sentence what is away."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ from ml_platform.spec import DeclarationError, StoreUnavailable
 
 if TYPE_CHECKING:
     import redis
+
+_SENT_AT_ONCE = 1 << 14  # bytes: a script with its tiles, or all commands of a read
 
 Word = bytes | str | int
 
@@ -34,25 +36,28 @@ class RedisClient:
     def ask(self, commands: Iterable[Sequence[Word]]) -> list[Any]:
         """The replies, in order, after one round trip; sent again, once, when the connection was lost before.
 
+        Commands are sent as they are made, so Redis works on the first while the last are still to be made.
+
         Raises:
             StoreUnavailable: it cannot be reached, or refuses a command; others may have been done.
             DeclarationError: the URL is of another form.
         """
         import redis
 
-        sent = list(commands)
+        made: list[bytes] = []
+        left = iter(commands)
         try:
             try:
-                return self._ask(sent)
+                return self._ask(made, left)
             except redis.ConnectionError:  # closed while it lay idle: Redis was started again
-                return self._ask(sent)
+                return self._ask(made, left)
         except redis.RedisError as error:
             raise StoreUnavailable(
                 f"Redis at {self.place} does not answer as it should ({type(error).__name__}: {error}); look whether "
                 f"it runs and has memory left; the next call tries again"
             ) from error
 
-    def run(self, script: str, calls: Sequence[tuple[Sequence[Word], Sequence[Word]]]) -> list[Any]:
+    def run(self, script: str, calls: Iterable[tuple[Sequence[Word], Sequence[Word]]]) -> list[Any]:
         """The replies to a script called with each (keys, arguments); it runs whole or not at all, each time.
 
         Raises:
@@ -61,24 +66,38 @@ class RedisClient:
         import redis
 
         sha = sha1(script.encode(), usedforsecurity=False).hexdigest()
-        commands = [("EVALSHA", sha, len(keys), *keys, *words) for keys, words in calls]
+        commands: list[Sequence[Word]] = []
+
+        def made() -> Iterator[Sequence[Word]]:
+            for keys, words in calls:
+                commands.append(("EVALSHA", sha, len(keys), *keys, *words))
+                yield commands[-1]
+
         try:
-            return self.ask(commands) if commands else []
+            return self.ask(made())
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, redis.exceptions.NoScriptError):
                 raise
             self.ask([("SCRIPT", "LOAD", script)])  # the first time, or Redis was started anew
             return self.ask(commands)
 
-    def _ask(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
+    def _ask(self, made: list[bytes], left: Iterator[Sequence[Word]]) -> list[Any]:
+        """``made``: commands that were sent before, in vain; ``left`` joins them."""
         import redis
 
         pool = self._client().connection_pool
         connection: Any = pool.get_connection()
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
+            waiting = bytearray().join(made)
+            for command in left:
+                made.append(b"".join(connection.pack_command(*command)))
+                waiting += made[-1]
+                if len(waiting) > _SENT_AT_ONCE:
+                    connection.send_packed_command([waiting])
+                    waiting = bytearray()
+            connection.send_packed_command([waiting])
             replies, refused = [], None
-            for _ in commands:
+            for _ in made:
                 try:
                     replies.append(connection.read_response())
                 except redis.ResponseError as error:

@@ -5,7 +5,7 @@ as a whole, after eight bytes with the moment until which it is asked for. A sor
 moment lets ``prune`` find what is out of reach.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -22,7 +22,7 @@ _TILES_A_TRIP = 1 << 13  # more would only take memory, here and there
 _HEAD = 8  # bytes of ``until`` before a tile's parts
 # How long after its last tile's ``until`` a whole hash expires, though nobody prunes it any more. Only where that
 # moment still lies ahead: a replay's tiles belong to the past, and its clock is not that of Redis.
-_NET = timedelta(days=35)
+_NET_MS = timedelta(days=35) // timedelta(milliseconds=1)
 
 # KEYS: hashes of tiles. ARGV: of each the field.
 _READ = """
@@ -132,13 +132,12 @@ class RedisTiles:
         Raises:
             StoreUnavailable: Redis is away; some changes may have been made: repeat them all.
         """
-        drafts: dict[tuple[str, bytes, int], _Draft] = {}
+        drafts: dict[tuple[bytes, int], _Draft] = {}
         for change in changes:
-            place = (change.log, change.entity, change.tile)
-            draft = drafts.get(place)
+            key = self._key(change.log, change.entity)
+            draft = drafts.get((key, change.tile))
             if draft is None:
-                key = self._key(change.log, change.entity)
-                drafts[place] = draft = _Draft(key, change.tile, change.until, [])
+                draft = drafts[key, change.tile] = _Draft(key, change.tile, change.until, [])
             draft.until = max(draft.until, change.until)
             draft.makes.append(change.make)
         written = 0
@@ -166,23 +165,31 @@ class RedisTiles:
 
     def _write(self, drafts: Sequence[_Draft]) -> tuple[int, list[_Draft]]:
         """How many changes were written, and the tiles of which another writer was quicker."""
-        made = [(draft, *found) for draft in drafts if (found := draft.made()) is not None]
-        parts = _cut(made)
-        calls = []
-        for some in parts:
-            words: list[Word] = [_NET // timedelta(milliseconds=1)]
-            for draft, _, (whole, events) in some:
-                seen = sha1(draft.held, usedforsecurity=False).hexdigest() if draft.held is not None else ""
-                words += (draft.tile, draft.until, seen, whole, events)
-            calls.append(([self._index, *(draft.key for draft, _, _ in some)], words))
-        written, missed = sum(count for _, count, _ in made), []
-        for some, reply in zip(parts, self._redis.run(_WRITE, calls), strict=True):
+        parts: list[list[tuple[_Draft, int]]] = []
+
+        def calls() -> Iterator[tuple[list[bytes], list[Word]]]:
+            for some in _cut(drafts):
+                written: list[tuple[_Draft, int]] = []
+                words: list[Word] = [_NET_MS]
+                for draft in some:
+                    found = draft.made()
+                    if found is not None:
+                        count, (whole, events) = found
+                        seen = "" if draft.held is None else sha1(draft.held, usedforsecurity=False).hexdigest()
+                        words += (draft.tile, draft.until, seen, whole, events)
+                        written.append((draft, count))
+                if written:
+                    parts.append(written)
+                    yield [self._index, *(draft.key for draft, _ in written)], words
+
+        missed, lost = [], 0
+        for written, reply in zip(parts, self._redis.run(_WRITE, calls()), strict=True):
             for n, events in reply:
-                draft, count, _ = some[n]
+                draft, count = written[n]
                 draft.held = events
-                written -= count
+                lost += count
                 missed.append(draft)
-        return written, missed
+        return sum(count for written in parts for _, count in written) - lost, missed
 
     def _key(self, log: str, entity: bytes) -> bytes:
         return b"%b%b:%b" % (self._prefix, log.encode(), entity)
