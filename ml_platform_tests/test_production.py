@@ -64,6 +64,8 @@ def production(s3_endpoint, tmp_path, monkeypatch) -> Profile:
         "ML_PLATFORM_MLFLOW_ARTIFACTS": f"s3://{BUCKET}/mlflow",
         # Replaced by the tests that write to it.
         "ML_PLATFORM_POSTGRES_URL": "postgresql+psycopg2://postgres@127.0.0.1/ml_platform",
+        # Nothing here publishes.
+        "ML_PLATFORM_REDIS_URL": "redis://127.0.0.1:6379/0",
         "ML_PLATFORM_BUCKET": BUCKET,
     }
     for name, value in variables.items():

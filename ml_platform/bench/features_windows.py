@@ -1,7 +1,7 @@
 """Windows: a year of events, questions at any second of it, four windows; beside Polars' rolling expressions.
 
-Run it: ``python -m ml_platform.bench.features_windows``. Each arm runs in a process of its own, from frames in memory to
-the answer; all answers are compared before anything is timed.
+Run it: ``python -m ml_platform.bench.features_windows``. Each arm runs in a process of its own, from frames in memory
+to the answer; all answers are compared before anything is timed.
 """
 
 import os
@@ -19,7 +19,7 @@ from ml_platform.bench.features_windows_arm import ENTITIES, KINDS, SPANS
 from ml_platform.spec import PlatformError
 
 _ARM = "ml_platform.bench.features_windows_arm"
-OURS, PEERS = "ours", ("rolling_sum_by", "join_asof")
+OURS, PEERS = "ours", ("rolling_sum_by", "rolling, tuned", "join_asof, tuned")
 SHARE, LARGEST_GB = 1 / 3, 8  # the bars: of the time of rolling_sum_by, and memory at the larger size
 _REPEATS = 5
 

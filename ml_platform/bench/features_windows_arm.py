@@ -8,8 +8,10 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 import click
 import numpy as np
@@ -58,8 +60,11 @@ def ours(events: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
     return values_at(VIEW, {VIEW.source: events}, questions)
 
 
-def rolling(events: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
-    """Polars' rolling expressions as they come: the questions stand among the events as rows without a value."""
+def rolling(events: pl.DataFrame, questions: pl.DataFrame, *, tuned: bool = False) -> pl.DataFrame:
+    """Polars' rolling expressions: the questions stand among the events as rows without a value.
+
+    As they come, one an answer; ``tuned``, the means are made of sums and counts.
+    """
     rows = pl.concat(
         [
             events.select("shop", pl.col(KNOWN_AT).alias(AS_OF), "cents", asked=pl.lit(None, pl.UInt32)),
@@ -67,18 +72,17 @@ def rolling(events: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
         ]
     ).sort("shop", AS_OF)
     counted = pl.col("cents").is_not_null().cast(pl.Int64)
-    answers = []
+    sums, means = [], []
     for name, span in SPANS.items():
-        total = pl.col("cents").rolling_sum_by(AS_OF, window_size=span, closed="right").over("shop")
-        count = counted.rolling_sum_by(AS_OF, window_size=span, closed="right").over("shop")
-        mean = pl.col("cents").rolling_mean_by(AS_OF, window_size=span, closed="right").over("shop")
-        answers += [
-            total.alias(f"cents_sum_{name}"),
-            mean.alias(f"cents_mean_{name}"),
-            count.alias(f"cents_count_{name}"),
-        ]
-    found = rows.with_columns(answers).filter(pl.col("asked").is_not_null()).sort("asked")
-    return _named(found)
+        window: dict[str, Any] = {"by": AS_OF, "window_size": span, "closed": "right"}
+        sums.append(pl.col("cents").rolling_sum_by(**window).over("shop").alias(f"cents_sum_{name}"))
+        sums.append(counted.rolling_sum_by(**window).over("shop").alias(f"cents_count_{name}"))
+        mean = pl.col("cents").rolling_mean_by(**window).over("shop")
+        by_hand = pl.col(f"cents_sum_{name}") / pl.col(f"cents_count_{name}")
+        means.append((by_hand if tuned else mean).alias(f"cents_mean_{name}"))
+    found = rows.with_columns(sums) if tuned else rows.with_columns(*sums, *means)
+    found = found.filter(pl.col("asked").is_not_null()).sort("asked")
+    return _named(found.with_columns(means) if tuned else found)
 
 
 def asof(events: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
@@ -122,7 +126,12 @@ def _named(found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-ARMS: Mapping[str, Arm] = {"ours": ours, "rolling_sum_by": rolling, "join_asof": asof}
+ARMS: Mapping[str, Arm] = {
+    "ours": ours,
+    "rolling_sum_by": rolling,
+    "rolling, tuned": partial(rolling, tuned=True),
+    "join_asof, tuned": asof,
+}
 
 
 def main(arm: str, folder: Path, answer: Path | None) -> None:
