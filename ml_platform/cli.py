@@ -5,6 +5,7 @@ import os
 import sys
 from datetime import date
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -117,6 +118,37 @@ def ui(port: int, host: str) -> None:
     environment = {**os.environ, "DAGSTER_HOME": str(profile.dagster_home), "ML_PLATFORM_HOME": str(profile.home)}
     command = [sys.executable, "-m", "dagster", "dev", "-m", "ml_platform.definitions", "-h", host, "-p", str(port)]
     os.execve(sys.executable, command, environment)  # so that a signal to this process ends Dagster's, too
+
+
+@main.command()
+@click.argument("table")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--batch", default=500, show_default=True, type=click.IntRange(1), help="Rows at once; 1: one by one.")
+def ingest(table: str, file: BinaryIO, batch: int) -> None:
+    """Apply events to the live features: rows of TABLE, one JSON object a line, from FILE or standard input.
+
+    In the production profile they go onto the stream, and `ml-platform consume` applies them. Ends with code 1 when a
+    row was refused or set aside; the others count all the same.
+    """
+    from ml_platform.serving.feed import feed
+
+    profile = Profile.from_environment()
+    Home(profile.home).prepare(profile.project)
+    fed = feed(profile, table, file, batch, told=click.echo)
+    click.echo(fed.sentence)
+    if fed.left_out:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--batch", default=500, show_default=True, type=click.IntRange(1), help="Messages at once, at most.")
+def consume(batch: int) -> None:
+    """Apply the stream's events to the live features until it is told to end (production profile)."""
+    from ml_platform.serving.consumer import consume as consume_until_told
+
+    profile = Profile.from_environment()
+    Home(profile.home).prepare(profile.project)
+    consume_until_told(profile, batch, told=click.echo)
 
 
 @main.command("feast-apply")

@@ -1,6 +1,8 @@
 """Aggregates over slices [lower, upper) of one sorted array of values."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,91 +15,103 @@ Floats = NDArray[np.float64]
 Numbers = Ints | Floats
 
 
-def aggregate(kind: str, values: Numbers, lower: Ints, upper: Ints) -> tuple[Floats, NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Values:
+    """Numbers without nulls, in window order, Booleans as 0 and 1; what several aggregates need is made once."""
+
+    numbers: Numbers
+
+    @cached_property
+    def exact(self) -> Ints:
+        """As integers, floats in fixed point."""
+        if self.is_float:
+            return np.rint(self.numbers * FIXED_POINT).astype(np.int64)
+        return self.numbers.astype(np.int64, copy=False)
+
+    @cached_property
+    def is_float(self) -> bool:
+        """Whether ``exact`` is in fixed point."""
+        return self.numbers.dtype.kind == "f"
+
+    @cached_property
+    def running(self) -> Ints:
+        """The sum of the first n, for each n from 0 on."""
+        return np.concatenate([[0], np.cumsum(self.exact)])
+
+
+def aggregate(kind: str, values: Values, lower: Ints, upper: Ints) -> tuple[Floats, NDArray[np.bool_]]:
     """One aggregate for each slice, and whether it has a value.
 
     An empty slice gives 0 for ``count`` and ``sum`` and no value for the others.
-
-    values: without nulls, in window order; Booleans as 0 and 1.
 
     Raises:
         DeclarationError: the aggregate is unknown.
     """
     if kind not in _AGGREGATES:
         raise DeclarationError(f"there is no aggregate {kind!r}; known: {', '.join(sorted(_AGGREGATES))}")
-    if len(values) == 0:
+    if len(values.numbers) == 0:
         return np.zeros(len(lower)), np.full(len(lower), kind in ZERO_WHEN_EMPTY)
     enough = upper - lower >= (2 if kind == "std" else 1)
     return _AGGREGATES[kind](values, lower, upper), enough | (kind in ZERO_WHEN_EMPTY)
 
 
-def _count(values: Numbers, lower: Ints, upper: Ints) -> Floats:
+def _count(values: Values, lower: Ints, upper: Ints) -> Floats:
     return (upper - lower).astype(np.float64)
 
 
-def _exact(values: Numbers) -> tuple[Ints, bool]:
-    """The values as integers, floats in fixed point, and whether they are floats."""
-    if values.dtype.kind == "f":
-        return np.rint(values * FIXED_POINT).astype(np.int64), True
-    return values.astype(np.int64), False
-
-
-def _sum(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    exact, is_float = _exact(values)
-    running = np.concatenate([[0], np.cumsum(exact)])
-    totals: Floats = (running[upper] - running[lower]).astype(np.float64)
+def _sum(values: Values, lower: Ints, upper: Ints) -> Floats:
+    totals: Floats = (values.running[upper] - values.running[lower]).astype(np.float64)
     scaled: Floats = totals / FIXED_POINT
-    return scaled if is_float else totals
+    return scaled if values.is_float else totals
 
 
-def _mean(values: Numbers, lower: Ints, upper: Ints) -> Floats:
+def _mean(values: Values, lower: Ints, upper: Ints) -> Floats:
     means: Floats = _sum(values, lower, upper) / np.maximum(upper - lower, 1)
     return means
 
 
-def _std(values: Numbers, lower: Ints, upper: Ints) -> Floats:
+def _std(values: Values, lower: Ints, upper: Ints) -> Floats:
     """From exact sums of Python's integers, since squares in fixed point outgrow 64 bits."""
-    exact, is_float = _exact(values)
-    wide = exact.astype(object)
+    wide = values.exact.astype(object)
     sums, squares = (np.concatenate([[0], np.cumsum(column)]) for column in (wide, wide * wide))
     count = (upper - lower).astype(object)
     spread = count * (squares[upper] - squares[lower]) - (sums[upper] - sums[lower]) ** 2
     found: Floats = np.sqrt((spread / np.maximum(count * (count - 1), 1)).astype(np.float64))
-    return found / FIXED_POINT if is_float else found
+    return found / FIXED_POINT if values.is_float else found
 
 
-def _distinct(values: Numbers, lower: Ints, upper: Ints) -> Floats:
+def _distinct(values: Values, lower: Ints, upper: Ints) -> Floats:
     """Slices that many questions share are counted once."""
     slices, place = np.unique(np.column_stack([lower, upper]), axis=0, return_inverse=True)
-    counts = np.array([len(np.unique(values[low:high])) for low, high in slices], dtype=np.float64)
+    counts = np.array([len(np.unique(values.numbers[low:high])) for low, high in slices], dtype=np.float64)
     return counts[place.ravel()]
 
 
-def _first(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    found: Floats = values[np.minimum(lower, len(values) - 1)].astype(np.float64)
+def _first(values: Values, lower: Ints, upper: Ints) -> Floats:
+    found: Floats = values.numbers[np.minimum(lower, len(values.numbers) - 1)].astype(np.float64)
     return found
 
 
-def _last(values: Numbers, lower: Ints, upper: Ints) -> Floats:
-    found: Floats = values[np.maximum(upper - 1, 0)].astype(np.float64)
+def _last(values: Values, lower: Ints, upper: Ints) -> Floats:
+    found: Floats = values.numbers[np.maximum(upper - 1, 0)].astype(np.float64)
     return found
 
 
-def _change(values: Numbers, lower: Ints, upper: Ints) -> Floats:
+def _change(values: Values, lower: Ints, upper: Ints) -> Floats:
     return _last(values, lower, upper) - _first(values, lower, upper)
 
 
-def _extreme(choose: np.ufunc) -> Callable[[Numbers, Ints, Ints], Floats]:
-    def over_slices(values: Numbers, lower: Ints, upper: Ints) -> Floats:
+def _extreme(choose: np.ufunc) -> Callable[[Values, Ints, Ints], Floats]:
+    def over_slices(values: Values, lower: Ints, upper: Ints) -> Floats:
         # reduceat reads [lower, upper) pairs; the sentinel lets a slice end at the array's end.
-        padded = np.append(values.astype(np.float64), 0.0)
+        padded = np.append(values.numbers.astype(np.float64), 0.0)
         found: Floats = choose.reduceat(padded, np.ravel(np.column_stack([lower, upper])))[::2]
         return found
 
     return over_slices
 
 
-_AGGREGATES: dict[str, Callable[[Numbers, Ints, Ints], Floats]] = {
+_AGGREGATES: dict[str, Callable[[Values, Ints, Ints], Floats]] = {
     "count": _count,
     "sum": _sum,
     "mean": _mean,

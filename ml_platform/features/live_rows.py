@@ -3,8 +3,9 @@
 A delivery is often a handful of rows, for which each further evaluation costs more than its work.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -81,8 +82,9 @@ def key_rows(rows: pl.DataFrame, key: Sequence[str]) -> list[_Row]:
     return list(zip(*_lists(rows, [pl.col(name) for name in key]), strict=True))
 
 
-def ordered(key: Iterable[Any]) -> str:
-    """A text that sorts as the key does."""
+@lru_cache(maxsize=1 << 14)
+def ordered(key: _Row) -> str:
+    """A text that sorts as the key does; made once for all views of a delivery."""
     return "\x00".join(part if isinstance(part, str) else f"{int(part) + 2**63:020}" for part in key)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -28,6 +29,8 @@ class Timeline:
 
     def where(self, kept: Mask) -> "Timeline":
         """The entries of the mask alone."""
+        if kept.all():
+            return self
         return Timeline(self.keys[kept], self.codes[kept])
 
 
@@ -63,29 +66,50 @@ class Asked:
         origin = first // unit * unit
         span = max(-(-(last - origin) // unit) + 2, 2)
         coded = codes.cast(pl.Int64).to_numpy()
-        entities = int(coded.max(initial=0)) + 1
-        if entities * span > 2**62:
+        asked = cls(coded, (times - origin) // unit, origin, unit, span)
+        if asked._entities * span > 2**62:
             raise PlatformError(
-                f"{entities} entities over {span} steps do not fit into one computation; compute shorter ranges of days"
+                f"{asked._entities} entities over {span} steps do not fit into one computation; compute shorter ranges "
+                f"of days"
             )
-        return cls(coded, (times - origin) // unit, origin, unit, span)
+        return asked
 
-    def timeline(self, codes: pl.Series, times: pl.Series) -> Timeline:
-        """Events already sorted by entity and time, packed."""
-        coded = codes.cast(pl.Int64).to_numpy()
-        return Timeline(coded * self.span + self._seen_from(times.to_numpy()), coded)
+    def keys(self, codes: pl.Series, times: pl.Series) -> Ints:
+        """Events packed: sorted by this, they are sorted by entity and by the step from which they are seen."""
+        packed: Ints = codes.cast(pl.Int64).to_numpy() * self.span
+        packed += self._step_of(times.to_numpy())  # all events lie within the span
+        return packed
+
+    def timeline(self, keys: Ints) -> Timeline:
+        """Events whose keys are sorted."""
+        return Timeline(keys, keys // self.span)
+
+    @cached_property
+    def _order(self) -> Ints:
+        """Searched in this order, neighbours are found beside each other: ten times as fast as back and forth."""
+        return np.argsort(self.codes * self.span + self.steps)
+
+    @cached_property
+    def _entities(self) -> int:
+        return int(self.codes.max(initial=0)) + 1
 
     def _seen_from(self, moments: Ints) -> Ints:
-        return np.clip(-(-(moments - self.origin) // self.unit), 0, self.span - 1)
+        return np.clip(self._step_of(moments), 0, self.span - 1)
+
+    def _step_of(self, moments: Ints) -> Ints:
+        return -((self.origin - moments) // self.unit)
 
     def upper(self, timeline: Timeline, before: timedelta = timedelta(0)) -> Ints:
         """For each question the end of its entity's entries at or before (time - ``before``)."""
         steps = np.clip(self.steps - microseconds(before) // self.unit, -1, self.span - 1)
-        return np.searchsorted(timeline.keys, self.codes * self.span + steps, side="right")
+        wanted = self.codes * self.span + steps
+        found = np.empty(len(wanted), dtype=np.int64)
+        found[self._order] = np.searchsorted(timeline.keys, wanted[self._order], side="right")
+        return found
 
     def first(self, timeline: Timeline) -> Ints:
         """For each question the start of its entity's entries."""
-        return np.searchsorted(timeline.codes, self.codes, side="left")
+        return np.searchsorted(timeline.codes, np.arange(self._entities), side="left")[self.codes]
 
     def count_up_to(self, timeline: Timeline, moments: Ints) -> Ints:
         """For each question how many of its entity's ``moments`` (one an entry) lie at or before its time."""

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 
-from ml_platform.features.aggregates import Floats, Ints, Numbers, aggregate
+from ml_platform.features.aggregates import Floats, Ints, Numbers, Values, aggregate
 from ml_platform.features.timeline import Asked, Mask, Timeline, microseconds
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
 
 AS_OF = "as_of"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EFFECTIVE, _CODE = "_effective", "_code"
+_EFFECTIVE, _CODE, _KEY = "_effective", "_code", "_key"
 Column = tuple[Floats, Mask]
 
 
@@ -118,10 +118,13 @@ def _values(
     order = _order(view, events) if _order_matters(view) else []
     used = [*names, _EFFECTIVE, *_columns(view), *order]
     relevant = events.select(*dict.fromkeys(used)).join(index, on=names, how="inner", nulls_equal=True)
-    relevant = relevant.sort([_CODE, _EFFECTIVE, *order])
     spans = [span for feature in view.features for _, span, _ in feature.features() if span is not None]
     asked = Asked.of(coded[_CODE], points[AS_OF], relevant[_EFFECTIVE], spans)
-    timeline = asked.timeline(relevant[_CODE], relevant[_EFFECTIVE])
+    # One integer is sorted in a third of the time that two columns take.
+    keys = pl.Series(_KEY, asked.keys(relevant[_CODE], relevant[_EFFECTIVE]))
+    by = [_EFFECTIVE, *order] if order else []
+    relevant = relevant.select(keys, *dict.fromkeys([*by, *_columns(view)])).sort([_KEY, *by])
+    timeline = asked.timeline(relevant[_KEY].to_numpy())
     found: dict[str, Column] = {}
     for feature in view.features:
         if isinstance(feature, Active):
@@ -183,7 +186,7 @@ def _latest(feature: Latest, column: pl.Series, asked: Asked, timeline: Timeline
 def _windows(features: list[Window], column: pl.Series, asked: Asked, timeline: Timeline) -> dict[str, Column]:
     """All windows over one column: its null values are left out once, each window's edge is searched once."""
     values, present = _numbers(column)
-    own, values = timeline.where(present), values[present]
+    own, known = timeline.where(present), Values(values if present.all() else values[present])
     upper, first = asked.upper(own), asked.first(own)
     edges: dict[timedelta, Ints] = {}
     found: dict[str, Column] = {}
@@ -192,7 +195,7 @@ def _windows(features: list[Window], column: pl.Series, asked: Asked, timeline: 
             if span not in edges:
                 # An event exactly one window old has left it, so the lower edge counts entries up to t - w.
                 edges[span] = np.maximum(asked.upper(own, before=span), first)
-            found[name] = aggregate(feature.aggregate, values, edges[span], upper)
+            found[name] = aggregate(feature.aggregate, known, edges[span], upper)
     return found
 
 

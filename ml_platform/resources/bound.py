@@ -10,7 +10,7 @@ from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.online import online_store
 from ml_platform.stores.prediction_log import PredictionLog
-from ml_platform.stores.tiles import SqliteTiles
+from ml_platform.stores.tiles_redis import tile_store
 from ml_platform.stores.tracking import Tracking
 
 
@@ -22,7 +22,7 @@ def bound(profile: Profile, project: Project) -> Mapping[str, object]:
         "clock": Clock(profile.clock_path),
         "ledger": Ledger(profile.ledger_path),
         "online": online_store(profile.online_address, project.name),
-        "tiles": SqliteTiles(profile.live_path),
+        "tiles": tile_store(profile.redis_url, profile.live_path, project.name),
         "tracking": Tracking(profile.mlflow_uri, profile.mlflow_artifacts),
         "mlflow": mlflow_run,
         "prediction_log": PredictionLog(profile.log_path),

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
-from ml_platform.features.follow import followed
 from ml_platform.features.live import LiveViews
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
@@ -33,10 +32,8 @@ from ml_platform.serving.requests import (
 )
 from ml_platform.spec import ModelSpec, NoChampion, Project, Service, UnknownName
 from ml_platform.spec.calendar import day_of
-from ml_platform.stores.delta import Lake
-from ml_platform.stores.online import Online, online_store
+from ml_platform.stores.online import Online
 from ml_platform.stores.prediction_log import PredictionLog
-from ml_platform.stores.tiles import SqliteTiles
 from ml_platform.stores.tracking import Tracking
 
 
@@ -76,18 +73,15 @@ class Desk:
             passing=registry_errors(),
         )
         watch.look()
-        online, live = (
-            online_store(profile.online_address, project.name),
-            followed(project, SqliteTiles(profile.live_path)),
-        )
+        ingestor = Ingestor.open(profile)
         return cls(
             project=project,
             service=service,
             spec=spec,
             rules=row_rules(spec.task, [project.views[view] for view in spec.views], service.max_rows),
-            online=online,
-            live=live,
-            ingestor=Ingestor(project, live, online, Lake(profile.lake, profile.storage_options)),
+            online=ingestor.online,
+            live=ingestor.live,
+            ingestor=ingestor,
             log=PredictionLog(profile.log_path),
             watch=watch,
         )

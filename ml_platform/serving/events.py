@@ -1,30 +1,80 @@
 """Events posted to the service: strict rows of raw tables, judged by their contract, applied to the online features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import polars as pl
 
+from ml_platform.features.follow import followed
 from ml_platform.features.live import LiveViews
 from ml_platform.features.windows import AS_OF
+from ml_platform.resources.profiles import Profile
+from ml_platform.resources.projects import load_project
 from ml_platform.serving.requests import check_moment
 from ml_platform.sources.contract import all_hold, broken_rules, conditions
 from ml_platform.sources.ingest import read_references
 from ml_platform.spec import KNOWN_AT, FeatureView, Latest, Project, RequestRefused, SourceTable, UnknownName
+from ml_platform.spec.features import FIXED_POINT
 from ml_platform.stores.delta import Lake
-from ml_platform.stores.online import Online
+from ml_platform.stores.online import Online, online_store
+from ml_platform.stores.tiles_redis import tile_store
 
-_PYTHON = {pl.String: str, pl.Int64: int, pl.Int8: int, pl.Int32: int, pl.Boolean: bool}
+_PYTHON: Mapping[type[pl.DataType], type] = {
+    **dict.fromkeys((pl.Int8, pl.Int16, pl.Int32, pl.Int64), int),
+    pl.Float32: float,
+    pl.Float64: float,
+    pl.Boolean: bool,
+    pl.Datetime: datetime,
+}
+_BEYOND: Mapping[type[pl.DataType], int] = {pl.Int8: 2**7, pl.Int16: 2**15, pl.Int32: 2**31, pl.Int64: 2**63}
+# What a row that looked right can still raise where it is applied: numbers whose sums do not fit.
+_FAULTS = (ArithmeticError, ValueError, pl.exceptions.PolarsError)
+_LARGEST_FLOAT = 2**63 / FIXED_POINT  # sums are taken in whole numbers of 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetAside:
-    """A row that broke its table's contract: which one of the batch, and the rules."""
+    """A row that was not applied: which one of the batch, and the rules of its contract that it broke."""
 
     row: int
     reason: str
+
+
+class RowReader:
+    """Strict reading of one table's rows; every refusal names the column."""
+
+    def __init__(self, table: SourceTable, times: tuple[datetime, datetime]) -> None:
+        """``times``: earliest and latest ``known_at`` that is believed."""
+        self.table, self.times = table, times
+        self.columns = {name: pl.Series(dtype=dtype).dtype for name, dtype in table.columns.items()}
+        self._never_null = (*table.key, KNOWN_AT)
+
+    def read(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The row's values in the order of the columns.
+
+        Raises:
+            RequestRefused: a column missing, unknown or of a wrong type; the key or ``known_at`` null; in the future.
+        """
+        if row.keys() != self.columns.keys():
+            missing, unknown = sorted(self.columns.keys() - row.keys()), sorted(row.keys() - self.columns.keys())
+            wrong = [f"missing {', '.join(missing)}"] if missing else []
+            wrong += [f"unknown {', '.join(name[:40] for name in unknown)}"] if unknown else []
+            raise RequestRefused(f"{where}: {'; '.join(wrong)}; the columns are {', '.join(self.columns)}")
+        for name in self._never_null:
+            if row[name] is None:
+                raise RequestRefused(f"{where}, column {name!r}: is null; an event needs its key and its time")
+        values = {name: _value(where, name, row[name], dtype) for name, dtype in self.columns.items()}
+        if not self.times[0] <= values[KNOWN_AT] <= self.times[1]:
+            check_moment(row[KNOWN_AT], f"{where}, column {KNOWN_AT!r}", *self.times)
+        return values
+
+    def frame(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+        """Rows that ``read`` gave, as a frame."""
+        listed = zip(*(row.values() for row in rows), strict=True) if rows else [()] * len(self.columns)
+        columns = zip(self.columns.items(), listed, strict=True)
+        return pl.DataFrame([pl.Series(name, values, dtype) for (name, dtype), values in columns])
 
 
 def rows_of(table: SourceTable, rows: Sequence[Mapping[str, Any]], times: tuple[datetime, datetime]) -> pl.DataFrame:
@@ -33,46 +83,41 @@ def rows_of(table: SourceTable, rows: Sequence[Mapping[str, Any]], times: tuple[
     times: earliest and latest ``known_at`` that is believed.
 
     Raises:
-        RequestRefused: a column missing, unknown or of a wrong type; the key or ``known_at`` null, or in the future.
+        RequestRefused: a row that is none of the table's; names row and column.
     """
-    columns = {name: pl.Series(dtype=dtype).dtype for name, dtype in table.columns.items()}
-    checked = []
-    for number, row in enumerate(rows):
-        where = f"{table.name}, row {number}"
-        if row.keys() != columns.keys():
-            missing, unknown = sorted(columns.keys() - row.keys()), sorted(row.keys() - columns.keys())
-            wrong = [f"missing {', '.join(missing)}"] if missing else []
-            wrong += [f"unknown {', '.join(name[:40] for name in unknown)}"] if unknown else []
-            raise RequestRefused(f"{where}: {'; '.join(wrong)}; the columns are {', '.join(columns)}")
-        for name in (*table.key, KNOWN_AT):
-            if row[name] is None:
-                raise RequestRefused(f"{where}, column {name!r}: is null; an event needs its key and its time")
-        values = {name: _value(f"{where}, column {name!r}", value, columns[name]) for name, value in row.items()}
-        check_moment(row[KNOWN_AT], f"{where}, column {KNOWN_AT!r}", *times)
-        checked.append(values)
-    return pl.DataFrame(checked, schema=columns, orient="row")
+    reader = RowReader(table, times)
+    return reader.frame([reader.read(row, f"{table.name}, row {number}") for number, row in enumerate(rows)])
 
 
-def _value(where: str, value: Any, dtype: pl.DataType) -> Any:
+def _value(where: str, name: str, value: Any, dtype: pl.DataType) -> Any:
     if value is None:
         return None
-    if isinstance(dtype, pl.Datetime):
-        try:
-            moment = datetime.fromisoformat(value)
-        except (TypeError, ValueError) as error:
-            raise RequestRefused(f"{where}: {str(value)[:40]!r} is not an ISO 8601 time") from error
-        if moment.tzinfo is None:
-            raise RequestRefused(f"{where}: {value!r} has no time zone; write an offset")
-        return moment
-    if dtype.is_float():
-        fits = isinstance(value, float | int) and not isinstance(value, bool)
-        value = float(value) if fits else value
-    else:
-        wanted = _PYTHON.get(type(dtype), str)
-        fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-    if not fits:
-        raise RequestRefused(f"{where}: {str(value)[:40]!r} is not of the type {dtype}")
+    wanted = _PYTHON.get(type(dtype), str)
+    if wanted is datetime:
+        return _moment(where, name, value)
+    if wanted is float:
+        fits = type(value) in (int, float) and abs(value) < _LARGEST_FLOAT  # NaN is not smaller, either
+        return float(value) if fits else _refuse(where, name, value, f"a number of the type {dtype}")
+    # a Boolean is a whole number for Python, but not for us
+    beyond = _BEYOND.get(type(dtype))
+    fits = type(value) is wanted
+    if not fits or (beyond is not None and not -beyond <= value < beyond):
+        _refuse(where, name, value, f"of the type {dtype}")
     return value
+
+
+def _moment(where: str, name: str, value: Any) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        _refuse(where, name, value, "an ISO 8601 time")
+    if moment.tzinfo is None:
+        raise RequestRefused(f"{where}, column {name!r}: {value!r} has no time zone; write an offset")
+    return moment
+
+
+def _refuse(where: str, name: str, value: Any, wanted: str) -> NoReturn:
+    raise RequestRefused(f"{where}, column {name!r}: {str(value)[:40]!r} is not {wanted}")
 
 
 def judged(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.Expr]) -> tuple[pl.DataFrame, list[SetAside]]:
@@ -102,6 +147,14 @@ class Ingestor:
         ]
         self._rules: dict[str, Mapping[str, pl.Expr]] = {}
 
+    @classmethod
+    def open(cls, profile: Profile) -> "Ingestor":
+        """With the stores of the profile."""
+        project = load_project(profile.project)
+        tiles = tile_store(profile.redis_url, profile.live_path, project.name)
+        online = online_store(profile.online_address, project.name)
+        return cls(project, followed(project, tiles), online, Lake(profile.lake, profile.storage_options))
+
     def table(self, name: str) -> SourceTable:
         """The declared table of events.
 
@@ -118,7 +171,7 @@ class Ingestor:
         return any(view.source == name for view in self._stored)
 
     def apply(self, name: str, rows: pl.DataFrame) -> list[SetAside]:
-        """Apply the rows that keep their contract, and return the others; a second delivery changes nothing.
+        """Apply the rows that keep their contract and can be; returns the others. A second time changes nothing.
 
         Raises:
             MissingHistory: a table that a rule refers to was never written.
@@ -126,9 +179,19 @@ class Ingestor:
         table = self.table(name)
         if name not in self._rules:
             self._rules[name] = conditions(table, read_references(table, self.lake))
-        good, aside = judged(table, rows, self._rules[name])
-        self.apply_good(name, good)
-        return aside
+        return self._apply(table, rows, 0)
+
+    def _apply(self, table: SourceTable, rows: pl.DataFrame, first: int) -> list[SetAside]:
+        """``first``: the place of the first row among all."""
+        good, aside = judged(table, rows, self._rules[table.name])
+        try:
+            self.apply_good(table.name, good)
+        except _FAULTS as error:
+            if rows.height == 1:
+                return [SetAside(row=first, reason=f"cannot be applied ({type(error).__name__}: {error})")]
+            half = rows.height // 2  # one bad row must not take the others with it
+            return [*self._apply(table, rows[:half], first), *self._apply(table, rows[half:], first + half)]
+        return [replace(one, row=first + one.row) for one in aside]
 
     def apply_good(self, name: str, rows: pl.DataFrame) -> None:
         """Apply rows that were judged already."""
