@@ -317,7 +317,7 @@ def test_a_service_without_redis_answers_why_and_recovers(
             before = client.predict([ROW], NOON)
             server.kill()
             for _ in range(2):
-                with pytest.raises(ServiceError, match=rf"503: Redis at {server.url} does not answer"):
+                with pytest.raises(ServiceError, match=r"503: Redis at .* (does not answer|cannot be reached)"):
                     client.predict([ROW], NOON)
             late = {**past, "trip": "late", "known_at": (NOON - timedelta(hours=2)).isoformat(), "delay": 0.9}
             with pytest.raises(ServiceError, match="503: Redis"):

@@ -72,7 +72,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("no date", {"known_at": "yesterday"}, r"'yesterday' is not an ISO 8601 time"),
     ("from the future", {"known_at": "2027-04-01T15:00:00+00:00"}, r"'known_at': .* lies outside"),
     ("before the project", {"known_at": "1970-01-01T00:00:00+00:00"}, r"'known_at': .* lies outside"),
-    ("text for a number", {"delay": "20"}, r"column 'delay': '20' is not of the type Float64"),
+    ("text for a number", {"delay": "20"}, r"column 'delay': '20' is not a number of the type Float64"),
     ("a fraction", {"line": 1.5}, r"column 'line': '1.5' is not of the type Int64"),
     ("a truth for a number", {"line": True}, r"column 'line': 'True' is not of the type Int64"),
     ("a number for text", {"trip": 4}, r"column 'trip': '4' is not of the type String"),

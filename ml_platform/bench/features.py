@@ -7,8 +7,7 @@ import click
 
 from ml_platform.bench.arms import machine
 
-# Section by its name: the module that holds ``measure``, imported only when it is asked for. All but the join's take
-# a minute or so.
+# Section by its name: the module that holds ``measure``, imported only when it is asked for.
 SECTIONS: Mapping[str, str] = {
     "join": "ml_platform.bench.features_join",
     "windows": "ml_platform.bench.features_windows",
@@ -19,11 +18,11 @@ SECTIONS: Mapping[str, str] = {
 
 @click.command()
 @click.option("--only", type=click.Choice(sorted(SECTIONS)), multiple=True, help="These sections (default: all).")
-@click.option("--quick", is_flag=True, help="The join small and once: to see that it works, not to quote.")
+@click.option("--quick", is_flag=True, help="Small and once, where that takes long: to see that it works, not to quote.")
 def main(only: tuple[str, ...], quick: bool) -> None:
     """Feature layer: equal answers first, then seconds and memory, each arm in a process of its own."""
     click.echo(machine(["feast", "polars", "deltalake", "numpy"]))
     for name in only or SECTIONS:
         click.echo(f"\n{name}")
         measure: Callable[..., object] = import_module(SECTIONS[name]).measure
-        measure(quick) if name == "join" else measure(click.echo)
+        measure(click.echo) if name == "online" else measure(quick)

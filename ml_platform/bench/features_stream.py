@@ -6,6 +6,7 @@ write the tiles, acknowledge. It wants a Redis that has nothing better to do, an
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 from time import perf_counter, process_time, sleep
 from typing import Any
 
@@ -28,7 +30,7 @@ from ml_platform.features.follow import followed
 from ml_platform.features.live import LiveViews
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
-from ml_platform.serving.consumer import Consumer
+from ml_platform.serving.consumer import Consumer, settle
 from ml_platform.serving.events import Ingestor
 from ml_platform.spec import KNOWN_AT, Project
 from ml_platform.stores.delta import Lake
@@ -38,6 +40,7 @@ from ml_platform.stores.tiles_redis import RedisTiles
 
 URL = "redis://127.0.0.1:6379/12"
 START = datetime(2013, 3, 1, tzinfo=UTC)
+NOW = datetime(2014, 1, 2, tzinfo=UTC)  # after all of the project's rows
 FILLED_WITH = timedelta(days=14)  # rows that the store holds before anything is timed
 BATCHES = (100, 500, 1000)
 EVENTS_A_SECOND, P99_MS = 5_000, 50  # the bars
@@ -65,14 +68,13 @@ def opened(name: str, folder: Path) -> Ingestor:
     lake = Lake(str(folder / "lake"), {})
     for table in project.tables.values():
         if not table.partitioned and not lake.exists(f"raw/{table.name}"):
-            lake.replace(f"raw/{table.name}", table.read(_ORIGIN_OF_TIME, datetime.now(UTC)), None)
+            lake.replace(f"raw/{table.name}", table.read(_ORIGIN_OF_TIME, NOW), None)
     return Ingestor(project, followed(project, RedisTiles(URL, name)), OnlineStore(folder / "online.db", name), lake)
 
 
 def consumer(name: str, folder: Path, batch: int) -> Consumer:
     """A consumer as the command makes it."""
-    now = datetime.now(UTC)
-    return Consumer(opened(name, folder), EventStream(URL, name), lambda: now, name=uuid.uuid4().hex, batch=batch)
+    return Consumer(opened(name, folder), EventStream(URL, name), lambda: NOW, name=uuid.uuid4().hex, batch=batch)
 
 
 def send(stream: EventStream, some: list[Event]) -> None:
@@ -96,7 +98,7 @@ def place() -> Iterator[tuple[str, Path]]:
 
 
 def throughput(quick: bool, echo: Callable[[str], object]) -> None:
-    """Seconds until the stream is empty, after the store was filled with the days before."""
+    """Seconds until the stream is empty, in a store filled with the days before; medians of interleaved runs."""
     echo(f"events a second by one consumer process (bar: at least {EVENTS_A_SECOND:,})")
     with place() as (name, folder):
         one = consumer(name, folder, 1000)
@@ -104,15 +106,21 @@ def throughput(quick: bool, echo: Callable[[str], object]) -> None:
         begins = START + FILLED_WITH
         filled = events(project, begins - timedelta(days=1) if quick else START, begins)
         following = events(project, begins, begins + timedelta(days=30))
-        many = 2_000 if quick else 10_000
+        many, rounds = (500, 1) if quick else (2_500, 5)
         _drain(one, filled)
-        echo(f"  store filled with {len(filled):,} events before; then {many:,} a line")
-        for number, batch in enumerate(BATCHES):
-            one.batch = batch
-            seconds, cpu, aside = _drain(one, following[number * many : (number + 1) * many])
+        settle()
+        runs: dict[int, list[tuple[float, float, int]]] = {batch: [] for batch in BATCHES}
+        left = iter(range(0, len(following), many))
+        for _ in range(rounds):
+            for batch in BATCHES:
+                one.batch, start = batch, next(left)
+                runs[batch].append(_drain(one, following[start : start + many]))
+        echo(f"  {len(filled):,} events before; then {rounds} times {many:,} a line, medians")
+        for batch, some in runs.items():
+            seconds, cpu = (median(run[which] for run in some) for which in (0, 1))
             echo(
-                f"  batches of {batch:5,}: {many / seconds:8,.0f} events/s, {seconds / many * 1e6:6.0f} us an event "
-                f"by the wall, {cpu / many * 1e6:6.0f} us CPU of the consumer; {aside} set aside by the contract"
+                f"  batches of {batch:5,}: {many / seconds:8,.0f} events/s (best {many / min(some)[0]:,.0f}), "
+                f"{cpu / many * 1e6:4.0f} us of the consumer's CPU an event; {sum(run[2] for run in some)} set aside"
             )
 
 
@@ -195,7 +203,10 @@ def measure(quick: bool = False, echo: Callable[[str], object] = click.echo) -> 
     """Both figures. ``quick``: small, to see that it works, not to quote."""
     with redis.Redis.from_url(URL) as client:
         server = client.info("server")["redis_version"]
-    echo(f"{machine(['polars', 'redis', 'hiredis', 'msgspec'])}, Redis {server} on the same machine")
+    echo(
+        f"{machine(['polars', 'redis', 'hiredis', 'msgspec'])}, Redis {server} on the same machine; load of the last "
+        f"minute {os.getloadavg()[0]:.1f}"
+    )
     throughput(quick, echo)
     latency(quick, echo)
 
@@ -206,6 +217,7 @@ def main() -> None:
         measure("--quick" in sys.argv)
         return
     one = consumer(sys.argv[1], Path(sys.argv[2]), 500)
+    settle()
     click.echo("reads")
     one.run(threading.Event(), click.echo)
 
