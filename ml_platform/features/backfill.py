@@ -330,6 +330,6 @@ def _span(days: Sequence[date]) -> str:
 def _outside(view: FeatureView, asked: date, low: date, high: date) -> str:
     tables = " and ".join(f"raw/{table}" for table in view.sources)
     return (
-        f"{asked} is outside the days that {view.name} can be made of: closed and held by {tables} are {low} to {high}; "
-        f"choose days among these, or materialize the raw tables first"
+        f"{asked} is outside the days that {view.name} can be made of: closed and held by {tables} are {low} to "
+        f"{high}; choose days among these, or materialize the raw tables first"
     )
