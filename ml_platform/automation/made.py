@@ -8,7 +8,6 @@ from pathlib import Path
 import dagster as dg
 
 from ml_platform import asset_keys
-from ml_platform.automation.instance import open_instance
 
 Report = Callable[[str, Sequence[date], Mapping[str, int]], None]
 
@@ -23,6 +22,8 @@ def reporter(dagster_home: Path, *, replayed: bool) -> Iterator[Report]:
     if replayed or not (dagster_home / "dagster.yaml").exists():
         yield lambda _view, _days, _told: None
         return
+    from ml_platform.automation.instance import open_instance  # loads the storage: a second, where there is one
+
     with open_instance(dagster_home) as instance:
 
         def report(view: str, days: Sequence[date], told: Mapping[str, int]) -> None:

@@ -158,10 +158,7 @@ class Backfill:
         A kill before that makes the piece be done again, with the same outcome.
         """
         view, days = piece.view, piece.days
-        if days:
-            rows = rows_of_days(view, self.project, self.lake, days[0], days[-1], self.grid)
-        else:
-            rows = rows_of_reference(view, self.project, self.lake, self.now, self.grid)
+        rows = self._rows(view, days) if days else self._reference(view)
         self.lake.replace(table_name(view), rows, days or None)
         published = self.online.publish(view, rows, self.now)
         return Made(rows=rows.height, published=published, tiles=self._follow(view, days) if days else 0)
@@ -172,6 +169,15 @@ class Backfill:
         finished = self._finished(piece.view)
         finished |= {name: [print_, output[name]] for name, print_ in piece.inputs.items()}
         write_json(self._record_of(piece.view), {"finished": finished})
+
+    def _rows(self, view: FeatureView, days: Sequence[date]) -> pl.DataFrame:
+        # A stored newest value has no window that says how far to look back for the one before: where it stays the
+        # same after days without a row, a run over one day writes it again and a run over all these days does not.
+        spans = [(days[0], days[-1])] if view.is_live else [(day, day) for day in days]
+        return pl.concat(rows_of_days(view, self.project, self.lake, *span, self.grid) for span in spans)
+
+    def _reference(self, view: FeatureView) -> pl.DataFrame:
+        return rows_of_reference(view, self.project, self.lake, self.now, self.grid)
 
     # What is asked for
 
