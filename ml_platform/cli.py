@@ -3,14 +3,16 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
 from ml_platform.bench.features import main as features
 from ml_platform.bench.loading import main as loading
+from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
@@ -159,6 +161,80 @@ def feast_apply() -> None:
 
     profile = Profile.from_environment()
     click.echo(apply(load_project(profile.project), profile))
+
+
+@main.command()
+@click.argument("views", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every view of the project.")
+@click.option("--from", "first", type=_Day(), help="First day (default: the first that the raw tables hold).")
+@click.option("--to", "last", type=_Day(), help="Last day (default: the last closed one that the raw tables hold).")
+@click.option("--after-correction", "corrected", type=_Day(), help="Instead: all days that look back on this raw day.")
+@click.option("--table", "tables", multiple=True, help="With --after-correction: the raw table that was corrected.")
+@click.option("--again", is_flag=True, help="Also what is finished; after a kill go on without it.")
+def backfill(
+    views: tuple[str, ...],
+    every: bool,
+    first: date | None,
+    last: date | None,
+    corrected: date | None,
+    tables: tuple[str, ...],
+    again: bool,
+) -> None:
+    """Make feature VIEWS anew from the raw tables, a month at a time. Goes on where it was stopped.
+
+    What is finished is done again only if the view's declaration or raw days that it is computed from changed since.
+    """
+    if every and views:
+        raise click.UsageError("give VIEWS or --all, and not both")
+    if corrected is None and not (every or views):
+        raise click.UsageError("give VIEWS, --all, or --after-correction DAY")
+    if corrected is not None and (first or last):
+        raise click.UsageError("--after-correction finds the days itself; leave out --from and --to")
+    if tables and corrected is None:
+        raise click.UsageError("--table says which table --after-correction is about; give that, too")
+
+    def plan(work: Backfill) -> list[Piece]:
+        if corrected is not None:
+            return work.plan_after_correction(corrected, views, tables, again=again)
+        return work.plan(views or list(work.project.views), first, last, again=again)
+
+    try:
+        _backfill(Profile.from_environment(), plan)
+    except KeyboardInterrupt:
+        click.secho("interrupted; the same command (without --again) goes on with that piece", fg="yellow", err=True)
+        sys.exit(_INTERRUPTED)
+
+
+def _backfill(profile: Profile, plan: Callable[[Backfill], list[Piece]]) -> None:
+    from rich.progress import track
+
+    from ml_platform.automation.made import reporter
+    from ml_platform.features.assets import GRID
+    from ml_platform.resources.bound import bound
+    from ml_platform.resources.projects import load_project
+    from ml_platform.stores.clock import Clock
+
+    home, clock = Home(profile.home), Clock(profile.clock_path)
+    home.prepare(profile.project)
+    project = load_project(profile.project)
+    with home.locked("backfill"), reporter(profile.dagster_home, replayed=clock.replayed() is not None) as report:
+        stores: Any = bound(profile, project)
+        work = Backfill(
+            project=project,
+            lake=stores["lake"],
+            online=stores["online"],
+            tiles=stores["tiles"],
+            record=profile.home / "backfill",
+            grid=GRID,
+            now=clock.now(),
+        )
+        pieces = plan(work)
+        for piece in track(pieces, description="backfill", transient=True, disable=not sys.stdout.isatty()):
+            made = work.make(piece)
+            report(piece.view.name, piece.days, {"rows_of_piece": made.rows})
+            work.finish(piece)
+            click.echo(f"{piece}: {made.rows:,} rows")
+    click.echo(summary(pieces))
 
 
 @main.command()

@@ -18,7 +18,7 @@ SECTIONS: Mapping[str, str] = {
 
 @click.command()
 @click.option("--only", type=click.Choice(sorted(SECTIONS)), multiple=True, help="These sections (default: all).")
-@click.option("--quick", is_flag=True, help="Small and once, where that takes long: to see that it works, not to quote.")
+@click.option("--quick", is_flag=True, help="Small and once: to see that it works, not to quote.")
 def main(only: tuple[str, ...], quick: bool) -> None:
     """Feature layer: equal answers first, then seconds and memory, each arm in a process of its own."""
     click.echo(machine(["feast", "polars", "deltalake", "numpy"]))

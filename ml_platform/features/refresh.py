@@ -8,6 +8,7 @@ import polars as pl
 from ml_platform.features.windows import AS_OF, feature_rows, history_needed
 from ml_platform.spec import KNOWN_AT, FeatureView, Latest, MissingHistory, Project
 from ml_platform.spec.calendar import day_of, day_start
+from ml_platform.spec.lineage import view_columns
 from ml_platform.stores.delta import PARTITION, Lake
 
 
@@ -34,26 +35,32 @@ def column_types(view: FeatureView) -> dict[str, pl.DataType | type[pl.DataType]
 def read_frames(
     views: Iterable[FeatureView], project: Project, lake: Lake, start: datetime, end: datetime, grid: timedelta
 ) -> dict[str, pl.DataFrame]:
-    """The raw tables that these views need for rows in [start, end), by name, each read once.
+    """The columns of raw tables that these views need for rows in [start, end), by name, each table read once.
 
     Raises:
         MissingHistory: a table does not reach back as far as the windows do.
     """
     needed: dict[str, timedelta] = {}
+    columns: dict[str, set[str]] = {}
     for view in views:
         for table in view.sources:
             needed[table] = max(history_needed(view, grid), needed.get(table, timedelta(0)))
+            columns.setdefault(table, set()).update(_columns_read(view, table, project))
     return {
-        table: _read(table, project, lake, start - history, end, project.tables[table].partitioned)
-        for table, history in needed.items()
+        table: _read(table, project, lake, start - history, end, columns[table]) for table, history in needed.items()
     }
 
 
-def _read(
-    table: str, project: Project, lake: Lake, start: datetime, end: datetime, is_partitioned: bool
-) -> pl.DataFrame:
-    if not is_partitioned:
-        return lake.scan(f"raw/{table}").collect()
+def _columns_read(view: FeatureView, table: str, project: Project) -> set[str]:
+    if table == view.source and not view.key:
+        return {*project.tables[table].columns}  # without a key, rows of the same moment stand in the order of them all
+    return {column.name for column in view_columns(view, project.tables) if column.table == table}
+
+
+def _read(table: str, project: Project, lake: Lake, start: datetime, end: datetime, needed: set[str]) -> pl.DataFrame:
+    columns = [name for name in project.tables[table].columns if name in needed]
+    if not project.tables[table].partitioned:
+        return lake.scan(f"raw/{table}").select(columns).collect()
     first = max(day_of(start, project.timezone), project.starts)
     # Rows known at the very end belong to the next day's partition and to the next range.
     last = day_of(end, project.timezone)
@@ -64,7 +71,7 @@ def _read(
             f"raw/{table} begins with {reached}, but its features look back to {first}; materialize raw/{table} from "
             f"{first} on first"
         )
-    return lake.scan(f"raw/{table}", first=first, last=last).collect()
+    return lake.scan(f"raw/{table}", first=first, last=last).select(columns).collect()
 
 
 def rows_of_days(

@@ -126,6 +126,22 @@ class Lake:
         """The partitions that hold at least one row."""
         return self._filled(self._open(table)) if self.exists(table) else set()
 
+    def files(self, table: str) -> dict[date | None, tuple[str, ...]]:
+        """Names of the files that hold each day's rows (``None``: of a table without days); none if never written.
+
+        A file is never changed and its name never used again: the same names are the same rows.
+        """
+        if not self.exists(table):
+            return {}
+        target = self._open(table)
+        known = pl.DataFrame(target.get_add_actions(flatten=True))
+        by_day = f"partition.{PARTITION}"
+        days = known[by_day].to_list() if by_day in known.columns else [None] * known.height
+        found: dict[date | None, list[str]] = {}
+        for day, name in sorted(zip(days, known["path"], strict=True), key=lambda pair: str(pair[1])):
+            found.setdefault(day, []).append(name)
+        return {day: tuple(names) for day, names in found.items()}
+
     @staticmethod
     def _filled(target: DeltaTable) -> set[date]:
         return {date.fromisoformat(str(p[PARTITION])) for p in target.partitions()}
