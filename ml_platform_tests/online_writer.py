@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -35,15 +36,19 @@ def rows(*values: tuple[int, str, datetime, float | None, int | None]) -> pl.Dat
     return pl.DataFrame(list(values), schema=schema, orient="row")
 
 
-def write_all(address: str | Path, project: str, seed: int, begun: Connection) -> None:
-    """Publish every moment of every line, in an order of its own, some twice; each row's features tell its moment."""
+def write_all(address: str | Path, project: str, seed: int, begun: Connection, until_killed: bool) -> None:
+    """Publish every moment of every line, in an order of its own, some twice; each row's features tell its moment.
+
+    until_killed: again and again.
+    """
     store = online_store(address, project)
     order = [(line, step) for line in range(LINES) for step in range(MOMENTS)]
     random.Random(seed).shuffle(order)
     order += order[:100]
-    for start in range(0, len(order), LINES):
+    starts = range(0, len(order), LINES)
+    for number, start in enumerate(cycle(starts) if until_killed else starts):
         some = order[start : start + LINES]
         new = rows(*((line, "a", NOON + step * _BETWEEN, step / 7, step) for line, step in some))
         store.publish(VIEW, new, NOON)
-        if start == 0:
+        if number == 0:
             begun.send(True)

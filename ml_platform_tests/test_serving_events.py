@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ml_platform.serving.bodies import EventsRequest, EventsResponse
+from ml_platform.serving.bodies import EventsRequest, EventsResponse, PredictRequest
 from ml_platform.serving.desk import Desk
 from ml_platform.spec import RequestRefused, UnknownName
 from ml_platform_tests.serving_world import NOON, World, standard
@@ -109,3 +109,12 @@ def test_the_live_value_is_the_batch_value_of_the_same_rows(desk: Desk) -> None:
     points = pl.DataFrame({"line": [11] * 20, "as_of": moments}).with_columns(pl.col("as_of").dt.cast_time_unit("us"))
     expected = values_at(desk.project.views["line_past"], {"arrivals": frame}, points)["delay_mean_1d"].to_list()
     assert [mean(desk, 11, at) for at in moments] == expected
+
+
+def test_a_moment_whose_events_may_be_gone_is_refused_and_not_answered_with_less(desk: Desk) -> None:
+    desk.live.keep_from(NOON)
+    row = {"trip": "old", "city": "Rome", "line": 8}
+    early = PredictRequest(rows=[row], asked_at=(NOON - timedelta(hours=1)).isoformat())
+    with pytest.raises(RequestRefused, match=r"live windows are kept as of 2013-04-01 16:20:00\+00:00 on"):
+        desk.predict(early, WALL)
+    desk.predict(PredictRequest(rows=[row], asked_at=(NOON + timedelta(hours=1)).isoformat()), WALL)

@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from ml_platform.features.live import KEPT_BEHIND, LiveViews, micros
+from ml_platform.features.live import KEPT_BEHIND, LiveViews
 from ml_platform.features.refresh import is_daily
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Project
 from ml_platform.spec.calendar import day_start
@@ -30,7 +30,7 @@ def follow_days(view: FeatureView, project: Project, lake: Lake, tiles: TileStor
     frames = within_reach(view, frames, since)
     live = LiveViews([view], tiles)
     written = sum(live.apply(table, rows, since=since) for table, rows in frames.items())
-    tiles.prune(micros(since))
+    live.keep_from(since)
     return written
 
 

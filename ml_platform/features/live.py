@@ -26,7 +26,7 @@ from ml_platform.features.tiles import (
     parts_of,
     summarize,
 )
-from ml_platform.spec import KNOWN_AT, Active, DeclarationError, FeatureView, Window
+from ml_platform.spec import KNOWN_AT, Active, DeclarationError, FeatureView, MissingHistory, Window
 from ml_platform.stores.feast_bytes import KeyValue, Value, entity_key_encoder
 from ml_platform.stores.tiles import Change, Found, TileStore, Wanted
 
@@ -36,6 +36,10 @@ _HOUR = timedelta(hours=1) // _TICK
 _TILES_A_WINDOW = 28  # the longest window reads about as many parts; a finer cut reads more, a coarser one more events
 # Values may be asked as of a moment up to so long before the newest event.
 KEPT_BEHIND = timedelta(days=2)
+
+# Where the store says since when it is whole: a tile like any other, of no view, which is never dropped.
+_REACH = Wanted("", b"reach", 0, 0, (0,))
+_FOR_GOOD = 1 << 60
 
 
 def micros(moment: datetime) -> int:
@@ -164,6 +168,9 @@ class LiveViews:
         """For each (view, key in the order of its entities) the features as of ``at``; all None for a key not whole.
 
         One read of the store, whatever is asked.
+
+        Raises:
+            MissingHistory: events that the values at this moment depend on may have been dropped.
         """
         moment = micros(at)
         wanted: list[Wanted] = []
@@ -175,13 +182,31 @@ class LiveViews:
             needs = self.views[name].wanted(self.views[name].encode_entity(key), moment)
             places.append((len(wanted), len(wanted) + len(needs)))
             wanted += needs
-        found = self.tiles.read(wanted)
+        found = self.tiles.read([*wanted, _REACH])
+        for encoded in found[-1].events.values():
+            reach = int.from_bytes(encoded, signed=True)
+            if moment < reach:
+                raise MissingHistory(
+                    f"live windows are kept as of {_EPOCH + reach * _TICK} on, and {at.isoformat()} lies before it; "
+                    f"the raw tables hold the history: ask features.windows.values_at"
+                )
         return [
             dict.fromkeys(self.views[name].view.schema())
             if place is None
             else self.views[name].values(found[place[0] : place[1]], moment)
             for (name, _), place in zip(asked, places, strict=True)
         ]
+
+    def keep_from(self, moment: datetime) -> None:
+        """Drop what no value at this moment or later depends on; values of before it are refused from now on."""
+
+        def later(held: bytes | None) -> tuple[bytes, bytes] | None:
+            before = int.from_bytes(held, signed=True) if held else None
+            new = micros(moment)
+            return None if before is not None and new <= before else (b"", new.to_bytes(8, signed=True))
+
+        self.tiles.update([Change(_REACH.log, _REACH.entity, _REACH.first, _FOR_GOOD, later)])
+        self.tiles.prune(micros(moment))
 
     def apply(self, table: str, rows: pl.DataFrame, *, since: datetime | None = None) -> int:
         """Bring rows of a raw table into every view that follows it; returns how many tiles changed.

@@ -30,7 +30,7 @@ from ml_platform.serving.requests import (
     plausible,
     row_rules,
 )
-from ml_platform.spec import ModelSpec, NoChampion, Project, Service, UnknownName
+from ml_platform.spec import MissingHistory, ModelSpec, NoChampion, Project, RequestRefused, Service, UnknownName
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.online import Online
 from ml_platform.stores.prediction_log import PredictionLog
@@ -109,7 +109,10 @@ class Desk:
             times = plausible(self.project.starts, self.project.timezone, now)
             asked_at = check_moment(request.asked_at, "asked_at", *times)
         as_of = grid_moment(asked_at, self.spec.task.grid)
-        vectors = self._plan(champion).read(rows, as_of)
+        try:
+            vectors = self._plan(champion).read(rows, as_of)
+        except MissingHistory as error:
+            raise RequestRefused(str(error)) from error
         probabilities = score(champion, vectors)
         moments = (asked_at, as_of, now)
         answers = records(champion, self.rules.key, rows, vectors, probabilities, moments)
