@@ -24,6 +24,7 @@ class Needs:
     actives: tuple[Active, ...]
     expressions: list[pl.Expr] = field(default_factory=list)
     groups: list[slice] = field(default_factory=list)
+    forms: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Groups: entity, key, moment, columns, whether the row counts; then key and opening of each ``Active``."""
@@ -39,6 +40,8 @@ class Needs:
         for group in groups:
             self.groups.append(slice(len(self.expressions), len(self.expressions) + len(group)))
             self.expressions.extend(group)
+        # Views of one table ask for much the same (its key, its moment): what is written alike is evaluated once.
+        self.forms.extend(expr.meta.serialize() for expr in self.expressions)
 
     def _column(self, name: str) -> pl.Expr:
         return self.view.derive.get(name, pl.col(name))
@@ -68,13 +71,20 @@ class Counted:
 
 def counted(needs: Sequence[Needs], rows: pl.DataFrame) -> list[Counted]:
     """What each view needs of its source's rows, in the order of ``needs``."""
-    together = [one for one in needs if not one.alone]
-    found = iter(_lists(rows, [expr for one in together for expr in one.expressions]))
-    lists = {id(one): [next(found) for _ in one.expressions] for one in together}
-    for one in needs:
-        if one.alone:
-            lists[id(one)] = list(_lists(rows.with_columns(**one.view.derive), one.expressions))
-    return [_counted(one, lists[id(one)], rows.height) for one in needs]
+    different = {
+        form: expr for one in needs if not one.alone for form, expr in zip(one.forms, one.expressions, strict=True)
+    }
+    found = dict(zip(different, _lists(rows, list(different.values())), strict=True))
+    return [
+        _counted(
+            one,
+            list(_lists(rows.with_columns(**one.view.derive), one.expressions))
+            if one.alone
+            else [found[form] for form in one.forms],
+            rows.height,
+        )
+        for one in needs
+    ]
 
 
 def key_rows(rows: pl.DataFrame, key: Sequence[str]) -> list[_Row]:
