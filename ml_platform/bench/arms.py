@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,18 +34,21 @@ def run_arm(module: str, *words: str) -> ArmRun:
         PlatformError: it failed; the end of what it said is in the message.
     """
     command = [sys.executable, "-W", "ignore", "-m", module, *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        peak, ended = 0, 0
-        while ended == 0:
-            peak = max(peak, sum(_resident(pid) for pid in _family(process.pid)))
-            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+    # A file, not a pipe: nobody reads while the arm runs, and a full pipe would stop it.
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True) as process,
+    ):
+        peak = 0.0
+        while process.poll() is None:
+            # The kernel's own peak of the first process misses nothing between two looks.
+            peak = max(peak, sum(_resident(pid) for pid in _family(process.pid)) / _MB, peak_mb(process.pid))
             sleep(_LOOK_EVERY_SECONDS)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said = process.stdout.read() if process.stdout else ""
+        output.seek(0)
+        said = output.read()
     if process.returncode:
         raise PlatformError(f"the arm `{' '.join(command[3:])}` ended with {process.returncode}:\n{said[-2000:]}")
-    # The kernel's own peak of the first process misses nothing between two looks.
-    return ArmRun(said=json.loads(said.strip().splitlines()[-1]), peak_mb=max(peak, usage.ru_maxrss * 1024) / _MB)
+    return ArmRun(said=json.loads(said.strip().splitlines()[-1]), peak_mb=peak)
 
 
 def _family(pid: int) -> list[int]:
@@ -62,6 +66,18 @@ def _resident(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def peak_mb(pid: int | str = "self") -> float:
+    """The greatest resident memory of a process so far; zero once it has ended.
+
+    Not what ``getrusage`` says: that begins with the memory of whoever started the process.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return max((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), default=0.0)
 
 
 def machine(packages: Sequence[str]) -> str:

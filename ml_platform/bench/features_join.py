@@ -1,5 +1,7 @@
 """The point-in-time join through Feast's interface, against Feast's DuckDB store and Polars' ``join_asof`` by hand."""
 
+import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -41,7 +43,8 @@ def measure(quick: bool) -> None:
 
 def _case(case: Case, arms: Sequence[str], repeats: int, folder: Path) -> None:
     sizes = " + ".join(f"{view.rows:,} of {view.keys:,} keys" for view in case.views)
-    click.echo(f"\njoin {case.name}: {case.questions:,} questions; rows {sizes}; three features a view")
+    click.echo(f"\nload of the last minute {os.getloadavg()[0]:.1f}")
+    click.echo(f"join {case.name}: {case.questions:,} questions; rows {sizes}; three features a view")
     write_case(case, folder)
     if len(arms) > 1:
         refuse_unequal(case, arms, folder)
@@ -49,8 +52,9 @@ def _case(case: Case, arms: Sequence[str], repeats: int, folder: Path) -> None:
     else:
         run_arm(_ARM, arms[0], case.name, str(folder))  # registers the views
     runs: dict[str, list[ArmRun]] = {arm: [] for arm in arms}
-    for _ in range(repeats):
-        for arm in arms:
+    interleaved = [arm for _ in range(repeats) for arm in arms]
+    with click.progressbar(interleaved, label=case.name, item_show_func=lambda arm: arm, file=sys.stderr) as shown:
+        for arm in shown:
             runs[arm].append(run_arm(_ARM, arm, case.name, str(folder)))
     _show(case, runs)
 

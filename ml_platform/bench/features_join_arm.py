@@ -5,7 +5,6 @@ the wall and summed over cores, and the megabytes held when it began.
 """
 
 import json
-import resource
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -17,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ml_platform.bench.arms import peak_mb
 from ml_platform.bench.features_join_data import CASES, QUESTIONS, TTL, Case, View, open_store
 
 Answer = Callable[[], pa.Table]
@@ -94,7 +94,7 @@ def main() -> None:
     arm, case, folder = sys.argv[1], CASES[sys.argv[2]], Path(sys.argv[3])
     asked = pq.read_table(folder / QUESTIONS).to_pandas()
     answer = ARMS[arm](case, folder, asked)
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    held = peak_mb()
     started, worked = perf_counter(), process_time()
     found = answer()
     seconds, worked = perf_counter() - started, process_time() - worked
