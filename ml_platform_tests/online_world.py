@@ -1,9 +1,5 @@
 """What the tests of the online stores share: views of lines and cities, a Redis of their own, Feast beside us."""
 
-import shutil
-import socket
-import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,40 +59,6 @@ def opened(kind: str, folder: Path) -> Iterator[tuple[str | Path, str]]:
         left = list(client.scan_iter(f"*{project}", count=10_000))
         if left:
             client.delete(*left)
-
-
-class Server:
-    """A Redis server of the test's own on a free loopback port, without persistence."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        binary = shutil.which("redis-server")
-        if binary is None:
-            pytest.skip("no redis-server to start; install Redis")
-        self._command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *options]
-        self._folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Returns when it listens."""
-        self.process = subprocess.Popen(self._command, cwd=self._folder, stdout=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
-        raise AssertionError(f"redis-server does not listen on {self.port}")
-
-    def stop(self) -> None:
-        """Returns when it is gone."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
 
 def whole_steps(store: Online) -> list[int]:

@@ -6,9 +6,7 @@
 import json
 import os
 import random
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pytest
 import redis
 
 from ml_platform.features.live import LiveViews
@@ -158,43 +155,6 @@ def write(url: str, name: str, seed: int) -> int:
     for table, rows in deliveries:
         written += live.apply(table, rows)
     return written
-
-
-class Server:
-    """A Redis server of the test's own on a free loopback port; it keeps what it was told when it is killed."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Returns when it answers."""
-        binary = shutil.which("redis-server")
-        if binary is None:
-            pytest.skip("no redis-server to start; install Redis")
-        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-        self.process = subprocess.Popen(
-            [binary, "--port", str(self.port), *options], cwd=self._folder, stdout=subprocess.DEVNULL
-        )
-        for _ in range(500):
-            try:
-                with redis.Redis(port=self.port) as client:
-                    client.ping()
-                return
-            except redis.RedisError:
-                time.sleep(0.02)
-        raise AssertionError(f"redis-server does not answer on {self.port}")
-
-    def kill(self) -> None:
-        """Returns when it is gone."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
 
 class Dying(EventStream):

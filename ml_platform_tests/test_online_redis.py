@@ -19,8 +19,9 @@ from ml_platform.spec import DeclarationError, StoreUnavailable
 from ml_platform.stores.feast_bytes import entity_key_encoder, hash_field
 from ml_platform.stores.online import OnlineStore, online_store
 from ml_platform.stores.online_redis import RedisOnlineStore
-from ml_platform_tests.online_world import HOUR, PASSING, Server, opened
+from ml_platform_tests.online_world import HOUR, PASSING, opened
 from ml_platform_tests.online_writer import NOON, VIEW, rows
+from ml_platform_tests.redis_server import Server
 
 pytestmark = pytest.mark.service("redis")
 WANTED = [(VIEW, ("trips", "wait"))]
@@ -38,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     own = Server(tmp_path)
     own.start()
     yield own
-    own.stop()
+    own.kill()
 
 
 def key_of(store: RedisOnlineStore, line: int) -> bytes:
@@ -54,7 +55,7 @@ def test_while_redis_is_away_it_says_so_and_afterwards_goes_on(server: Server) -
     plan = store.plan(WANTED)
     store.publish(VIEW, rows((1, "a", NOON, 0.5, 3)), NOON)
     assert plan.read(ASKED, NOON).values == [(3, 0.5)]
-    server.stop()
+    server.kill()
     says = rf"Redis at 127.0.0.1:{server.port}, database 2 cannot be reached .*ML_PLATFORM_REDIS_URL"
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match=says):
@@ -65,7 +66,7 @@ def test_while_redis_is_away_it_says_so_and_afterwards_goes_on(server: Server) -
     assert plan.read(ASKED, NOON).values == [(None, None)]  # it keeps nothing: published again from the tables
     store.publish(VIEW, rows((1, "a", NOON, 0.5, 3)), NOON)
     assert plan.read(ASKED, NOON).values == [(3, 0.5)]
-    server.stop()
+    server.kill()
     server.start()
     assert plan.read(ASKED, NOON).values == [(None, None)]  # not even an error where it was back in time
 
@@ -128,7 +129,7 @@ def test_with_a_password_and_a_wrong_one(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable, match="refuses: NOAUTH"):
             RedisOnlineStore(f"redis://{place}", "demo").publish(VIEW, rows((1, "a", NOON, 0.5, 3)), NOON)
     finally:
-        server.stop()
+        server.kill()
 
 
 def test_something_else_that_answers_is_no_redis() -> None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_platform.features.refresh import recall_needed, rows_of_step
+from ml_platform.features.refresh import recall_needed
 from ml_platform.features.skew import COLUMNS, compare, newest_skew, note_skew, sampled, verdict
-from ml_platform.features.windows import AS_OF, values_at
+from ml_platform.features.windows import AS_OF, feature_rows, values_at
 from ml_platform.spec import KNOWN_AT, Active, Entity, FeatureView, Latest, Window
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.online import OnlineStore
@@ -133,9 +133,10 @@ def test_what_the_online_store_serves_equals_the_recomputation(
     for n in range(max(hour for _, _, hour in asked) + 2):
         step = START + (n - 1) * HOUR  # what was known before the first hour, too
         known = {name: frame.filter(pl.col(KNOWN_AT) <= step) for name, frame in frames.items()}
-        for name, changed in rows_of_step(VIEWS.values(), known, step, HOUR).items():
+        for view in VIEWS.values():
+            changed = feature_rows(view, known, step, step + HOUR, HOUR)
             if changed.height:
-                store.publish(VIEWS[name], changed, step)
+                store.publish(view, changed, step)
         for line, stop, hour in asked:
             if hour == n - 1:
                 entities = {"line": line, "stop": stop}

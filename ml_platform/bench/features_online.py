@@ -5,20 +5,19 @@ entities are looked up, and columns of plain Python values come out. Answers are
 """
 
 import os
-import platform
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import click
 import polars as pl
 
+from ml_platform.bench.arms import machine
 from ml_platform.bench.features_online_arms import (
     NOW,
     Answer,
@@ -239,17 +238,11 @@ def publishing(folder: Path, url: str, project: str) -> Comparison:
     return Comparison(subject=f"publish {ENTITIES:,} rows of 15 features, by row", bar=BARS["publish"], arms=measured)
 
 
-def machine(wire: RedisWire) -> str:
+def where(wire: RedisWire) -> str:
     """Where this was measured."""
-    info = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     said = wire.ask(packed("INFO", "server"), 1)[0].decode()
     redis = next(line.split(":")[1] for line in said.split("\r\n") if line.startswith("redis_version:"))
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("feast", "redis", "hiredis"))
-    return (
-        f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores shared with Redis {redis}; "
-        f"Python {platform.python_version()}, {libraries}"
-    )
+    return f"{machine(['feast', 'redis', 'hiredis'])}, Redis {redis} on the same machine"
 
 
 def measure(echo: Callable[[str], None], url: str = URL) -> list[Comparison]:
@@ -260,7 +253,7 @@ def measure(echo: Callable[[str], None], url: str = URL) -> list[Comparison]:
         AssertionError: ours and Feast's answers differ.
     """
     wire = RedisWire(url, _PATIENCE)
-    echo(machine(wire))
+    echo(where(wire))
     project = f"bench_{os.getpid()}"
     found: list[Comparison] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """From raw tables to feature rows: read what the windows look back on, compute, say which day each row belongs to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -89,13 +89,6 @@ def rows_of_reference(view: FeatureView, project: Project, lake: Lake, now: date
     start = rows[KNOWN_AT].min()
     begins = start if isinstance(start, datetime) else now
     return dated(feature_rows(view, {view.source: rows}, begins, now + grid, grid), project.timezone)
-
-
-def rows_of_step(
-    views: Iterable[FeatureView], frames: Mapping[str, pl.DataFrame], step: datetime, grid: timedelta
-) -> dict[str, pl.DataFrame]:
-    """What changes at one grid step, by view; ``frames`` as for ``feature_rows``."""
-    return {view.name: feature_rows(view, frames, step, step + grid, grid) for view in views}
 
 
 def dated(rows: pl.DataFrame, timezone: str) -> pl.DataFrame:

@@ -10,12 +10,11 @@ from datetime import timedelta
 from typing import Any
 
 from ml_platform.spec import StoreUnavailable
-from ml_platform.stores.redis_client import RedisClient, Word
+from ml_platform.stores.redis_wire import RedisWire, Word, called, packed
 
 GROUP = "live"
 _PATIENCE = timedelta(seconds=5)  # for each answer; waiting for messages must end before
 _LONGEST_WAIT = timedelta(seconds=1)
-_SENT_AT_ONCE = 1000
 _ASIDE_KEPT = 100_000  # about; the oldest go first, or bad senders would fill the memory
 
 # KEYS: the stream, the dead letters. ARGV: the group, how many dead letters are kept, how many there are now, of each
@@ -59,8 +58,8 @@ class EventStream:
     """The project's stream on one Redis server; safe with many senders and many consumers."""
 
     def __init__(self, url: str, project: str) -> None:
-        """Nothing is connected to before it is used; ``url`` as in ``RedisClient``."""
-        self._redis = RedisClient(url, _PATIENCE)
+        """Nothing is connected to before it is used; ``url`` as in ``RedisWire``."""
+        self._wire = RedisWire(url, _PATIENCE)
         self.stream, self.dead = f"events:{project}", f"events:{project}:dead"
 
     def send(self, table: str, rows: Sequence[bytes]) -> None:
@@ -69,10 +68,7 @@ class EventStream:
         Raises:
             StoreUnavailable: Redis is away; some may have been sent: sending all again changes nothing.
         """
-        for start in range(0, len(rows), _SENT_AT_ONCE):
-            self._redis.ask(
-                ("XADD", self.stream, "*", "table", table, "row", row) for row in rows[start : start + _SENT_AT_ONCE]
-            )
+        self._wire.stream(packed("XADD", self.stream, "*", "table", table, "row", row) for row in rows)
 
     def take(self, consumer: str, most: int, wait: timedelta = _LONGEST_WAIT) -> list[Message]:
         """New messages for this consumer, at most so many; an empty list after ``wait`` (at most a second).
@@ -112,7 +108,7 @@ class EventStream:
         for message, reason in aside:
             words += (message.id, message.table.encode(errors="replace"), message.row, reason.encode(errors="replace"))
         words += (message.id for message in applied)
-        self._redis.run(_FINISH, [((self.stream, self.dead), words)])
+        self._wire.stream([called(_FINISH, (self.stream, self.dead), words)], _FINISH)
 
     def leave(self, consumer: str) -> None:
         """Forget a consumer that has finished all it took.
@@ -129,7 +125,7 @@ class EventStream:
         Raises:
             StoreUnavailable: Redis is away.
         """
-        return int(self._redis.ask([("XLEN", self.stream)])[0])
+        return int(self._wire.ask(packed("XLEN", self.stream), 1)[0])
 
     def dead_letters(self, most: int = 100) -> list[DeadLetter]:
         """What was set aside, the newest first.
@@ -137,7 +133,7 @@ class EventStream:
         Raises:
             StoreUnavailable: Redis is away.
         """
-        (found,) = self._redis.ask([("XREVRANGE", self.dead, "+", "-", "COUNT", most)])
+        (found,) = self._wire.ask(packed("XREVRANGE", self.dead, "+", "-", "COUNT", most), 1)
         letters = (_fields(listed) for _, listed in found)
         return [DeadLetter(_text(held[b"table"]), held[b"row"], _text(held[b"reason"])) for held in letters]
 
@@ -152,20 +148,23 @@ class EventStream:
         ]
 
     def _grouped(self, command: Sequence[Word]) -> list[Any]:
-        """As ``ask``; the group is made where it is not there yet, from the first message on."""
-        import redis
-
+        """The reply; the group is made where it is not there yet, from the first message on."""
         try:
-            return self._redis.ask([command])
+            return self._wire.ask(packed(*command), 1)
         except StoreUnavailable as error:
-            if not str(error.__cause__).startswith("NOGROUP"):
+            if not _is(error, "NOGROUP"):
                 raise
         try:
-            self._redis.ask([("XGROUP", "CREATE", self.stream, GROUP, "0", "MKSTREAM")])
+            self._wire.ask(packed("XGROUP", "CREATE", self.stream, GROUP, "0", "MKSTREAM"), 1)
         except StoreUnavailable as error:
-            if not isinstance(error.__cause__, redis.ResponseError) or "BUSYGROUP" not in str(error.__cause__):
+            if not _is(error, "BUSYGROUP"):
                 raise  # another consumer may have made it meanwhile
-        return self._redis.ask([command])
+        return self._wire.ask(packed(*command), 1)
+
+
+def _is(error: StoreUnavailable, code: str) -> bool:
+    """Whether it is this that Redis said."""
+    return str(error.__cause__).startswith(code)
 
 
 def _fields(listed: Sequence[bytes] | None) -> dict[bytes, bytes]:

@@ -16,7 +16,7 @@ from ml_platform.spec import FeatureView
 from ml_platform.stores.feast_bytes import encode_moment, hash_field, moment_field
 from ml_platform.stores.online_batch import Batch, batch
 from ml_platform.stores.online_plan import Fetch, Group, PlannedReads, Reply
-from ml_platform.stores.redis_wire import RedisWire, bulk, packed
+from ml_platform.stores.redis_wire import RedisWire, bulk, packed, sha_of
 
 _PATIENCE = timedelta(seconds=2)  # a request that waits for features longer is lost anyway
 _ROWS_A_SCRIPT = 32  # Redis answers nobody else meanwhile: about half a millisecond
@@ -128,13 +128,12 @@ class RedisOnlineStore(PlannedReads):
         new = batch(view, rows, published_at, around=bulk)
         written = 0
         if new.keys:
-            (sha,) = self._wire.ask(packed("SCRIPT", "LOAD", _PUBLISH), 1)
-            written = sum(self._wire.stream(self._commands(view, new, sha)))
+            written = sum(self._wire.stream(self._commands(view, new), _PUBLISH))
         if new.oldest is not None:
             self._sweep(view, new.oldest)
         return written
 
-    def _commands(self, view: FeatureView, new: Batch, sha: bytes) -> Iterator[bytes]:
+    def _commands(self, view: FeatureView, new: Batch) -> Iterator[bytes]:
         """One script call for every so many rows; put together here, as each value comes packed already."""
         fields = [hash_field(view.name, feature) for feature in new.columns]
         head: list[bytes | int] = [
@@ -146,13 +145,13 @@ class RedisOnlineStore(PlannedReads):
         ]
         fixed = b"".join([bulk(self.index(view.name).encode()), *map(_argument, head), *map(bulk, fields)])
         moments = [bulk(encode_moment(moment)) + _argument(moment) for moment in new.moments]
-        suffix, columns = self._suffix, new.columns.values()
+        suffix, columns, sha = self._suffix, new.columns.values(), bulk(sha_of(_PUBLISH).encode())
         for start in range(0, len(new.keys), _ROWS_A_SCRIPT):
             some = slice(start, start + _ROWS_A_SCRIPT)
             keys = [bulk(key + suffix) for key in new.keys[some]]
             cells = chain.from_iterable(zip(moments[some], *(column[some] for column in columns), strict=True))
             count = 3 + len(keys) + 1 + len(head) + len(fields) + len(keys) * (2 + len(fields))
-            script = b"*%d\r\n$7\r\nEVALSHA\r\n%b%b" % (count, bulk(sha), _argument(len(keys) + 1))
+            script = b"*%d\r\n$7\r\nEVALSHA\r\n%b%b" % (count, sha, _argument(len(keys) + 1))
             yield b"".join([script, *keys, fixed, *cells])
 
     def _sweep(self, view: FeatureView, oldest: int) -> None:

@@ -8,8 +8,11 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import lru_cache
+from hashlib import sha1
+from itertools import chain
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
@@ -17,15 +20,27 @@ import hiredis
 
 from ml_platform.spec import DeclarationError, StoreUnavailable
 
+Word = bytes | str | int
 _PORT = 6379  # Redis's own
 _RECEIVED_AT_ONCE = 1 << 16
-_AHEAD = 8  # commands on their way, so that Redis never waits for the next; the publisher's are about 12 KB each
+_AHEAD = 8  # commands on their way, so that Redis never waits for the next; they are about 12 KB each
 
 
-def packed(*command: str | int | bytes) -> bytes:
+def packed(*command: Word) -> bytes:
     """A command as Redis reads it."""
-    found: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub means a tuple of one
+    found: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its hints mean a tuple of one
     return found
+
+
+def called(script: str, keys: Sequence[Word], words: Sequence[Word]) -> bytes:
+    """A call of a script, to be sent by ``RedisWire.stream`` with it; it runs whole or not at all."""
+    return packed("EVALSHA", sha_of(script), len(keys), *keys, *words)
+
+
+@lru_cache
+def sha_of(script: str) -> str:
+    """The name by which Redis keeps a script."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def bulk(argument: bytes) -> bytes:
@@ -54,6 +69,11 @@ class RedisWire:
         self._login = [unquote(part) for part in (parts.username, parts.password) if part]
         self._patience = patience.total_seconds()
         self._local = threading.local()
+        self._made_of = (url, patience)
+
+    def __reduce__(self) -> tuple[type["RedisWire"], tuple[str, timedelta]]:
+        """Connections stay in their process."""
+        return RedisWire, self._made_of
 
     @property
     def place(self) -> str:
@@ -80,28 +100,57 @@ class RedisWire:
         except OSError as error:
             self._lost(error)
 
-    def stream(self, commands: Iterable[bytes]) -> list[Any]:
+    def stream(self, commands: Iterable[bytes], script: str | None = None) -> list[Any]:
         """The replies to a series of commands, one each; the next is made while Redis works on those before.
+
+        If the connection was lost since it was last used they are sent again, once: so only what may be done twice.
+        script: what the commands call; Redis is told it once a connection, and again if it was made to forget it.
 
         Raises:
             StoreUnavailable: it cannot be reached, or refuses a command; others may have been done.
         """
+        made: list[bytes] = []
         replies: list[Any] = []
+        left = iter(commands)
         connection = self._standing()
         try:
-            connection = connection or self._connect()
-            sent = 0
-            for command in commands:
+            if connection is not None:
+                try:
+                    return self._streamed(connection, made, left, replies, script)
+                except (ConnectionError, ssl.SSLError):
+                    if replies:  # it was not idle: some were done, and are not kept here
+                        raise
+                except StoreUnavailable as error:
+                    if replies or not str(error.__cause__).startswith("NOSCRIPT"):
+                        raise
+            return self._streamed(self._connect(), made, left, replies, script)
+        except OSError as error:
+            self._lost(error)
+
+    def _streamed(
+        self,
+        connection: "_Connection",
+        made: list[bytes],
+        left: Iterator[bytes],
+        replies: list[Any],
+        script: str | None,
+    ) -> list[Any]:
+        """``made``: commands that were sent before, in vain; ``left`` joins them until the first reply is there."""
+        sent = 0
+        try:
+            if script is not None and sha_of(script) not in connection.scripts:
+                self._checked(connection, connection.exchange(packed("SCRIPT", "LOAD", script), 1))
+                connection.scripts.add(sha_of(script))
+            for command in chain(tuple(made), left):
+                if sent >= len(made) and not replies:
+                    made.append(command)
                 connection.send(command)
                 sent += 1
                 if sent - len(replies) > _AHEAD:
                     replies += self._checked(connection, connection.receive(1))
             replies += self._checked(connection, connection.receive(sent - len(replies)))
-        except OSError as error:
-            self._lost(error)
         except BaseException:
-            if connection is not None:
-                connection.close()  # replies are still to come, and would be taken for those of the next call
+            connection.close()  # replies are still to come, and would be taken for those of the next call
             raise
         return replies
 
@@ -129,7 +178,9 @@ class RedisWire:
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 connection.close()
-                raise StoreUnavailable(f"{self.place} refuses: {reply}; mend what it says there, and try again")
+                raise StoreUnavailable(
+                    f"{self.place} refuses: {reply}; mend what it says there, and try again"
+                ) from reply
         return replies
 
     def _lost(self, error: OSError) -> NoReturn:
@@ -145,6 +196,7 @@ class _Connection:
     def __init__(self, host: str, port: int, patience: float, tls: bool) -> None:
         self.pid = os.getpid()
         self.closed = False
+        self.scripts: set[str] = set()  # those that Redis was told here
         self._socket = socket.create_connection((host, port), timeout=patience)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

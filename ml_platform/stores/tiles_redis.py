@@ -13,7 +13,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import TypeVar
 
-from ml_platform.stores.redis_client import RedisClient, Word
+from ml_platform.stores.redis_wire import RedisWire, Word, called, packed
 from ml_platform.stores.tiles import Change, Found, SqliteTiles, TileStore, Wanted
 
 _PATIENCE = timedelta(seconds=2)  # a request that waits for features longer is lost anyway
@@ -107,7 +107,7 @@ class RedisTiles:
 
     def __init__(self, url: str, project: str) -> None:
         """``project`` keeps projects apart on one server. Nothing is connected to before it is used."""
-        self._redis = RedisClient(url, _PATIENCE)
+        self._wire = RedisWire(url, _PATIENCE)
         self._prefix = f"live:{project}:".encode()
         self._index = f"live:{project}".encode()
 
@@ -119,10 +119,11 @@ class RedisTiles:
         """
         if not wanted:
             return []
-        asked: list[Sequence[Word]] = [
-            ("HMGET", self._key(one.log, one.entity), *_fields(one.first, one.last, one.opened)) for one in wanted
+        asked = [
+            packed("HMGET", self._key(one.log, one.entity), *_fields(one.first, one.last, one.opened)) for one in wanted
         ]
-        return [_found(one, values) for one, values in zip(wanted, self._redis.ask(asked), strict=True)]
+        replies = self._wire.ask(b"".join(asked), len(asked))
+        return [_found(one, values) for one, values in zip(wanted, replies, strict=True)]
 
     def update(self, changes: Sequence[Change]) -> int:
         """Make the changes, each whole or not at all; returns how many changed their tile.
@@ -154,12 +155,12 @@ class RedisTiles:
         Raises:
             StoreUnavailable: Redis is away.
         """
-        (keys,) = self._redis.ask([("ZRANGEBYSCORE", self._index, "-inf", f"({before}")])
-        self._redis.run(_PRUNE, [((self._index, *some), (before,)) for some in _cut(keys)])
+        (keys,) = self._wire.ask(packed("ZRANGEBYSCORE", self._index, "-inf", f"({before}"), 1)
+        self._wire.stream((called(_PRUNE, (self._index, *some), (before,)) for some in _cut(keys)), _PRUNE)
 
     def _read_events(self, drafts: Sequence[_Draft]) -> None:
-        calls = [([d.key for d in some], [b"e%d" % d.tile for d in some]) for some in _cut(drafts)]
-        held = [events for reply in self._redis.run(_READ, calls) for events in reply]
+        calls = (called(_READ, [d.key for d in some], [b"e%d" % d.tile for d in some]) for some in _cut(drafts))
+        held = [events for reply in self._wire.stream(calls, _READ) for events in reply]
         for draft, events in zip(drafts, held, strict=True):
             draft.held = events
 
@@ -167,7 +168,7 @@ class RedisTiles:
         """How many changes were written, and the tiles of which another writer was quicker."""
         parts: list[list[tuple[_Draft, int]]] = []
 
-        def calls() -> Iterator[tuple[list[bytes], list[Word]]]:
+        def calls() -> Iterator[bytes]:
             for some in _cut(drafts):
                 written: list[tuple[_Draft, int]] = []
                 words: list[Word] = [_NET_MS]
@@ -180,10 +181,10 @@ class RedisTiles:
                         written.append((draft, count))
                 if written:
                     parts.append(written)
-                    yield [self._index, *(draft.key for draft, _ in written)], words
+                    yield called(_WRITE, [self._index, *(draft.key for draft, _ in written)], words)
 
         missed, lost = [], 0
-        for written, reply in zip(parts, self._redis.run(_WRITE, calls()), strict=True):
+        for written, reply in zip(parts, self._wire.stream(calls(), _WRITE), strict=True):
             for n, events in reply:
                 draft, count = written[n]
                 draft.held = events
