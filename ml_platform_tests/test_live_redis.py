@@ -277,7 +277,7 @@ def test_a_store_that_is_away_says_so_and_comes_back(tmp_path: Path) -> None:
             server.kill()
     with pytest.raises(StoreUnavailable, match=r"^Redis at 127\.0\.0\.1:9, database 1 cannot be reached"):
         RedisTiles("redis://user:secret@127.0.0.1:9/1", "p").read(wanted)
-    with pytest.raises(DeclarationError, match="the address of Redis ends with .*; write redis:"):
+    with pytest.raises(DeclarationError, match=r"the address of Redis ends with .*; write redis:"):
         RedisTiles("http://127.0.0.1", "p").read(wanted)
 
 
