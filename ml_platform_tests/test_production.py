@@ -115,6 +115,7 @@ def test_a_lake_in_a_bucket_keeps_its_promises(production):
 
     expected = pl.concat([rows.filter(pl.col(PARTITION) == second), again])
     assert_frame_equal(lake.scan("raw/flights").collect(), expected, check_row_order=False)
+    assert_frame_equal(lake.read("raw/flights"), expected, check_row_order=False)
     assert lake.days("raw/flights") == {first, second}
     assert lake.scan("raw/flights", first=second).collect()["flight_id"].to_list() == ["c"]
 

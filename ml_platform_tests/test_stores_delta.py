@@ -1,15 +1,23 @@
 """The lake: days are replaced as a whole, alone or by two processes at once."""
 
 import multiprocessing as mp
+import pickle
+import shutil
+import tempfile
 from datetime import date, timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from ml_platform.spec import MissingHistory, StateError
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.delta_kept import KeptRows
 
 D1 = date(2024, 3, 9)
 DAYS = [D1 + timedelta(days=n) for n in range(6)]
@@ -86,6 +94,80 @@ def test_a_new_column_is_null_in_older_days_and_a_retyped_one_is_refused(lake: L
     with pytest.raises(StateError, match=r"raw/t in .*: value is Float64 instead of Int64\. .* delete that folder"):
         lake.replace("raw/t", rows(D1).with_columns(value=pl.lit(1.7)), [D1])
     assert lake.count("raw/t") == 2
+
+
+Step = tuple[str, list[int], int]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "write", "clear", "extra", "forget"]),
+        st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True),
+        st.integers(0, 99),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS)
+def test_what_is_kept_between_reads_is_what_stands_in_the_table(steps: list[Step]) -> None:
+    """Another process writes, widens, clears, and deletes the whole table; both ways of reading see it at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = f"{folder}/a lake"
+        writer, reader = Lake(root), Lake(root)
+        for what, places, value in steps:
+            days = sorted(DAYS[n] for n in places)
+            if what == "forget":
+                shutil.rmtree(f"{root}/raw/t", ignore_errors=True)
+            new = rows(*([] if what == "clear" else days), value=value)
+            new = new.with_columns(extra=pl.lit(0.5)) if what == "extra" else new
+            writer.replace("raw/t", new, days)
+            wanted = DeltaTable(f"{root}/raw/t").to_pyarrow_table()
+            for first, last in ((None, None), (DAYS[1], DAYS[3]), (days[0], None)):
+                inside = pl.DataFrame(wanted).filter(
+                    (pl.col("known_date") >= (first or DAYS[0])) & (pl.col("known_date") <= (last or DAYS[-1]))
+                )
+                for found in (
+                    reader.read("raw/t", first=first, last=last),
+                    reader.scan("raw/t", first=first, last=last).collect(),
+                ):
+                    assert_frame_equal(found, inside, check_row_order=False)
+
+
+def test_a_frame_that_was_made_stays_as_of_its_version(lake: Lake) -> None:
+    lake.replace("raw/t", rows(D1, value=1), [D1])
+    before = lake.scan("raw/t")
+    lake.replace("raw/t", rows(D1, value=2), [D1])
+    assert before.collect()["value"].to_list() == [1]
+    assert lake.read("raw/t")["value"].to_list() == [2]
+
+
+def test_rows_are_kept_up_to_a_limit_those_used_longest_ago_dropped_first() -> None:
+    frame = pl.DataFrame({"value": [0] * 100})
+    kept, read = KeptRows(most_bytes=5 * int(frame.estimated_size())), list[str]()
+
+    def reading(name: str, rows: pl.DataFrame = frame) -> pl.DataFrame:
+        def from_disk() -> pl.DataFrame:
+            read.append(name)
+            return rows
+
+        return kept.rows(name, from_disk)
+
+    for name in "abcdeafab":
+        reading(name)
+    assert "".join(read) == "abcdefb"
+    for _ in "12":
+        reading("B", pl.DataFrame({"value": [0] * 1000}))  # too big to be kept
+    reading("a")
+    assert "".join(read) == "abcdefbBB"
+
+
+def test_a_lake_travels_to_another_process_without_what_it_keeps(lake: Lake) -> None:
+    lake.replace("raw/t", rows(D1), [D1])
+    lake.read("raw/t")
+    there = pickle.loads(pickle.dumps(lake))
+    assert there == lake
+    assert there.read("raw/t").equals(lake.read("raw/t"))
 
 
 def test_a_table_that_was_never_written_says_what_to_do(lake: Lake) -> None:

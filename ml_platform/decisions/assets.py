@@ -66,7 +66,7 @@ def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service:
         now = clock.now()
         day = day_of(now, project.timezone) - timedelta(days=1)
         champion = record.served(ledger, spec.name, project.timezone)
-        history = newest(lake.scan(f"performance/{service.name}").collect())
+        history = newest(lake.read(f"performance/{service.name}"))
         found = decide(policy, history, champion, day, now)
         entry = record.write(ledger, policy.name, spec.name, day, now, found)
         yield dg.MaterializeResult(asset_key=decision_key, metadata=_told(entry.body, history))

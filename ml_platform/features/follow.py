@@ -26,7 +26,7 @@ def follow_days(view: FeatureView, project: Project, lake: Lake, tiles: TileStor
     if not view.is_live:
         return 0
     since = day_start(days[-1] + timedelta(days=1), project.timezone) - KEPT_BEHIND
-    frames = {table: lake.scan(f"raw/{table}", first=days[0], last=days[-1]).collect() for table in view.sources}
+    frames = {table: lake.read(f"raw/{table}", first=days[0], last=days[-1]) for table in view.sources}
     frames = within_reach(view, frames, since)
     live = LiveViews([view], tiles)
     written = sum(live.apply(table, rows, since=since) for table, rows in frames.items())

@@ -60,7 +60,7 @@ def _columns_read(view: FeatureView, table: str, project: Project) -> set[str]:
 def _read(table: str, project: Project, lake: Lake, start: datetime, end: datetime, needed: set[str]) -> pl.DataFrame:
     columns = [name for name in project.tables[table].columns if name in needed]
     if not project.tables[table].partitioned:
-        return lake.scan(f"raw/{table}").select(columns).collect()
+        return lake.read(f"raw/{table}").select(columns)
     first = max(day_of(start, project.timezone), project.starts)
     # Rows known at the very end belong to the next day's partition and to the next range.
     last = day_of(end, project.timezone)
@@ -71,7 +71,7 @@ def _read(table: str, project: Project, lake: Lake, start: datetime, end: dateti
             f"raw/{table} begins with {reached}, but its features look back to {first}; materialize raw/{table} from "
             f"{first} on first"
         )
-    return lake.scan(f"raw/{table}", first=first, last=last).select(columns).collect()
+    return lake.read(f"raw/{table}", first=first, last=last).select(columns)
 
 
 def rows_of_days(
@@ -85,7 +85,7 @@ def rows_of_days(
 
 def rows_of_reference(view: FeatureView, project: Project, lake: Lake, now: datetime, grid: timedelta) -> pl.DataFrame:
     """All rows of a view over a reference table."""
-    rows = lake.scan(f"raw/{view.source}").collect()
+    rows = lake.read(f"raw/{view.source}")
     start = rows[KNOWN_AT].min()
     begins = start if isinstance(start, datetime) else now
     return dated(feature_rows(view, {view.source: rows}, begins, now + grid, grid), project.timezone)
@@ -117,6 +117,5 @@ def read_for_recall(
     for table, day in first.items():
         is_partitioned = project.tables[table].partitioned
         last = day_of(end, project.timezone)
-        scan = lake.scan(f"raw/{table}", first=day, last=last) if is_partitioned else lake.scan(f"raw/{table}")
-        frames[table] = scan.collect()
+        frames[table] = lake.read(f"raw/{table}", first=day, last=last) if is_partitioned else lake.read(f"raw/{table}")
     return frames

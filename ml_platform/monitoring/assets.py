@@ -95,7 +95,7 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         clock: dg.ResourceParam[Clock],
     ) -> _Events:
         span = days_of(context)
-        answers = lake.scan(f"predictions/{service.name}", first=span[0], last=span[-1]).collect()
+        answers = lake.read(f"predictions/{service.name}", first=span[0], last=span[-1])
         served = sampled(answers, service.skew_share)
         start = day_start(span[0], project.timezone)
         frames = read_for_recall(views.values(), project, lake, start, day_start(span[-1], project.timezone), GRID)
@@ -125,7 +125,7 @@ def _performance(project: Project, service: Service, days: dg.DailyPartitionsDef
         span = days_of(context)
         rows = pl.concat(_cohorts_known_on(day, lake, service.name, project.timezone) for day in span)
         lake.replace(f"performance/{service.name}", rows, span)
-        history = newest(lake.scan(f"performance/{service.name}").collect())
+        history = newest(lake.read(f"performance/{service.name}"))
         last = history.filter(pl.col("log_loss").is_not_null()).tail(1).to_dicts()
         told = {name: value for row in last for name, value in row.items() if isinstance(value, float)}
         plot = (
@@ -140,8 +140,8 @@ def _performance(project: Project, service: Service, days: dg.DailyPartitionsDef
 
 def _cohorts_known_on(day: date, lake: Lake, service: str, timezone: str) -> pl.DataFrame:
     first = first_followed(day)
-    predictions = lake.scan(f"predictions/{service}", first=first, last=day).collect()
-    labels = lake.scan(f"labels/{service}", first=first, last=day).collect()
+    predictions = lake.read(f"predictions/{service}", first=first, last=day)
+    labels = lake.read(f"labels/{service}", first=first, last=day)
     return cohorts(predictions, labels, timezone).with_columns(pl.lit(day).alias(PARTITION))
 
 
@@ -175,7 +175,7 @@ def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefini
 def _drift_on(day: date, lake: Lake, policy: DriftPolicy) -> tuple[Verdict, pl.DataFrame]:
     # Days without answers do not count as reference, so the look back is twice as long as the reference.
     first = day - timedelta(days=2 * policy.reference_days)
-    served, days = served_features(lake.scan(f"predictions/{policy.service}", first=first, last=day).collect())
+    served, days = served_features(lake.read(f"predictions/{policy.service}", first=first, last=day))
     return drift(served, days, day, policy)
 
 

@@ -123,7 +123,7 @@ class Hours:
     def deliver(self, client: Client, before: datetime, now: datetime, served_from: datetime) -> Delivery:
         """Begin with the hour (before, now]: its events, the questions of [before, now) and the truths, in order.
 
-        Each question is a request of its own. Meanwhile the next hour can be fetched.
+        Questions of the same moment share a request. Meanwhile the next hour can be fetched.
         """
         asked = questions(self.task, self._kept[self.task.spine], before, now)
         learned = truths(
@@ -155,7 +155,10 @@ class Hours:
         try:
             for moment, group in groupby(asked, key=lambda question: question[1]):
                 self._apply(left, moment, waiting)
-                waiting += [self._askers.submit(client.predict, [row], asked_at) for row, asked_at in group]
+                together = [row for row, _ in group]
+                for start in range(0, len(together), self.service.max_rows):
+                    rows = together[start : start + self.service.max_rows]
+                    waiting.append(self._askers.submit(client.predict, rows, moment))
             self._apply(left, now, waiting)
             wait_for(waiting)
         finally:

@@ -60,7 +60,7 @@ def read_references(table: SourceTable, lake: Lake) -> dict[str, pl.DataFrame]:
         MissingHistory: one of them was never written.
     """
     names = dict.fromkeys(rule.references[1] for rule in table.rules if rule.references)
-    return {name: lake.scan(f"raw/{name}").collect() for name in names}
+    return {name: lake.read(f"raw/{name}") for name in names}
 
 
 def fetch(

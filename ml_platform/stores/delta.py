@@ -10,6 +10,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, wr
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from ml_platform.spec import MissingHistory, StateError
+from ml_platform.stores.delta_kept import KeptRows, OpenedTables
 
 PARTITION = "known_date"
 _ATTEMPTS = 10  # a conflicting commit is retried on a fresh handle; writers here are few
@@ -29,6 +30,12 @@ class Lake:
 
     root: str
     storage_options: Mapping[str, str] = field(default_factory=dict)
+    _opened: OpenedTables = field(default_factory=OpenedTables, init=False, repr=False, compare=False)
+    _rows: KeptRows = field(default_factory=KeptRows, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[type["Lake"], tuple[str, Mapping[str, str]]]:
+        """What is kept stays in its process."""
+        return Lake, (self.root, self.storage_options)
 
     def uri(self, table: str) -> str:
         """The table's address."""
@@ -99,7 +106,7 @@ class Lake:
             except DeltaError:
                 if not self.exists(table):  # else another process was quicker
                     raise
-        return self._open(table)
+        return self._fresh(table)
 
     def scan(
         self, table: str, *, first: date | None = None, last: date | None = None, version: int | None = None
@@ -115,6 +122,31 @@ class Lake:
         if last is not None:
             frame = frame.filter(pl.col(PARTITION) <= last)
         return frame
+
+    def read(self, table: str, *, first: date | None = None, last: date | None = None) -> pl.DataFrame:
+        """All columns of the partitions in [first, last], of the newest version.
+
+        Rows of files that were read before are kept, up to a limit: for days that are read again and again.
+
+        Raises:
+            MissingHistory: the table was never written.
+        """
+        target = self._open(table)
+        schema, root = pl.Schema(target.schema()), _local(target.table_uri)
+        found = [
+            self._rows.rows(f"{root}/{name}", lambda name=name: self._rows_of(target, f"{root}/{name}"))  # type: ignore[misc]
+            for day, name in sorted(_files(target), key=lambda file: (file[0] or date.min, file[1]))
+            if day is None or ((first is None or day >= first) and (last is None or day <= last))
+        ]
+        # A column that was added since a file was read is missing in what is kept of it.
+        parts = [
+            rows if rows.schema == schema else pl.concat([pl.DataFrame(schema=schema), rows], how="diagonal")
+            for rows in found
+        ]
+        return pl.concat([pl.DataFrame(schema=schema), *parts])
+
+    def _rows_of(self, target: DeltaTable, file: str) -> pl.DataFrame:
+        return _scan_files(target, [file], self.storage_options).collect()
 
     def count(self, table: str, first: date | None = None, last: date | None = None) -> int:
         """Rows of the partitions in [first, last]; zero if the table was never written."""
@@ -134,11 +166,8 @@ class Lake:
         if not self.exists(table):
             return {}
         target = self._open(table)
-        known = pl.DataFrame(target.get_add_actions(flatten=True))
-        by_day = f"partition.{PARTITION}"
-        days = known[by_day].to_list() if by_day in known.columns else [None] * known.height
         found: dict[date | None, list[str]] = {}
-        for day, name in sorted(zip(days, known["path"], strict=True), key=lambda pair: str(pair[1])):
+        for day, name in sorted(_files(target), key=lambda pair: pair[1]):
             found.setdefault(day, []).append(name)
         return {day: tuple(names) for day, names in found.items()}
 
@@ -147,6 +176,17 @@ class Lake:
         return {date.fromisoformat(str(p[PARTITION])) for p in target.partitions()}
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
+        """For reading; what will be written to is opened for that."""
+        if version is not None:
+            return self._fresh(table, version)
+        uri = self.uri(table)
+        found = self._opened.newest(uri)
+        if found is None:
+            found = self._fresh(table)
+            self._opened.keep(uri, found)
+        return found
+
+    def _fresh(self, table: str, version: int | None = None) -> DeltaTable:
         try:
             return DeltaTable(self.uri(table), version=version, storage_options=dict(self.storage_options))
         except TableNotFoundError as error:
@@ -160,17 +200,37 @@ def scan_table(target: DeltaTable) -> pl.LazyFrame:
     """``pl.scan_delta``, also under a local path with a space or an accent, whose quoted form it fails to open."""
     if not (target.table_uri.startswith("file:") and "%" in target.table_uri):
         return pl.scan_delta(target)
-    schema, files = pl.Schema(target.schema()), target.file_uris()
+    return _scan_files(target, [unquote(file) for file in target.file_uris()])
+
+
+def _local(uri: str) -> str:
+    """A path, where the address is one of the local disk."""
+    return (unquote(uri.removeprefix("file://")) if uri.startswith("file:") else uri).rstrip("/")
+
+
+def _files(target: DeltaTable) -> list[tuple[date | None, str]]:
+    """(day, path within the table) of each file; the day is ``None`` in a table without days."""
+    known = pl.DataFrame(target.get_add_actions(flatten=True))
+    by_day = f"partition.{PARTITION}"
+    days = known[by_day].to_list() if by_day in known.columns else [None] * known.height
+    return list(zip(days, known["path"], strict=True))
+
+
+def _scan_files(
+    target: DeltaTable, files: Sequence[str], storage_options: Mapping[str, str] | None = None
+) -> pl.LazyFrame:
+    schema = pl.Schema(target.schema())
     if not files:
         return pl.LazyFrame(schema=schema)
     partitions = target.metadata().partition_columns
     return pl.scan_parquet(
-        [unquote(file) for file in files],
+        list(files),
         schema={name: dtype for name, dtype in schema.items() if name not in partitions},
         hive_schema={name: schema[name] for name in partitions} or None,
         hive_partitioning=bool(partitions),
         missing_columns="insert",
         glob=False,
+        storage_options=dict(storage_options) if storage_options else None,
     ).select(schema.names())
 
 
