@@ -4,8 +4,10 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from datetime import date
+from dataclasses import asdict
+from datetime import date, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import click
@@ -266,6 +268,62 @@ def _changed(profile: Profile, project: Project) -> int:
     verdicts = agreements(project, Tracking(profile.mlflow_uri, profile.mlflow_artifacts))
     click.echo("\n".join(lines(verdicts)) if verdicts else f"project {project.name} has no service")
     return int(any(verdict.state == "fail" for verdict in verdicts.values()))
+
+
+@main.command()
+@click.argument("model")
+@click.argument("version", type=click.IntRange(1))
+@click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
+def reproduce(model: str, version: int, as_json: bool) -> None:
+    """Make VERSION of MODEL again from its run manifest, from the raw tables on, and compare.
+
+    Exit code 0 if it comes out identical (in its bits, or in its measures), 1 if it does not or cannot be made.
+    """
+    from ml_platform.resources.projects import load_project
+    from ml_platform.stores.delta import Lake
+    from ml_platform.stores.tracking import Tracking
+    from ml_platform.training.reproduce import reproduce as make_again
+
+    profile = Profile.from_environment()
+    Home(profile.home).prepare(profile.project)
+    lake = Lake(profile.lake, profile.storage_options)
+    tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
+    with TemporaryDirectory() as scratch:
+        found = make_again(
+            lake, tracking, load_project(profile.project), profile.project, model, version, Path(scratch)
+        )
+    if as_json:
+        click.echo(json.dumps({"model": model, "version": version, **asdict(found)}, indent=2))
+    else:
+        click.echo(f"{model} version {version}: {found.sentence()}")
+        for note in found.notes:
+            click.echo(f"  {note}")
+    sys.exit(int(not found.succeeded))
+
+
+@main.command()
+@click.argument("tables", nargs=-1)
+@click.option("--older-than", default=168, show_default=True, type=click.IntRange(0), help="Hours.")
+@click.option("--optimize", is_flag=True, help="Put the small files of each day together before.")
+def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
+    """Remove the files of old table versions (of TABLES, or of all), but none that a registered model was made of."""
+    from ml_platform.resources.projects import load_project
+    from ml_platform.stores.delta import Lake
+    from ml_platform.stores.tracking import Tracking
+    from ml_platform.training.upkeep import keep_up
+
+    profile = Profile.from_environment()
+    home = Home(profile.home)
+    home.prepare(profile.project)
+    lake = Lake(profile.lake, profile.storage_options)
+    tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
+    project, age = load_project(profile.project), timedelta(hours=older_than)
+    with home.locked("vacuum"):
+        done = list(keep_up(lake, tracking, project, tables, older_than=age, merge=optimize))
+    for one in done:
+        if one.merged or one.removed or tables:
+            click.echo(one.sentence())
+    click.echo(f"{len(done)} tables, {sum(one.removed for one in done)} files removed")
 
 
 @main.group()

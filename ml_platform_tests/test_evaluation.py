@@ -25,18 +25,25 @@ from ml_platform.spec import (
     Project,
     RetrainPolicy,
     SourceTable,
+    StateError,
     TooFewLabels,
     Verdict,
 )
+from ml_platform.spec.manifests import SetManifest
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.assets import by_hand_jobs, training_assets
 from ml_platform.training.feature_record import read_record, record_of
-from ml_platform.training.steps import answered, bounds, gathered_for, note_gathering
+from ml_platform.training.manifest import bounds, read_manifest
+from ml_platform.training.steps import answered, gathered_for, gathered_from, note_gathering
+from ml_platform.training.training_set import content_hash
 from ml_platform_tests.test_training import SPEC, START, VIEWS, world_of
 
+MADE_OF = SetManifest(
+    gathered_at=START.isoformat(), tables={}, declared="", rows={}, content_hash="none", label_maturity=1.0, bounds={}
+)
 POLICY = GatePolicy(min_rows=200, resamples=400)
 
 
@@ -199,7 +206,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     }
     project = Project(
         name="trips",
-        features="features",
+        features="feature_defs",
         timezone="America/New_York",
         starts=date(2024, 2, 28),
         ready_from=date(2024, 3, 2),
@@ -249,7 +256,11 @@ def test_the_assets_train_register_and_judge_the_first_version(house: House, fir
     assert read_record(house.tracking.download(version, house.profile.home / "files")) == record_of(VIEWS)
     assert told(first, asset_keys.model("late_trees"))["version"] == 1
     (training,) = house.ledger.entries("training", "late_trees")
-    assert (training.key, training.at, dict(training.body)) == (first.run_id, now, {"version": 1, "decision": 3})
+    manifest = read_manifest(house.tracking.download(version, house.profile.home / "files"))
+    body = {"version": 1, "decision": 3, "manifest": manifest.digest}
+    assert (training.key, training.at, dict(training.body)) == (first.run_id, now, body)
+    assert manifest.training_set.rows == {"holdout": made["holdout_rows"], "train": made["train_rows"]}
+    assert {name: table.version for name, table in manifest.training_set.tables.items()} == made["read_versions"]
     judged = house.ledger.last("gate", "late_trees")
     assert judged is not None
     assert (judged.key, judged.body["state"], judged.body["champion"]) == ("v1", "pass", None)
@@ -269,11 +280,22 @@ def test_a_model_answers_the_decision_that_its_training_set_was_gathered_for(tmp
     ledger = Ledger(tmp_path / "ledger.db")
     assert gathered_for(ledger, SPEC) == 0
     ledger.write("decision", "late", "1", START, {"wanted": 1})
-    note_gathering(ledger, SPEC, "run 1", START, answered(ledger.last("decision", "late")))
+    note_gathering(ledger, SPEC, "run 1", START, answered(ledger.last("decision", "late")), MADE_OF)
     ledger.write("decision", "late", "2", START, {"wanted": 2})
     assert gathered_for(ledger, SPEC) == 1
-    note_gathering(ledger, SPEC, "run 2", START, answered(ledger.last("decision", "late")))
+    note_gathering(ledger, SPEC, "run 2", START, answered(ledger.last("decision", "late")), MADE_OF)
     assert gathered_for(ledger, SPEC) == 2
+
+
+def test_a_training_set_that_is_not_what_was_gathered_is_not_trained_on(tmp_path: Path) -> None:
+    """As a kill between the two writes, or somebody's hand, leaves it."""
+    ledger, rows = Ledger(tmp_path / "ledger.db"), pl.DataFrame({"value": [1, 2]})
+    with pytest.raises(StateError, match="nothing says what training_sets/late_trees was made of"):
+        gathered_from(ledger, SPEC, rows)
+    note_gathering(ledger, SPEC, "run 1", START, 0, replace(MADE_OF, content_hash=content_hash(rows)))
+    assert gathered_from(ledger, SPEC, rows).gathered_at == START.isoformat()
+    with pytest.raises(StateError, match="does not hold the rows that were gathered"):
+        gathered_from(ledger, SPEC, rows[::-1])
 
 
 def test_a_second_version_meets_the_champion_on_the_same_rows(house: House, first: dg.ExecuteInProcessResult) -> None:

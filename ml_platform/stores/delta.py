@@ -1,8 +1,9 @@
 """Delta tables: one adapter for reading, replacing partitions and counting rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from hashlib import sha256
 from urllib.parse import unquote
 
 import polars as pl
@@ -10,32 +11,42 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, wr
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from ml_platform.spec import MissingHistory, StateError
+from ml_platform.spec.manifests import TableVersion
 from ml_platform.stores.delta_kept import KeptRows, OpenedTables
 
 PARTITION = "known_date"
 _ATTEMPTS = 10  # a conflicting commit is retried on a fresh handle; writers here are few
 # Opening a table replays the log since the last checkpoint: 8 ms at ten commits, 48 ms at ninety (the default is 100).
 # A checkpoint carries every file that was replaced within the retention: by default of a week it grows with each write.
-# VACUUM, which nothing here calls, keeps files for as long.
+# It says nothing about how long files are kept: only `ml-platform vacuum` removes any.
 _TABLE_SETTINGS = {
     "delta.checkpointInterval": "10",
     "delta.deletedFileRetentionDuration": "interval 10 minutes",
+    # An old version is read by its log, which is small; whether its rows are still there is for VACUUM to decide.
+    "delta.logRetentionDuration": "interval 36500 days",
 }
-_CLEAN_LOG_EVERY = 500  # commits; at each checkpoint, as by default, looking for expired ones doubles a write's time
 
 
 @dataclass(frozen=True)
 class Lake:
-    """All Delta tables under one root, addressed by ``kind/name`` (``raw/weather``)."""
+    """All Delta tables under one root, addressed by ``kind/name`` (``raw/weather``).
+
+    versions: tables that are read as of a version, whatever was written since.
+    """
 
     root: str
     storage_options: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
     _opened: OpenedTables = field(default_factory=OpenedTables, init=False, repr=False, compare=False)
     _rows: KeptRows = field(default_factory=KeptRows, init=False, repr=False, compare=False)
 
-    def __reduce__(self) -> tuple[type["Lake"], tuple[str, Mapping[str, str]]]:
+    def __reduce__(self) -> tuple[type["Lake"], tuple[str, Mapping[str, str], Mapping[str, int]]]:
         """What is kept stays in its process."""
-        return Lake, (self.root, self.storage_options)
+        return Lake, (self.root, self.storage_options, self.versions)
+
+    def as_of(self, versions: Mapping[str, int]) -> "Lake":
+        """The same tables, these of them read as of their versions."""
+        return replace(self, versions=dict(versions))
 
     def uri(self, table: str) -> str:
         """The table's address."""
@@ -52,6 +63,16 @@ class Lake:
             MissingHistory: the table was never written.
         """
         return self._open(table).version()
+
+    def identity(self, table: str) -> TableVersion:
+        """The table's version, and a digest of the files that make it.
+
+        Raises:
+            MissingHistory: the table was never written, or this version of it cannot be read any more.
+        """
+        target = self._open(table)
+        names = "\n".join(sorted(name for _, name in _files(target)))
+        return TableVersion(version=target.version(), files=sha256(names.encode()).hexdigest())
 
     def replace(self, table: str, rows: pl.DataFrame, days: Sequence[date] | None) -> int:
         """Make ``rows`` the whole content of these days (of the table, if ``None``); returns the new version.
@@ -85,9 +106,7 @@ class Lake:
             predicate=_predicate(days) if days is not None else None,
             schema_mode="merge" if days is not None else "overwrite",
             commit_properties=CommitProperties(max_commit_retries=_ATTEMPTS),
-            post_commithook_properties=PostCommitHookProperties(
-                create_checkpoint=True, cleanup_expired_logs=target.version() % _CLEAN_LOG_EVERY == 0
-            ),
+            post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
         )
         return target.version()
 
@@ -146,7 +165,13 @@ class Lake:
         return pl.concat([pl.DataFrame(schema=schema), *parts])
 
     def _rows_of(self, target: DeltaTable, file: str) -> pl.DataFrame:
-        return _scan_files(target, [file], self.storage_options).collect()
+        try:
+            return _scan_files(target, [file], self.storage_options).collect()
+        except FileNotFoundError as error:
+            raise MissingHistory(
+                f"version {target.version()} of {_local(target.table_uri)} cannot be read any more: {file} was "
+                f"removed (by VACUUM, or by hand)"
+            ) from error
 
     def count(self, table: str, first: date | None = None, last: date | None = None) -> int:
         """Rows of the partitions in [first, last]; zero if the table was never written."""
@@ -177,6 +202,7 @@ class Lake:
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
         """For reading; what will be written to is opened for that."""
+        version = self.versions.get(table) if version is None else version
         if version is not None:
             return self._fresh(table, version)
         uri = self.uri(table)
@@ -186,6 +212,14 @@ class Lake:
             self._opened.keep(uri, found)
         return found
 
+    def opened(self, table: str) -> DeltaTable:
+        """The table itself, at its newest version, for what is not offered here.
+
+        Raises:
+            MissingHistory: the table was never written.
+        """
+        return self._fresh(table)
+
     def _fresh(self, table: str, version: int | None = None) -> DeltaTable:
         try:
             return DeltaTable(self.uri(table), version=version, storage_options=dict(self.storage_options))
@@ -194,6 +228,10 @@ class Lake:
                 f"the table {table} was never written (looked in {self.uri(table)}); "
                 f"materialize its asset first, or run `ml-platform run`"
             ) from error
+        except DeltaError as error:
+            if version is None:
+                raise
+            raise MissingHistory(f"{table} has no version {version} ({self.uri(table)}): {error}") from error
 
 
 def scan_table(target: DeltaTable) -> pl.LazyFrame:

@@ -249,6 +249,17 @@ class Tracking:
             raise UnknownName(f"version of model {name}", str(number), map(str, found))
         return found[int(number)]
 
+    def names(self) -> list[str]:
+        """Every registered model."""
+        found: list[str] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_registered_models(page_token=token)
+            found += [model.name for model in page]
+            token = page.token
+            if not token:
+                return sorted(found)
+
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions, oldest first.
 
@@ -260,8 +271,7 @@ class Tracking:
         while not found or token:
             page = self._client.search_model_versions(f"name='{name}'", page_token=token)
             if not page:
-                registered = (model.name for model in self._client.search_registered_models())
-                raise UnknownName("registered model", name, (other for other in registered if other != name))
+                raise UnknownName("registered model", name, (other for other in self.names() if other != name))
             found += [_version(version) for version in page]
             token = page.token
         return sorted(found, key=lambda version: version.version)

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import dagster as dg
+import polars as pl
 from pydantic import Field
 
 from ml_platform import asset_keys
@@ -11,8 +12,8 @@ from ml_platform.automation.conditions import after_upstream, on_alarm
 from ml_platform.features.refresh import is_daily
 from ml_platform.resources import metadata
 from ml_platform.resources.mlflow_run import end_mlflow_run
+from ml_platform.resources.profiles import Profile
 from ml_platform.spec import ModelSpec, Project
-from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
@@ -20,17 +21,18 @@ from ml_platform.stores.tracking import Tracking
 from ml_platform.training.by_hand import try_out, with_parameters
 from ml_platform.training.estimators import train
 from ml_platform.training.lineage import column_types, training_columns
+from ml_platform.training.manifest import declared, run_manifest, set_manifest
 from ml_platform.training.steps import (
     answered,
-    bounds,
     gather,
     gathered_for,
+    gathered_from,
     note_gathering,
-    read_part,
+    read_set,
     register_model,
     table_of,
 )
-from ml_platform.training.training_set import TRAIN, content_hash
+from ml_platform.training.training_set import PART, TRAIN
 
 GROUP = "training"
 _ICONS = {"torch": "pytorch"}  # where Dagster calls a kind otherwise than we do
@@ -55,11 +57,6 @@ def _upstream(project: Project, spec: ModelSpec) -> list[dg.AssetDep]:
     return [dg.AssetDep(key, partition_mapping=last if daily else None) for key, daily in tables.items()]
 
 
-def _code(project: Project, spec: ModelSpec) -> str:
-    """Changes when the model or a view of it is declared otherwise, which is a reason to train again."""
-    return fingerprint(spec, [project.views[name] for name in spec.views])
-
-
 def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
     alarm = asset_keys.retrain(spec.policy) if spec.policy else None
 
@@ -69,7 +66,7 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         f"was asked and the label learned since. {spec.task.description}",
         deps=[*_upstream(project, spec), *([alarm] if alarm else [])],
         automation_condition=on_alarm(alarm) if alarm else None,
-        code_version=_code(project, spec),
+        code_version=declared(project, spec),
         metadata={**_deadline(spec), **metadata.lineage(training_columns(spec, project), column_types(spec, project))},
         kinds=asset_keys.kinds(asset_keys.training_set(spec.name), "deltalake", "polars"),
         owners=[spec.owner],
@@ -85,18 +82,18 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         decision = answered(ledger.last("decision", spec.policy)) if spec.policy else 0
         found = gather(lake, project, spec, clock.now())
         version = lake.replace(table_of(spec), found.rows, None)
-        note_gathering(ledger, spec, context.run_id, clock.now(), decision)
-        digest = content_hash(found.rows)
-        told = {
-            **bounds(found.rows),
-            **{f"{part}_rows": rows for part, rows in found.rows["part"].value_counts().iter_rows()},
-            "label_maturity": found.maturity,
-            "content_hash": digest,
+        manifest = set_manifest(project, spec, found.rows, found.tables, found.maturity, clock.now())
+        note_gathering(ledger, spec, context.run_id, clock.now(), decision, manifest)
+        told: dict[str, Any] = {
+            **manifest.bounds,
+            **{f"{part}_rows": rows for part, rows in manifest.rows.items()},
+            "label_maturity": manifest.label_maturity,
+            "content_hash": manifest.content_hash,
             "table_version": version,
-            "read_versions": dict(found.table_versions),
+            "read_versions": {name: table.version for name, table in manifest.tables.items()},
         }
         return dg.MaterializeResult(
-            metadata={**metadata.table(found.rows), **told}, data_version=dg.DataVersion(digest[:16])
+            metadata={**metadata.table(found.rows), **told}, data_version=dg.DataVersion(manifest.content_hash[:16])
         )
 
     return training_set
@@ -120,13 +117,18 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         tracking: dg.ResourceParam[Tracking],
         ledger: dg.ResourceParam[Ledger],
         clock: dg.ResourceParam[Clock],
+        profile: dg.ResourceParam[Profile],
     ) -> dg.MaterializeResult[Any]:
-        decision = gathered_for(ledger, spec)
-        trained = train(spec, read_part(lake, spec, TRAIN), threads=os.cpu_count() or 1)
+        decision, rows, threads = gathered_for(ledger, spec), read_set(lake, spec), os.cpu_count() or 1
+        made_of = gathered_from(ledger, spec, rows)
+        trained = train(spec, rows.filter(pl.col(PART) == TRAIN), threads=threads)
+        manifest = run_manifest(spec, made_of, trained, threads, [profile.project, project.features])
         key = context.asset_key.to_user_string()
         views = [project.views[name] for name in spec.views]
-        version = register_model(lake, tracking, spec, trained, decision, run_id=context.run_id, asset=key, views=views)
-        body = {"version": version.version, "decision": decision}
+        version = register_model(
+            lake, tracking, trained, manifest, decision, run_id=context.run_id, asset=key, views=views
+        )
+        body = {"version": version.version, "decision": decision, "manifest": manifest.digest}
         ledger.write("training", spec.name, context.run_id, clock.now(), body)
         told = {**version.tags, **metadata.figures(trained.facts)}
         told |= {"version": version.version, "mlflow_run": version.run_id}

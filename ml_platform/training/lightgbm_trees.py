@@ -87,7 +87,14 @@ def fit_trees(
     shares = gains / gains.sum() if gains.sum() > 0 else gains
     return Trees(
         encoding=encoding,
-        facts={"rounds": rounds, "rows": rows.height, "threads": threads, "lightgbm": lgb.__version__, **(facts or {})},
+        facts={
+            "rounds": rounds,
+            "rows": rows.height,
+            "threads": threads,
+            "device": "cpu",
+            "lightgbm": lgb.__version__,
+            **(facts or {}),
+        },
         importances={name: float(share) for name, share in zip(encoding.inputs, shares, strict=True)},
         # Through its text, so that what is judged is what will be loaded.
         booster=lgb.Booster(model_str=booster.model_to_string(num_iteration=-1)),

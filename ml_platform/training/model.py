@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,15 @@ class Model(ABC):
     def _write(self, path: Path) -> None:
         """Write the estimator's own file."""
 
+    def digests(self) -> dict[str, str]:
+        """Digests, by name, of all that decides its answers: those of two models that are the same to the bit agree."""
+        return {"inputs": _text_digest(json.dumps(self.encoding.as_json())), **self._digests()}
+
+    def _digests(self) -> dict[str, str]:
+        with tempfile.TemporaryDirectory() as draft:
+            self._write(Path(draft) / self.file)
+            return {self.file: _digest(Path(draft) / self.file)}
+
     def save(self, folder: Path) -> Path:
         """Write the estimator's file and ``schema.json`` into the folder, made if need be."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +108,21 @@ def read_schema(folder: Path) -> dict[str, Any]:
             f"restore the folder or train the model again"
         )
     return found
+
+
+def stored_digests(folder: Path) -> dict[str, str]:
+    """``Model.digests`` of the model as it was saved; a loaded one need not be written with the same bytes again.
+
+    Raises:
+        ModelRefused: the folder holds no model, or not the files that were saved.
+    """
+    encoding: Encoding = read_schema(folder)["encoding"]
+    files: dict[str, str] = json.loads((folder / SCHEMA_FILE).read_text())["sha256"]
+    return {"inputs": _text_digest(json.dumps(encoding.as_json())), **files}
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(file: Path) -> str:

@@ -1,26 +1,27 @@
 """From the lake to a training set, and from a training set to a registered version; what the assets call."""
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
 from ml_platform.features.refresh import read_for_recall
-from ml_platform.spec import FeatureView, ModelSpec, Project
+from ml_platform.spec import FeatureView, ModelSpec, Project, StateError
 from ml_platform.spec.calendar import day_start
+from ml_platform.spec.manifests import RunManifest, SetManifest, TableVersion
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.tracking import Dataset, ModelVersion, Tracking
 from ml_platform.training.feature_record import write_record
+from ml_platform.training.manifest import write_manifest
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import (
     HAPPENS_AT,
-    HOLDOUT,
     PART,
-    TRAIN,
     content_hash,
     label_maturity,
     reach,
@@ -37,7 +38,7 @@ class Gathered:
 
     rows: pl.DataFrame
     maturity: float
-    table_versions: Mapping[str, int]
+    tables: Mapping[str, TableVersion]
 
 
 def table_of(spec: ModelSpec) -> str:
@@ -54,14 +55,24 @@ def gather(lake: Lake, project: Project, spec: ModelSpec, now: datetime) -> Gath
     """
     task, views = spec.task, [project.views[name] for name in spec.views]
     names = dict.fromkeys([task.spine, task.label.table, *(table for view in views for table in view.sources)])
-    versions = {f"raw/{name}": lake.version(f"raw/{name}") for name in names}
-    spine, outcomes = (lake.scan(f"raw/{name}").collect() for name in (task.spine, task.label.table))
+    tables = {f"raw/{name}": lake.identity(f"raw/{name}") for name in names}
+    lake = lake.as_of({name: found.version for name, found in tables.items()})  # whatever is written meanwhile
+    spine, outcomes = (lake.read(f"raw/{name}") for name in (task.spine, task.label.table))
     since = day_start(project.ready_from, project.timezone)
     asked_from = max(since, reach(spec, now) or since) - task.lead - task.grid
     frames = read_for_recall(views, project, lake, asked_from, now, task.grid)
     rows = training_rows(spec, spine, outcomes, frames, views, now, since=since)
     parts = split(rows, spec, now)
-    return Gathered(rows=parts, maturity=label_maturity(spec, spine, outcomes, now), table_versions=versions)
+    return Gathered(rows=parts, maturity=label_maturity(spec, spine, outcomes, now), tables=tables)
+
+
+def read_set(lake: Lake, spec: ModelSpec) -> pl.DataFrame:
+    """The stored training set, in its total order whatever the order on disk.
+
+    Raises:
+        MissingHistory: the training set was never made.
+    """
+    return lake.scan(table_of(spec)).collect().sort(HAPPENS_AT, spec.task.key)
 
 
 def read_part(lake: Lake, spec: ModelSpec, part: str) -> pl.DataFrame:
@@ -73,25 +84,16 @@ def read_part(lake: Lake, spec: ModelSpec, part: str) -> pl.DataFrame:
     return lake.scan(table_of(spec)).filter(pl.col(PART) == part).collect().sort(HAPPENS_AT, spec.task.key)
 
 
-def bounds(rows: pl.DataFrame) -> dict[str, str]:
-    """What the rows say about time (ISO): last event trained on, first and last event held out."""
-    moments = rows.select(
-        trained_from=pl.col(HAPPENS_AT).filter(pl.col(PART) == TRAIN).min(),
-        trained_until=pl.col(HAPPENS_AT).filter(pl.col(PART) == TRAIN).max(),
-        holdout_from=pl.col(HAPPENS_AT).filter(pl.col(PART) == HOLDOUT).min(),
-        holdout_until=pl.col(HAPPENS_AT).filter(pl.col(PART) == HOLDOUT).max(),
-    ).row(0, named=True)
-    return {name: moment.isoformat() for name, moment in moments.items()}
-
-
 def answered(newest: Entry | None) -> int:
     """Up to which wanted retraining a set that is gathered now answers, by the newest decision; 0 is none."""
     return 0 if newest is None else int(newest.body["wanted"])
 
 
-def note_gathering(ledger: Ledger, spec: ModelSpec, run_id: str, now: datetime, decision: int) -> None:
-    """Write down which wanted retraining the set that stands now answers; the model trained on it answers no other."""
-    ledger.write(GATHERING, spec.name, run_id, now, {"decision": decision})
+def note_gathering(
+    ledger: Ledger, spec: ModelSpec, run_id: str, now: datetime, decision: int, manifest: SetManifest
+) -> None:
+    """Write down what the set that stands is made of, and which wanted retraining it and its model answer."""
+    ledger.write(GATHERING, spec.name, run_id, now, {"decision": decision, "manifest": asdict(manifest)})
 
 
 def gathered_for(ledger: Ledger, spec: ModelSpec) -> int:
@@ -100,11 +102,29 @@ def gathered_for(ledger: Ledger, spec: ModelSpec) -> int:
     return 0 if newest is None else int(newest.body["decision"])
 
 
+def gathered_from(ledger: Ledger, spec: ModelSpec, rows: pl.DataFrame) -> SetManifest:
+    """The manifest of the training set that stands.
+
+    Raises:
+        StateError: none was written, or it is not that of these rows.
+    """
+    newest = ledger.last(GATHERING, spec.name)
+    if newest is None or "manifest" not in newest.body:
+        raise StateError(f"nothing says what {table_of(spec)} was made of; materialize {table_of(spec)} again")
+    manifest = SetManifest.from_json(newest.body["manifest"])
+    if manifest.content_hash != content_hash(rows):
+        raise StateError(
+            f"{table_of(spec)} does not hold the rows that were gathered at {manifest.gathered_at} (their digest "
+            f"differs); materialize {table_of(spec)} again"
+        )
+    return manifest
+
+
 def register_model(
     lake: Lake,
     tracking: Tracking,
-    spec: ModelSpec,
     model: Model,
+    manifest: RunManifest,
     decision: int,
     *,
     run_id: str,
@@ -115,28 +135,37 @@ def register_model(
 
     views: what the model was trained on; how they are declared is kept with it.
     """
-    table = table_of(spec)
-    rows = lake.scan(table).collect().sort(HAPPENS_AT, spec.task.key)
-    digest = content_hash(rows)
+    table, made_of = f"training_sets/{manifest.model}", manifest.training_set
     tags = {
-        **bounds(rows),
+        **made_of.bounds,
         "training_set": f"{table}@{lake.version(table)}",
-        "content_hash": digest,
+        "content_hash": made_of.content_hash,
         "consumed_decision": str(decision),
+        "code": manifest.code.commit or manifest.code.sources[:16],
+        "code_clean": str(manifest.code.clean),
+        "environment": manifest.environment.digest[:16],
+        "threads": str(manifest.threads),
+        "device": manifest.device,
+        "tables": json.dumps({name: found.version for name, found in made_of.tables.items()}),
     }
-    measures = {key: value for key, value in model.facts.items() if isinstance(value, float)}
     with tempfile.TemporaryDirectory() as draft:
         folder = model.save(Path(draft) / "model")
         write_record(folder, views)
+        write_manifest(folder, manifest)
         return tracking.register(
-            spec.name,
+            manifest.model,
             folder,
-            estimator=spec.estimator,
-            run_name=f"{spec.name} until {tags['trained_until']}",
-            parameters={**spec.parameters, "estimator": spec.estimator, "seed": spec.seed, **model.facts},
-            metrics=measures,
+            estimator=manifest.estimator,
+            run_name=f"{manifest.model} until {tags['trained_until']}",
+            parameters={
+                **manifest.parameters,
+                "estimator": manifest.estimator,
+                "seed": manifest.seed,
+                **model.facts,
+            },
+            metrics=manifest.measures,
             tags=tags,
             dagster_run_id=run_id,
             asset_key=asset,
-            dataset=Dataset(name=table, digest=digest, source=lake.uri(table)),
+            dataset=Dataset(name=table, digest=made_of.content_hash, source=lake.uri(table)),
         )

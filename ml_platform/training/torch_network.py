@@ -123,6 +123,13 @@ def _fit(
     return network.eval(), losses
 
 
+def device_name() -> str:
+    """Where networks are trained here: ``cpu``, or the CUDA device's name."""
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
+
+
 def _watched_loss(network: Any, watched: tuple[Floats, NDArray[np.float32]], device: Any) -> float:
     import torch
 
@@ -146,6 +153,7 @@ def _exported(network: Any, encoding: Encoding, epochs: int, loss: float, rows: 
             "rows": rows,
             "threads": threads,
             "stopping_log_loss": loss,
+            "device": device_name(),
             "torch": str(torch.__version__),
         },
         importances=dict(zip(encoding.inputs, (weights / weights.sum()).tolist(), strict=True)),
