@@ -16,7 +16,8 @@ import pytest
 from ml_platform.spec import ModelRefused, NoChampion, UnknownName
 from ml_platform.stores.tracking import Dataset, ModelVersion, Tracking
 from ml_platform.training.estimators import load, train
-from ml_platform_tests.test_training import NETWORK, SPEC, START, rows_of, world_of
+from ml_platform_tests.test_estimators import NETWORK
+from ml_platform_tests.test_training import SPEC, START, rows_of, world_of
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,8 @@
 """Training rows against a brute-force oracle; estimators: the same answers from frames, requests and files."""
 
-import hashlib
-import io
-import json
-import sys
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +18,11 @@ from ml_platform.spec import (
     GatePolicy,
     Label,
     Latest,
-    ModelRefused,
     ModelSpec,
     Task,
     TooFewLabels,
 )
 from ml_platform.training import training_set
-from ml_platform.training.estimators import load, train
-from ml_platform.training.model import Model
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 MOMENT = pl.Datetime("us", "UTC")
@@ -239,154 +230,10 @@ def test_label_maturity_counts_cancelled_trips_as_known() -> None:
     assert found == pytest.approx(1 - unknown.height / within.height)
 
 
-NETWORK = replace(SPEC, estimator="torch", parameters={"hidden": (16,), "epochs": 6, "batch_rows": 64})
-
-
-@pytest.fixture(scope="module")
-def rows() -> pl.DataFrame:
-    now = START + timedelta(days=40)
-    return rows_of(world_of(40), now)
-
-
-@pytest.fixture(scope="module", params=[SPEC, NETWORK], ids=["lightgbm", "torch"])
-def spec(request: pytest.FixtureRequest) -> ModelSpec:
-    found: ModelSpec = request.param
-    return found
-
-
-@pytest.fixture(scope="module")
-def model(spec: ModelSpec, rows: pl.DataFrame) -> Model:
-    return train(spec, rows, threads=1)
-
-
-def test_it_learns(model: Model, rows: pl.DataFrame) -> None:
-    from ml_platform import metrics
-
-    fresh = rows_of(world_of(20, seed=4), START + timedelta(days=20))
-    given_ = model.predict(fresh)
-    base = np.full(fresh.height, rows["label"].mean())
-    assert metrics.auc(fresh["label"], given_) > 0.75
-    assert metrics.log_loss(fresh["label"], given_) < metrics.log_loss(fresh["label"], base) - 0.1
-    assert sum(model.importances.values()) == pytest.approx(1)
-    assert max(model.importances, key=lambda name: model.importances[name]) in ("by_line__a", "line")
-
-
-def test_frames_requests_and_files_answer_bit_for_bit_alike(model: Model, rows: pl.DataFrame, tmp_path: Path) -> None:
-    asked = rows.sample(300, seed=1).with_columns(
-        line=pl.when(pl.col("by_line__n") % 7 == 0).then(pl.lit("unseen")).otherwise("line")
-    )
-    answers = model.predict(asked)
-    assert answers.shape == (300,)
-    requests = asked.select(model.encoding.inputs).to_dicts()
-    assert np.array_equal(model.matrix(requests), model.encoding.frame_matrix(asked), equal_nan=True)
-    assert np.array_equal(model.predict_rows(requests), answers)
-    assert [model.predict_rows([request])[0] for request in requests[:40]] == answers[:40].tolist()
-    loaded = load(model.save(tmp_path / "model"))
-    assert np.array_equal(loaded.predict(asked), answers)
-    assert loaded.facts == json.loads(json.dumps(model.facts))
-    assert loaded.importances == model.importances
-    assert model.predict(asked.clear()).shape == (0,)
-
-
-def test_the_same_rows_and_seed_give_the_same_model(model: Model, spec: ModelSpec, rows: pl.DataFrame) -> None:
-    threads = 2 if spec.estimator == "lightgbm" else 1  # a network repeats for one number of threads only
-    again = train(spec, rows, threads=threads)
-    assert np.array_equal(again.predict(rows), model.predict(rows))
-
-
-def test_nulls_and_unseen_values_are_missing_and_answered(model: Model) -> None:
-    nothing = dict.fromkeys(model.encoding.inputs)
-    unseen = {**nothing, "line": "unseen"}
-    answers = model.predict_rows([nothing, unseen])
-    assert np.isfinite(answers).all()
-    assert answers[0] == answers[1]
-
-
-def test_a_missing_input_is_named(model: Model, rows: pl.DataFrame) -> None:
-    with pytest.raises(ModelRefused, match="by_stop__a, which the rows lack"):
-        model.predict(rows.drop("by_stop__a"))
-    request = dict.fromkeys(model.encoding.inputs)
-    del request["by_stop__a"]
-    with pytest.raises(ModelRefused, match="by_stop__a, which the rows lack"):
-        model.predict_rows([request])
-    with pytest.raises(ModelRefused, match="is no number"):
-        model.predict_rows([{**request, "by_stop__a": "north"}])
-
-
-def test_a_damaged_folder_is_refused(model: Model, tmp_path: Path) -> None:
-    with pytest.raises(ModelRefused, match="holds no model"):
-        load(tmp_path)
-    folder = model.save(tmp_path / "model")
-    file = next(path for path in folder.iterdir() if path.name != "schema.json")
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ModelRefused, match=file.name):
-        load(folder)
-    (folder / "schema.json").write_text("{")
-    with pytest.raises(ModelRefused, match="holds no model"):
-        load(folder)
-
-
-def test_trees_are_stored_as_text(model: Model, spec: ModelSpec, tmp_path: Path) -> None:
-    folder = model.save(tmp_path / "model")
-    if spec.estimator == "lightgbm":
-        assert (folder / "model.txt").read_text().startswith("tree\n")
-    assert {path.name for path in folder.iterdir()} == {"schema.json", type(model).file}
-
-
-@pytest.mark.parametrize("place", ["weights_config.json", "sample_inputs/model.pt", "weights/weight_0"])
-def test_a_network_that_hides_a_pickle_is_not_opened(place: str, rows: pl.DataFrame, tmp_path: Path) -> None:
-    import torch
-
-    folder = train(NETWORK, rows, threads=1).save(tmp_path / "model")
-    archive = folder / "model.pt2"
-    with zipfile.ZipFile(archive) as opened:
-        records = {name: opened.read(name) for name in opened.namelist()}
-    name = next(name for name in records if name.endswith(place))
-    if place == "weights/weight_0":
-        records[name.replace("weight_0", "custom_obj_0")] = b"."
-    elif place.endswith("json"):
-        records[name] = records[name].replace(b'"use_pickle": false', b'"use_pickle": true', 1)
-    else:
-        buffer = io.BytesIO()
-        torch.save(_Trap(), buffer)
-        records[name] = buffer.getvalue()
-    with zipfile.ZipFile(archive, "w") as changed:
-        for record, content in records.items():
-            changed.writestr(record, content)
-    schema = json.loads((folder / "schema.json").read_text())
-    schema["sha256"]["model.pt2"] = hashlib.sha256(archive.read_bytes()).hexdigest()
-    (folder / "schema.json").write_text(json.dumps(schema))
-    with pytest.raises(ModelRefused, match="holds a pickle"):
-        load(folder)
-    assert not _Trap.sprung
-
-
-class _Trap:
-    sprung = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (setattr, (_Trap, "sprung", True))
-
-
-def test_too_little_to_train_on_is_said(spec: ModelSpec, rows: pl.DataFrame) -> None:
-    with pytest.raises(TooFewLabels, match="fewer than two classes"):
-        train(spec, rows.filter(label=0), threads=1)
-    with pytest.raises(TooFewLabels, match="no labelled rows"):
-        train(spec, rows.clear(), threads=1)
-
-
-def test_a_network_refuses_a_parameter_it_does_not_have(rows: pl.DataFrame) -> None:
-    with pytest.raises(DeclarationError, match="no parameter num_leaves"):
-        train(replace(NETWORK, parameters={"num_leaves": 3}), rows, threads=1)
-
-
-def test_training_modules_load_nothing_heavy() -> None:
-    import subprocess
-
-    code = (
-        "import sys, ml_platform.training.estimators, ml_platform.training.lightgbm_trees, "
-        "ml_platform.training.torch_network, ml_platform.metrics, ml_platform.stores.tracking; "
-        "print([m for m in ('dagster', 'torch', 'lightgbm', 'mlflow', 'pandas', 'sklearn') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_a_task_with_a_quantity_has_it_in_its_rows() -> None:
+    world = world_of(20)
+    label = replace(TASK.label, quantity=pl.col("delay"))
+    found = rows_of(world, START + timedelta(days=20), replace(SPEC, task=replace(TASK, label=label)))
+    assert found.drop("quantity").equals(rows_of(world, START + timedelta(days=20)))
+    wanted = found.join(world["arrivals"], on="trip", maintain_order="left")["delay"].cast(pl.Float64)
+    assert found["quantity"].equals(wanted.alias("quantity"))

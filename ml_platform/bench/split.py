@@ -1,6 +1,7 @@
-"""The fixed split: trained until August, rounds found on September, measured on October to December.
+"""The fixed split: trained until August, measured on October to December.
 
-Static features (no window) and all features of the project's serving model, beside the constant, on the same rows.
+The constant, the serving model's trees on static features (no window) and on all, and the project's other models, all on
+the same rows. The trees find their number of rounds on September; the others on the newest part of their training rows.
 """
 
 import os
@@ -18,9 +19,10 @@ from ml_platform.resources.projects import load_project
 from ml_platform.sources.contract import judge
 from ml_platform.spec import KNOWN_AT, ModelSpec, Project
 from ml_platform.spec.calendar import day_start
-from ml_platform.training.estimators import patient_threads
+from ml_platform.training.estimators import patient_threads, train
 from ml_platform.training.lightgbm_trees import find_rounds, fit_trees
-from ml_platform.training.training_set import HAPPENS_AT, LABEL, training_rows
+from ml_platform.training.model import Model
+from ml_platform.training.training_set import HAPPENS_AT, LABEL, QUANTITY, training_rows
 
 STOP_FROM, TEST_FROM = (9, 1), (10, 1)  # month and day of the project's first year
 _ORIGIN_OF_TIME = datetime(1, 1, 2, tzinfo=UTC)  # a reference table is read from here on
@@ -57,8 +59,8 @@ def labelled_rows(project: Project, spec: ModelSpec) -> pl.DataFrame:
     return training_rows(whole, spine, outcomes, frames, views, now, since=since)
 
 
-def measure(project: Project, spec: ModelSpec, *, threads: int) -> list[Arm]:
-    """The constant, static features, all features."""
+def measure(project: Project, spec: ModelSpec, *, threads: int, others: bool = True) -> list[Arm]:
+    """The constant, static features, all features; with ``others`` the project's other models of the same views."""
     rows = labelled_rows(project, spec)
     stop, test = (
         day_start(date(project.starts.year, month, day), project.timezone) for month, day in (STOP_FROM, TEST_FROM)
@@ -71,6 +73,10 @@ def measure(project: Project, spec: ModelSpec, *, threads: int) -> list[Arm]:
     static = tuple(name for name in spec.views if not project.views[name].lookback)
     for name, views in (("static features", static), ("all features", spec.views)):
         arms.append(_arm(name, replace(spec, views=views), learned, stop, tested, threads))
+    before = learned.filter(pl.col(HAPPENS_AT) < stop)
+    for other in project.models.values() if others else ():
+        if other.name != spec.name and (other.task, other.views) == (spec.task, spec.views):
+            arms.append(_measured(other.name, train(other, before, threads=threads), tested))
     return arms
 
 
@@ -79,8 +85,16 @@ def _arm(name: str, spec: ModelSpec, learned: pl.DataFrame, stop: datetime, test
     fit, watched = np.flatnonzero(before), np.flatnonzero(~before)
     rounds, _ = find_rounds(spec, learned, fit, watched, threads=threads)
     model = fit_trees(spec, learned[fit], rounds, threads=threads)
-    measures = metrics.measures(tested[LABEL], model.predict(tested))
-    return Arm(name=f"{name} ({rounds} rounds)", inputs=len(model.encoding.inputs), measures=measures)
+    return _measured(f"{name} ({rounds} rounds)", model, tested)
+
+
+def _measured(name: str, model: Model, tested: pl.DataFrame) -> Arm:
+    matrix = model.encoding.frame_matrix(tested)
+    found = metrics.measures(tested[LABEL], model.predict_matrix(matrix))
+    amount = model.predict_quantity(matrix)
+    if amount is not None:
+        found = {**found, "mae": float(np.abs(tested[QUANTITY].to_numpy() - amount).mean())}
+    return Arm(name=name, inputs=len(model.encoding.inputs), measures=found)
 
 
 def main() -> None:
@@ -90,10 +104,13 @@ def main() -> None:
     patient_threads()
     arms = measure(project, spec, threads=os.cpu_count() or 1)
     click.echo(f"{spec.name}, tested on October to December {project.starts.year}")
-    click.echo(f"{'':32}{'inputs':>8}{'AUC':>10}{'log-loss':>10}{'PR-AUC':>10}")
+    click.echo(f"{'':32}{'inputs':>8}{'AUC':>10}{'log-loss':>10}{'PR-AUC':>10}{'MAE':>8}")
     for arm in arms:
         found = arm.measures
-        click.echo(f"{arm.name:32}{arm.inputs:8}{found['auc']:10.4f}{found['log_loss']:10.4f}{found['pr_auc']:10.4f}")
+        amount = f"{found['mae']:8.2f}" if "mae" in found else f"{'':8}"
+        click.echo(
+            f"{arm.name:32}{arm.inputs:8}{found['auc']:10.4f}{found['log_loss']:10.4f}{found['pr_auc']:10.4f}{amount}"
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from ml_platform.spec.errors import (
     UnknownName,
 )
 from ml_platform.spec.features import Active, Entity, Feature, FeatureView, Latest, Window
-from ml_platform.spec.models import GatePolicy, Label, ModelSpec, Task
+from ml_platform.spec.models import GatePolicy, Label, ModelSpec, Task, blend_of, scikit
 from ml_platform.spec.policies import DriftPolicy, RetrainPolicy
 from ml_platform.spec.project import Project
 from ml_platform.spec.services import Service
@@ -64,8 +64,10 @@ __all__ = [
     "Verdict",
     "Window",
     "between",
+    "blend_of",
     "invariant",
     "is_in",
     "not_null",
     "refers_to",
+    "scikit",
 ]

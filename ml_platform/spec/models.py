@@ -13,12 +13,14 @@ class Label:
     """The truth about a predicted row, known later: ``value`` over the columns of raw table ``table``.
 
     ``on`` joins it to the rows that were predicted; null means that there is no truth (a cancelled flight).
+    quantity: the same truth as an amount in its unit (minutes late), for models that learn both.
     """
 
     table: str
     on: tuple[str, ...]
     value: pl.Expr
     description: str
+    quantity: pl.Expr | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +68,15 @@ class ModelSpec:
     """A model; it becomes ``training_sets/<name>``, ``models/<name>`` and ``evaluations/<name>``.
 
     views: feature views whose features it uses, all of them, in this order.
+    estimator, parameters: ``lightgbm`` takes LightGBM's parameters, ``torch`` those of ``torch_network.DEFAULTS``,
+        ``sklearn`` what ``scikit`` makes, ``blend`` what ``blend_of`` makes.
     train_window: how far back the training rows go from the holdout's start; ``None`` is everything (expanding).
     policy: name of the ``RetrainPolicy`` that decides when it is trained again; ``None``: only when asked.
     """
 
     task: Task
     views: tuple[str, ...]
-    estimator: Literal["lightgbm", "torch"]
+    estimator: Literal["lightgbm", "torch", "sklearn", "blend"]
     parameters: Mapping[str, Any]
     description: str
     seed: int = 2013
@@ -83,3 +87,25 @@ class ModelSpec:
     fresh_within: timedelta | None = None
     owner: str = "team:data-science"
     name: str = ""
+
+
+def blend_of(*members: ModelSpec, weights: tuple[float, ...] | None = None) -> dict[str, Any]:
+    """Parameters of a blend: the mean of the members' probabilities, trained on the blend's own rows and views.
+
+    weights: one a member, in any unit; equal by default.
+    """
+    given = weights or (1.0,) * len(members)
+    if len(given) != len(members) or not members or min(given) <= 0:
+        raise ValueError(f"a blend needs members and a positive weight for each; {len(members)} and {given} were given")
+    shares = [weight / sum(given) for weight in given]
+    return {
+        "members": [
+            {"estimator": spec.estimator, "parameters": dict(spec.parameters), "share": share}
+            for spec, share in zip(members, shares, strict=True)
+        ]
+    }
+
+
+def scikit(*steps: tuple[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Parameters of a scikit-learn pipeline: (importable class, arguments) of each step; the last one classifies."""
+    return {"steps": [[path, dict(arguments)] for path, arguments in steps]}

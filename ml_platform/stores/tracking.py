@@ -337,18 +337,20 @@ def _described(estimator: str, run_id: str, model_id: str) -> dict[str, Any]:
 
     The flavours would also copy the model in and guess its requirements from a fresh process.
     """
+    from importlib.metadata import version
+
     import mlflow
 
     if estimator == "torch":
-        from importlib.metadata import version
-
-        flavours = {"pytorch": {"model_data": ".", "pytorch_version": version("torch"), "code": None}}
-    else:
-        from importlib.metadata import version
-
+        flavours: dict[str, Any] = {
+            "pytorch": {"model_data": ".", "pytorch_version": version("torch"), "code": None},
+        }
+    elif estimator == "lightgbm":
         booster = {"data": "model.txt", "lgb_version": version("lightgbm"), "code": None}
         booster["model_class"] = "lightgbm.basic.Booster"
         flavours = {"lightgbm": booster, "python_function": {"loader_module": "mlflow.lightgbm", "data": "model.txt"}}
+    else:
+        flavours = {"python_function": {"loader_module": "ml_platform.training.pyfunc", "data": "."}}
     return {
         "flavors": flavours,
         "mlflow_version": mlflow.__version__,

@@ -1,11 +1,13 @@
 """Which code trains and loads which estimator."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from ml_platform.spec import ModelRefused, ModelSpec
+from ml_platform.training.blend import blended, load_blend
 from ml_platform.training.model import Model, read_schema
 
 
@@ -20,6 +22,16 @@ def train(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Model:
         from ml_platform.training.torch_network import train_network
 
         return train_network(spec, rows, threads=threads)
+    if spec.estimator == "sklearn":
+        from ml_platform.training.scikit import train_scikit
+
+        return train_scikit(spec, rows, threads=threads)
+    if spec.estimator == "blend":
+        members = [
+            train(replace(spec, estimator=each["estimator"], parameters=each["parameters"]), rows, threads=threads)
+            for each in spec.parameters["members"]
+        ]
+        return blended(members, [each["share"] for each in spec.parameters["members"]])
     from ml_platform.training.lightgbm_trees import train_trees
 
     return train_trees(spec, rows, threads=threads)
@@ -41,7 +53,13 @@ def load(folder: Path) -> Model:
         from ml_platform.training.lightgbm_trees import load_trees
 
         return load_trees(folder)
-    raise ModelRefused(f"{folder} holds a model of estimator {estimator!r}; known: lightgbm, torch")
+    if estimator == "sklearn":
+        from ml_platform.training.scikit import load_scikit
+
+        return load_scikit(folder)
+    if estimator == "blend":
+        return load_blend(folder, load)
+    raise ModelRefused(f"{folder} holds a model of estimator {estimator!r}; known: lightgbm, torch, sklearn, blend")
 
 
 def patient_threads() -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from ml_platform.training.encoding import Encoding, Floats, Value
 from ml_platform.training.training_set import HAPPENS_AT
 
 SCHEMA_FILE = "schema.json"
+BLOCK = 128  # rows of a matrix product, always as many
 STOPPING_SHARE = 0.15  # of the training part's time span, its newest: where training stops getting better
 STOPPING_GAP = timedelta(days=1)  # rows this close share their weather and the delays they saw
 
@@ -53,13 +54,17 @@ class Model(ABC):
     def predict_matrix(self, matrix: Floats) -> Floats:
         """P(label = 1) for each encoded row; a row's answer does not depend on its neighbours."""
 
+    def predict_quantity(self, matrix: Floats) -> Floats | None:
+        """The truth's amount, in its unit, for each encoded row; None for a model that learned none."""
+        return None
+
     @abstractmethod
     def _write(self, path: Path) -> None:
         """Write the estimator's own file."""
 
     def digests(self) -> dict[str, str]:
         """Digests, by name, of all that decides its answers: those of two models that are the same to the bit agree."""
-        return {"inputs": _text_digest(json.dumps(self.encoding.as_json())), **self._digests()}
+        return {"inputs": text_digest(json.dumps(self.encoding.as_json())), **self._digests()}
 
     def _digests(self) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as draft:
@@ -73,6 +78,7 @@ class Model(ABC):
         stored = {
             "estimator": self.estimator,
             "sha256": {self.file: _digest(folder / self.file)},
+            "content": self._digests(),
             "encoding": self.encoding.as_json(),
             "facts": dict(self.facts),
             "importances": dict(self.importances),
@@ -117,11 +123,23 @@ def stored_digests(folder: Path) -> dict[str, str]:
         ModelRefused: the folder holds no model, or not the files that were saved.
     """
     encoding: Encoding = read_schema(folder)["encoding"]
-    files: dict[str, str] = json.loads((folder / SCHEMA_FILE).read_text())["sha256"]
-    return {"inputs": _text_digest(json.dumps(encoding.as_json())), **files}
+    stored = json.loads((folder / SCHEMA_FILE).read_text())
+    return {"inputs": text_digest(json.dumps(encoding.as_json())), **stored.get("content", stored["sha256"])}
 
 
-def _text_digest(text: str) -> str:
+def in_blocks(matrix: Floats, answer: Callable[[Floats], Floats]) -> Floats:
+    """``answer`` of ``BLOCK`` rows at a time, the last ones padded: matrix products of other shapes give other bits.
+
+    So a row's answer does not depend on how many are asked with it. matrix: (rows, inputs), at least one row.
+    """
+    padded = np.zeros((-(-len(matrix) // BLOCK) * BLOCK, matrix.shape[1]))
+    padded[: len(matrix)] = matrix
+    blocks = [answer(padded[start : start + BLOCK]) for start in range(0, len(padded), BLOCK)]
+    return np.concatenate(blocks)[: len(matrix)]
+
+
+def text_digest(text: str) -> str:
+    """SHA-256, hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

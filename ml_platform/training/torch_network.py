@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from ml_platform.spec import DeclarationError, ModelRefused, ModelSpec
 from ml_platform.training.encoding import Encoding, Floats
-from ml_platform.training.model import Model, read_schema, stopping_split
-from ml_platform.training.training_set import LABEL
+from ml_platform.training.model import BLOCK, Model, in_blocks, read_schema, stopping_split
+from ml_platform.training.training_set import LABEL, QUANTITY
 
 MODEL_FILE = "model.pt2"
-BLOCK = 128  # rows a call: always as many, so that a row's bits do not depend on how many are asked with it
 DEFAULTS = {
     "hidden": (128, 64),
     "embedding": 8,
@@ -30,6 +29,7 @@ DEFAULTS = {
     "batch_rows": 1024,
     "epochs": 30,
     "patience": 3,
+    "quantity_weight": 0.3,  # of the amount's loss beside the label's, where the task declares a quantity
 }
 
 
@@ -44,15 +44,20 @@ class Network(Model):
 
     def predict_matrix(self, matrix: Floats) -> Floats:
         """P(label = 1), in blocks of a fixed number of rows."""
+        return np.ascontiguousarray(self._outputs(matrix)[:, 0])
+
+    def predict_quantity(self, matrix: Floats) -> Floats | None:
+        """The truth's amount, if it was learned."""
+        outputs = self._outputs(matrix)
+        return np.ascontiguousarray(outputs[:, 1]) if outputs.shape[1] > 1 else None
+
+    def _outputs(self, matrix: Floats) -> Floats:
         import torch
 
         if not len(matrix):
-            return np.empty(0)
-        padded = np.zeros((-(-len(matrix) // BLOCK) * BLOCK, len(self.encoding.inputs)))
-        padded[: len(matrix)] = matrix
+            return np.empty((0, 1 if self.facts.get("quantity_weight") is None else 2))
         with torch.inference_mode(), _threads(1):  # a block is too small to share
-            blocks = [self.graph(block).numpy() for block in torch.from_numpy(padded).split(BLOCK)]
-        return np.concatenate(blocks)[: len(matrix)]
+            return in_blocks(matrix, lambda block: self.graph(torch.from_numpy(block)).numpy())
 
     def _write(self, path: Path) -> None:
         import torch
@@ -77,13 +82,23 @@ def train_network(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Netwo
         )
     fit, stop = stopping_split(rows)
     encoding = Encoding.learn(spec, rows)
-    matrix, labels = encoding.frame_matrix(rows), rows[LABEL].cast(pl.Float32).to_numpy(writable=True)
+    matrix, truth = encoding.frame_matrix(rows), _truth(rows)
     settings = {**DEFAULTS, **spec.parameters}
     with _threads(threads):
-        losses = _fit(settings, spec.seed, encoding, matrix[fit], labels[fit], (matrix[stop], labels[stop]))[1]
+        losses = _fit(settings, spec.seed, encoding, matrix[fit], truth[fit], (matrix[stop], truth[stop]))[1]
         epochs = int(np.argmin(losses)) + 1
-        network, _ = _fit({**settings, "epochs": epochs}, spec.seed, encoding, matrix, labels, None)
-        return _exported(network, encoding, epochs, float(min(losses)), rows.height, threads)
+        network, _ = _fit({**settings, "epochs": epochs}, spec.seed, encoding, matrix, truth, None)
+        facts = {"epochs": epochs, "stopping_log_loss": float(min(losses)), "rows": rows.height, "threads": threads}
+        if truth.shape[1] > 1:
+            facts["quantity_weight"] = settings["quantity_weight"]
+        return _exported(network, encoding, facts)
+
+
+def _truth(rows: pl.DataFrame) -> NDArray[np.float32]:
+    """(rows, 1 or 2): label, and amount where the task declares one (NaN where it is missing)."""
+    amount = [pl.col(QUANTITY).cast(pl.Float32).fill_null(float("nan"))] if QUANTITY in rows.columns else []
+    columns = rows.select(pl.col(LABEL).cast(pl.Float32), *amount)
+    return np.ascontiguousarray(columns.to_numpy(writable=True))
 
 
 def _fit(
@@ -91,30 +106,30 @@ def _fit(
     seed: int,
     encoding: Encoding,
     matrix: Floats,
-    labels: NDArray[np.float32],
+    truths: NDArray[np.float32],
     watched: tuple[Floats, NDArray[np.float32]] | None,
 ) -> tuple[Any, list[float]]:
     """The network after its epochs, and the watched rows' log-loss after each; stops when it gets no better."""
     import torch
 
-    from ml_platform.training.torch_layers import build
+    from ml_platform.training.torch_layers import build, loss_of
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng():  # the process's own random state stays as it was
         torch.manual_seed(seed)
-        network = build(encoding, matrix, settings).to(device)
-        inputs, truth = torch.from_numpy(matrix).to(device), torch.from_numpy(labels).to(device)
-        batches = max(1, len(labels) // settings["batch_rows"])
+        network = build(encoding, matrix, truths[:, 1] if truths.shape[1] > 1 else None, settings).to(device)
+        inputs, truth = torch.from_numpy(matrix).to(device), torch.from_numpy(truths).to(device)
+        batches = max(1, len(truths) // settings["batch_rows"])
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
         )
-        loss_of = torch.nn.BCEWithLogitsLoss()
         losses: list[float] = []
         for _ in range(settings["epochs"]):
             network.train()
-            for chosen in torch.randperm(len(labels)).to(device).chunk(batches):
+            for chosen in torch.randperm(len(truths)).to(device).chunk(batches):
                 optimizer.zero_grad()
-                loss_of(network.logits(inputs[chosen]), truth[chosen]).backward()
+                outputs = network.outputs(inputs[chosen])
+                loss_of(outputs, truth[chosen], network.amounts, settings["quantity_weight"]).backward()
                 optimizer.step()
             if watched is not None:
                 losses.append(_watched_loss(network, watched, device))
@@ -135,12 +150,13 @@ def _watched_loss(network: Any, watched: tuple[Floats, NDArray[np.float32]], dev
 
     with torch.inference_mode():
         network.eval()
-        logits = network.logits(torch.from_numpy(watched[0]).to(device))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(watched[1]).to(device))
+        logits = network.outputs(torch.from_numpy(watched[0]).to(device))[:, 0]
+        labels = torch.from_numpy(watched[1][:, 0]).to(device)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
     return float(loss)
 
 
-def _exported(network: Any, encoding: Encoding, epochs: int, loss: float, rows: int, threads: int) -> Network:
+def _exported(network: Any, encoding: Encoding, facts: dict[str, Any]) -> Network:
     import torch
 
     network = network.cpu()
@@ -148,14 +164,7 @@ def _exported(network: Any, encoding: Encoding, epochs: int, loss: float, rows: 
     weights = network.input_weights(len(encoding.categories))
     return Network(
         encoding=encoding,
-        facts={
-            "epochs": epochs,
-            "rows": rows,
-            "threads": threads,
-            "stopping_log_loss": loss,
-            "device": device_name(),
-            "torch": str(torch.__version__),
-        },
+        facts={**facts, "device": device_name(), "torch": str(torch.__version__)},
         importances=dict(zip(encoding.inputs, (weights / weights.sum()).tolist(), strict=True)),
         exported=exported,
         graph=exported.module(),

@@ -11,6 +11,7 @@ from ml_platform.spec import KNOWN_AT, DeclarationError, FeatureView, ModelSpec,
 
 HAPPENS_AT, ASKED_AT = "happens_at", "asked_at"
 LABEL, LABEL_KNOWN_AT, PART = "label", "label_known_at", "part"
+QUANTITY = "quantity"  # the truth as an amount, where the task declares one
 TRAIN, HOLDOUT = "train", "holdout"
 _TYPES = {"string": pl.String, "int64": pl.Int64}
 
@@ -81,7 +82,8 @@ def training_rows(
 ) -> pl.DataFrame:
     """Labelled questions up to ``now`` in the model's reach, ordered by ``happens_at`` and key.
 
-    Columns: key, ``happens_at``, ``as_of``, the inputs, ``label`` (0 or 1), ``label_known_at``. A label that became
+    Columns: key, ``happens_at``, ``as_of``, the inputs, ``label`` (0 or 1), ``label_known_at``, and ``quantity`` where
+    the task declares one. A label that became
     known after ``now`` is not there; nor is a question about a row that was not yet known when it was asked.
     since: earliest ``happens_at`` (where features lack history before).
     """
@@ -91,12 +93,14 @@ def training_rows(
     starts = [moment for moment in (since, reach(spec, now)) if moment is not None]
     if starts:
         asked = asked.filter(pl.col(HAPPENS_AT) >= max(starts))
+    amount = [] if task.label.quantity is None else [task.label.quantity.cast(pl.Float64).alias(QUANTITY)]
     truths = outcomes.filter(pl.col(KNOWN_AT) <= now).select(
-        *task.label.on, task.label.value.alias(LABEL), pl.col(KNOWN_AT).alias(LABEL_KNOWN_AT)
+        *task.label.on, task.label.value.alias(LABEL), pl.col(KNOWN_AT).alias(LABEL_KNOWN_AT), *amount
     )
     labelled = asked.drop(KNOWN_AT).join(truths.drop_nulls(LABEL), on=list(task.label.on), how="inner", validate="m:1")
     joined = join_features(labelled.sort(HAPPENS_AT, task.key), frames, views)
-    return joined.select(task.key, HAPPENS_AT, AS_OF, *input_names(task, views), LABEL, LABEL_KNOWN_AT)
+    told = [LABEL, LABEL_KNOWN_AT, *([] if task.label.quantity is None else [QUANTITY])]
+    return joined.select(task.key, HAPPENS_AT, AS_OF, *input_names(task, views), *told)
 
 
 def reach(spec: ModelSpec, now: datetime) -> datetime | None:

@@ -19,6 +19,7 @@ delay = Task(
         table="flight_outcomes",
         on=("flight_id",),
         value=(pl.col("arr_delay") >= 15).cast(pl.Int8),
+        quantity=pl.col("arr_delay"),
         description="1 if the flight arrived at least 15 minutes late; null if it was cancelled or diverted.",
     ),
 )
