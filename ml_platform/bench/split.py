@@ -1,7 +1,7 @@
 """The fixed split: trained until August, measured on October to December.
 
-The constant, the serving model's trees on static features (no window) and on all, and the project's other models, on the
-same rows. The trees find their number of rounds on September, the others on the newest part of their training rows.
+The constant, the serving model's trees on static features (no window) and on all, and the project's other models, on
+the same rows. The trees find their number of rounds on September, the others on the newest part of their training rows.
 """
 
 import os
