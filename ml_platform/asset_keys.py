@@ -68,6 +68,11 @@ def model(model: str) -> dg.AssetKey:
     return dg.AssetKey(["models", model])
 
 
+def study(model: str) -> dg.AssetKey:
+    """A search for a model's parameters."""
+    return dg.AssetKey(["studies", model])
+
+
 def evaluation(model: str) -> dg.AssetKey:
     """The challenger against the champion on the same fresh rows."""
     return dg.AssetKey(["evaluations", model])

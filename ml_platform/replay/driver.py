@@ -140,7 +140,7 @@ class Replay:
         self.clock.set(state.started)
         definitions = house(self.profile, clamp=False)
         graph = definitions.resolve_asset_graph()
-        keys = [key for key in graph.materializable_asset_keys if key.path[0] not in NOT_BOOTSTRAPPED]
+        keys = [key for key in graph.materializable_asset_keys if _bootstrapped(key, self.project)]
         self._tell(doing="bootstrap: raw tables, features, first model", now=state.started, last=state.started)
         last = self.project.serves_from - timedelta(days=1)
         reports = materialize_range(
@@ -257,7 +257,17 @@ class Replay:
 
 
 # What the running service writes has no history before it; pages for people are made when there is something to show.
-NOT_BOOTSTRAPPED = ("batch_predictions", "decisions", "retrain", "drift_reports")
+NOT_BOOTSTRAPPED = ("batch_predictions", "decisions", "retrain", "drift_reports", "studies")
+OF_MODELS = ("training_sets", "models", "evaluations")
+
+
+def _bootstrapped(key: dg.AssetKey, project: Project) -> bool:
+    """Of the models those that are served or that a policy trains; others are made when somebody asks for them."""
+    family, name = key.path[0], key.path[-1]
+    if family in OF_MODELS:
+        served = {service.model for service in project.services.values()}
+        return name in served or project.models[name].policy is not None
+    return family not in NOT_BOOTSTRAPPED
 
 
 def _only_service(project: Project) -> Service:

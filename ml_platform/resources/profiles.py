@@ -57,6 +57,11 @@ class Profile:
         return self.home / "clock.json"
 
     @property
+    def studies_path(self) -> Path:
+        """The database of searches for parameters."""
+        return self.home / "studies.db"
+
+    @property
     def ledger_path(self) -> Path:
         """The ledger of decisions, verdicts and alias moves."""
         return self.home / "ledger.db"

@@ -20,7 +20,7 @@ from ml_platform.spec.errors import (
     UnknownName,
 )
 from ml_platform.spec.features import Active, Entity, Feature, FeatureView, Latest, Window
-from ml_platform.spec.models import GatePolicy, Label, ModelSpec, Task, blend_of, scikit
+from ml_platform.spec.models import Between, GatePolicy, Label, ModelSpec, Search, Task, blend_of, scikit
 from ml_platform.spec.policies import DriftPolicy, RetrainPolicy
 from ml_platform.spec.project import Project
 from ml_platform.spec.services import Service
@@ -30,6 +30,7 @@ from ml_platform.spec.verdict import Verdict
 __all__ = [
     "KNOWN_AT",
     "Active",
+    "Between",
     "ContractBroken",
     "DeclarationError",
     "DriftPolicy",
@@ -52,6 +53,7 @@ __all__ = [
     "RetrainPolicy",
     "Rule",
     "SchemaChanged",
+    "Search",
     "Service",
     "ServiceError",
     "SourceError",

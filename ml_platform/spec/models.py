@@ -63,6 +63,30 @@ class GatePolicy:
     resamples: int = 1000
 
 
+@dataclass(frozen=True)
+class Between:
+    """A parameter of a search: a number from ``low`` to ``high``, both included; whole if both are."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Which parameters may be better: it becomes ``studies/<model>``, which is made when somebody asks for it.
+
+    space: parameter -> ``Between``, or the values to choose from. trials: how many are carried through.
+    folds: parts of the training rows, in the order of time, on which a trial is judged; it learns from what lies
+        ``gap`` and more before them. A trial that is worse than most after a fold is stopped there.
+    """
+
+    space: Mapping[str, Between | tuple[Any, ...]]
+    trials: int = 30
+    folds: int = 3
+    gap: timedelta = timedelta(days=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """A model; it becomes ``training_sets/<name>``, ``models/<name>`` and ``evaluations/<name>``.
@@ -83,6 +107,7 @@ class ModelSpec:
     train_window: timedelta | None = timedelta(days=90)
     min_rows: int = 1000
     gate: GatePolicy = GatePolicy()
+    search: Search | None = None
     policy: str | None = None
     fresh_within: timedelta | None = None
     owner: str = "team:data-science"

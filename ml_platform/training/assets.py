@@ -1,6 +1,7 @@
 """Stage 4 as assets: for every model its training set and its newest version; and a job to try parameters by hand."""
 
 import os
+from base64 import b64encode
 from typing import Any
 
 import dagster as dg
@@ -22,6 +23,7 @@ from ml_platform.training.by_hand import try_out, with_parameters
 from ml_platform.training.estimators import train
 from ml_platform.training.lineage import column_types, training_columns
 from ml_platform.training.manifest import declared, run_manifest, set_manifest
+from ml_platform.training.search import search
 from ml_platform.training.steps import (
     answered,
     gather,
@@ -32,15 +34,17 @@ from ml_platform.training.steps import (
     register_model,
     table_of,
 )
-from ml_platform.training.training_set import PART, TRAIN
+from ml_platform.training.study import open_study, plots
+from ml_platform.training.training_set import PART, TRAIN, content_hash
 
 GROUP = "training"
 _ICONS = {"torch": "pytorch"}  # where Dagster calls a kind otherwise than we do
 
 
 def training_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """``training_sets/<model>`` and ``models/<model>`` of every declared model."""
-    return [make(project, spec) for spec in project.models.values() for make in (_training_set, _model)]
+    """``training_sets/<model>`` and ``models/<model>`` of every declared model, ``studies/<model>`` where searched."""
+    made = [make(project, spec) for spec in project.models.values() for make in (_training_set, _model)]
+    return [*made, *(_study(spec, project.timezone) for spec in project.models.values() if spec.search)]
 
 
 def _deadline(spec: ModelSpec) -> dict[str, float]:
@@ -136,6 +140,34 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(str(version.version)))
 
     return model
+
+
+def _study(spec: ModelSpec, timezone: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_keys.study(spec.name),
+        description=f"A search for better parameters of {spec.name} than the declared ones, made when somebody asks "
+        f"for it. It changes nothing: a person writes what was found into the declaration.",
+        deps=[asset_keys.training_set(spec.name)],
+        kinds=asset_keys.kinds(asset_keys.study(spec.name), "optuna"),
+        owners=[spec.owner],
+        group_name=GROUP,
+    )
+    def study(lake: dg.ResourceParam[Lake], profile: dg.ResourceParam[Profile]) -> dg.MaterializeResult[Any]:
+        rows, workers = read_set(lake, spec), os.cpu_count() or 1
+        # Trials compare on the same rows only: another training set begins another study.
+        name = f"{spec.name} on {content_hash(rows)[:12]}"
+        found = search(spec, rows.filter(pl.col(PART) == TRAIN), name, profile.studies_path, timezone, workers=workers)
+        drawn = plots(open_study(name, f"sqlite:///{profile.studies_path}", spec.seed))
+        told = {
+            "found": found.sentence(),
+            "study": f"{name} in {profile.studies_path}",
+            "best": dg.MetadataValue.json(dict(found.best)),
+            **metadata.figures({"log_loss": found.loss, "declared_log_loss": found.declared_loss, "gain": found.gain}),
+            **{title: metadata.image(b64encode(png).decode(), title) for title, png in drawn.items()},
+        }
+        return dg.MaterializeResult(metadata=told)
+
+    return study
 
 
 class ByHand(dg.Config):

@@ -2,7 +2,7 @@
 
 from ml_platform.projects.flights.task import delay
 from ml_platform.projects.flights.views import ALL
-from ml_platform.spec import ModelSpec
+from ml_platform.spec import Between, ModelSpec, Search
 
 delay_lightgbm = ModelSpec(
     task=delay,
@@ -10,5 +10,14 @@ delay_lightgbm = ModelSpec(
     estimator="lightgbm",
     description="LightGBM on all views.",
     parameters={"num_leaves": 63, "learning_rate": 0.05, "min_data_in_leaf": 100, "feature_fraction": 0.7},
+    search=Search(
+        space={
+            "num_leaves": Between(15, 127, log=True),
+            "learning_rate": Between(0.02, 0.15, log=True),
+            "min_data_in_leaf": Between(20, 400, log=True),
+            "feature_fraction": Between(0.3, 1.0),
+            "lambda_l2": Between(0.01, 30.0, log=True),
+        }
+    ),
     policy="delay",
 )
