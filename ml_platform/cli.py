@@ -272,12 +272,12 @@ def _changed(profile: Profile, project: Project) -> int:
 
 @main.command()
 @click.argument("model")
-@click.argument("version", type=click.IntRange(1))
-@click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
-def reproduce(model: str, version: int, as_json: bool) -> None:
-    """Make VERSION of MODEL again from its run manifest, from the raw tables on, and compare.
+@click.argument("version", type=click.IntRange(1), required=False)
+@click.option("--json", "as_json", is_flag=True, help="The answers as JSON, one a line.")
+def reproduce(model: str, version: int | None, as_json: bool) -> None:
+    """Make VERSION of MODEL (every version, if none is given) again from its run manifest, from the raw tables on.
 
-    Exit code 0 if it comes out identical (in its bits, or in its measures), 1 if it does not or cannot be made.
+    Exit code 0 if all come out identical (in their bits, or in their measures), 1 if one does not or cannot be made.
     """
     from ml_platform.resources.projects import load_project
     from ml_platform.stores.delta import Lake
@@ -288,17 +288,16 @@ def reproduce(model: str, version: int, as_json: bool) -> None:
     Home(profile.home).prepare(profile.project)
     lake = Lake(profile.lake, profile.storage_options)
     tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
-    with TemporaryDirectory() as scratch:
-        found = make_again(
-            lake, tracking, load_project(profile.project), profile.project, model, version, Path(scratch)
-        )
-    if as_json:
-        click.echo(json.dumps({"model": model, "version": version, **asdict(found)}, indent=2))
-    else:
-        click.echo(f"{model} version {version}: {found.sentence()}")
-        for note in found.notes:
-            click.echo(f"  {note}")
-    sys.exit(int(not found.succeeded))
+    project, succeeded = load_project(profile.project), True
+    for number in [version] if version else [found.version for found in tracking.versions(model)]:
+        with TemporaryDirectory() as scratch:
+            found = make_again(lake, tracking, project, profile.project, model, number, Path(scratch))
+        succeeded = succeeded and found.succeeded
+        if as_json:
+            click.echo(json.dumps({"model": model, "version": number, **asdict(found)}))
+            continue
+        click.echo("\n  ".join([f"{model} version {number}: {found.sentence()}", *found.notes]))
+    sys.exit(int(not succeeded))
 
 
 @main.command()
