@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -100,8 +100,8 @@ BLOCK = "blocked/dagster/__init__.py"
 FILES[BLOCK] = 'raise RuntimeError("the serving process loads Dagster")'
 
 
-def _write_package(folder: Path) -> None:
-    for name, text in FILES.items():
+def _write_package(folder: Path, changed: Mapping[str, str]) -> None:
+    for name, text in {**FILES, **changed}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = text.strip("\n").split("\n")
@@ -180,9 +180,12 @@ def _empty_registry() -> Path:
 
 
 @contextmanager
-def world(folder: Path) -> Iterator[World]:
-    """The tiny project importable here and in child processes, with a state folder of its own."""
-    _write_package(folder)
+def world(folder: Path, changed: Mapping[str, str] | None = None) -> Iterator[World]:
+    """The tiny project importable here and in child processes, with a state folder of its own.
+
+    changed: files that stand beside, or in place of, its own.
+    """
+    _write_package(folder, changed or {})
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder / "blocked"), str(folder), before]))
     sys.path.insert(0, str(folder))
@@ -204,9 +207,9 @@ def world(folder: Path) -> Iterator[World]:
             os.environ["PYTHONPATH"] = before
 
 
-def standard(folder: Path) -> Iterator[World]:
+def standard(folder: Path, changed: Mapping[str, str] | None = None) -> Iterator[World]:
     """With two published cities and a champion, version 1."""
-    with world(folder) as made:
+    with world(folder, changed) as made:
         made.publish(
             "city_load", [{"city": "Rome", "load": 0.9, "newest": 3}, {"city": "Oslo", "load": 0.1, "newest": 4}]
         )

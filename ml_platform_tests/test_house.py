@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ml_platform.bench import loading
-from ml_platform.spec import DriftPolicy, FeatureView, ModelSpec, RetrainPolicy, Service, SourceTable
+from ml_platform.spec import DriftPolicy, FeatureView, ModelSpec, RequestView, RetrainPolicy, Service, SourceTable
 
 ROOT = Path(__file__).parent.parent
 HOUSE = sorted([*ROOT.glob("ml_platform/**/*.py"), *ROOT.glob("feature_defs/**/*.py")])
@@ -31,7 +31,7 @@ DECLARATIONS = sorted(
     ]
     for path in folder.glob("[!_]*.py")
 )
-DECLARED = (SourceTable, FeatureView, ModelSpec, DriftPolicy, RetrainPolicy, Service)
+DECLARED = (SourceTable, FeatureView, RequestView, ModelSpec, DriftPolicy, RetrainPolicy, Service)
 # Names that Feast's interface gives to arguments and methods of an offline store.
 DICTATED = {"ml_platform/features/feast_offline.py": {"entity_df", "_to_df_internal"}}
 AVOIDED = {"pipeline", "manager", "handler", "helper", "helpers", "util", "utils", "processor", "df", "data2"}

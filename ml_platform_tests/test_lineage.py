@@ -9,32 +9,39 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from ml_platform import asset_keys
-from ml_platform.cli import main
 from ml_platform.definitions import house
 from ml_platform.features.live_rows import Needs, counted
 from ml_platform.features.windows import AS_OF, feature_rows, values_at
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.spec import (
+    ASKED_AT,
+    HAPPENS_AT,
     KNOWN_AT,
     Active,
     Entity,
     FeatureView,
     Project,
+    RequestView,
     SourceTable,
-    UnknownName,
     Window,
     is_in,
     refers_to,
 )
-from ml_platform.spec.impact import Branch, impact
-from ml_platform.spec.lineage import Column, feature_columns, label_columns, question_columns, view_columns
+from ml_platform.spec.impact import impact
+from ml_platform.spec.lineage import (
+    Column,
+    feature_columns,
+    label_columns,
+    question_columns,
+    request_columns,
+    view_columns,
+)
 from ml_platform.training.lineage import column_types, training_columns
 
 FLIGHTS, TRIPS = "ml_platform.projects.flights", "ml_platform_tests.trips"
@@ -144,6 +151,10 @@ def test_a_models_inputs_and_label_of_trips() -> None:
     assert found["line_past__minutes_late_mean_6h"] == past | raw("asked.line", "asked.leaves")
     assert found["label"] == raw("ended.minutes_late", "ended.trip", "asked.trip")
     assert list(found) == list(column_types(spec, project))
+    of_late = {Column("features", "line_past", f"minutes_late_count_{span}") for span in ("6h", "1d")}
+    asked = raw("asked.line", "asked.leaves")
+    assert found["leaving__of_late"] == {Column("features", "leaving", "of_late")} | of_late | asked
+    assert found["leaving__notice"] == {Column("features", "leaving", "notice")} | raw("asked.leaves")
     hour = replace(spec.task, entities=("trip", "hour"), derive={"hour": pl.col("leaves").dt.hour()})
     assert question_columns(hour, project.tables)["hour"] == raw("asked.leaves")
     assert label_columns(hour, project.tables) == raw("ended.minutes_late", "ended.trip")
@@ -161,6 +172,11 @@ def test_every_feature_and_model_input_has_a_lineage_of_columns_that_exist(packa
         assert list(found) == list(view.schema())
         assert all(columns and columns <= exist for columns in found.values())
         exist |= {Column("features", view.name, name) for name in found}
+    for request_view in project.request_views.values():
+        found = request_columns(request_view, project)
+        assert list(found) == list(request_view.schema())
+        assert all(columns and columns <= exist for columns in found.values())
+        exist |= {Column("features", request_view.name, name) for name in found}
     for spec in project.models.values():
         assert all(columns and columns <= exist for columns in training_columns(spec, project).values())
 
@@ -169,7 +185,7 @@ def test_every_feature_and_model_input_has_a_lineage_of_columns_that_exist(packa
 def test_dagster_is_told(package: str, tmp_path: Path) -> None:
     project = load_project(package)
     graph = house(Profile.at(tmp_path, project=package), clamp=False).resolve_asset_graph()
-    keys = [asset_keys.features(name) for name in project.views]
+    keys = [asset_keys.features(name) for name in project.all_views]
     keys += [asset_keys.training_set(name) for name in project.models]
     for key in keys:
         told = graph.get(key).metadata
@@ -219,6 +235,18 @@ def computes(view: FeatureView, frames: Mapping[str, pl.DataFrame]) -> bool:
     return True
 
 
+def asks(view: RequestView, project: Project, frames: Mapping[str, pl.DataFrame]) -> bool:
+    """Whether questions can bring what the view reads of them."""
+    task = next(spec.task for spec in project.models.values() if view.name in spec.views)
+    moments = dict.fromkeys((HAPPENS_AT, ASKED_AT), task.happens_at)
+    own = {moments.get(name, name) for each in view.features for name in each.reads if name in view.of_request}
+    try:
+        frames[task.spine].with_columns(**task.derive).select(own)
+    except pl.exceptions.ColumnNotFoundError:
+        return False
+    return True
+
+
 def named_views(project: Project, columns: set[Column]) -> set[str]:
     trees = [impact(project, str(column)) for column in columns]
     names = [branch.name for tree in trees for branch in tree.below]
@@ -237,6 +265,11 @@ def test_columns_taken_from_flights_break_exactly_the_views_that_impact_names(da
     columns = sorted(Column("raw", table.name, name) for table in project.tables.values() for name in table.columns)
     gone = data.draw(st.sets(st.sampled_from(columns), max_size=3))
     broken = {view.name for view in project.views.values() if not computes(view, without(frames, gone))}
+    broken |= {
+        view.name
+        for view in project.request_views.values()
+        if broken.intersection(view.views_read) or not asks(view, project, without(frames, gone))
+    }
     assert broken == named_views(project, gone)
 
 
@@ -286,94 +319,3 @@ def test_any_view_breaks_without_what_impact_names_and_no_other_column_moves_a_v
             for name, rows in frames.items()
         }
         assert_frame_equal(values_at(view, scrambled, points).select(feature), before.select(feature))
-
-
-# On the command line
-
-
-def run(*arguments: str, project: str = TRIPS, home: Path = Path("/nowhere")) -> Result:
-    environment = {"ML_PLATFORM_PROJECT": project, "ML_PLATFORM_HOME": str(home)}
-    return CliRunner().invoke(main, ["impact", *arguments], env=environment)
-
-
-MINUTES_LATE = """\
-raw/ended.minutes_late
-├── features/line_past.minutes_late_mean_6h
-├── features/line_past.minutes_late_mean_1d
-├── features/line_past.minutes_late_count_6h
-├── features/line_past.minutes_late_count_1d
-└── models/late  through 4 of its features and its label
-    ├── decisions/lateness  retrains it
-    └── services/desk  answers with it
-        └── drift/inputs  watches its inputs
-"""
-MILES = """\
-features/planned.miles
-└── models/late  through 1 of its features
-    ├── decisions/lateness  retrains it
-    └── services/desk  answers with it
-        └── drift/inputs  watches its inputs
-"""
-
-
-@pytest.mark.parametrize(
-    ("address", "says"), [("raw/ended.minutes_late", MINUTES_LATE), ("features/planned.miles", MILES)]
-)
-def test_impact_prints_a_tree(address: str, says: str) -> None:
-    done = run(address)
-    assert (done.exit_code, done.stdout) == (0, says)
-
-
-def test_impact_of_a_table_of_a_contract_and_of_nothing() -> None:
-    whole = run("raw/asked").stdout
-    assert "└── models/late  through 1 of its features and its question" in whole
-    assert "its rule" not in whole
-    assert (
-        "├── features/line_past  cannot be computed without it, though no value depends on it"
-        in run("raw/ended.trip").stdout
-    )
-    assert (
-        "└── raw/flight_schedules  its rule carrier_in_airlines" in run("raw/airlines.carrier", project=FLIGHTS).stdout
-    )
-    assert run("raw/airports", project=FLIGHTS).stdout == "raw/airports  nothing depends on it\n"
-
-
-@pytest.mark.parametrize(
-    ("address", "says"),
-    [
-        ("raw/endet.trip", "there is no source table named 'endet'; did you mean ended?"),
-        ("raw/ended.minutes", "there is no column of raw/ended named 'minutes'; did you mean minutes_late or line?"),
-        ("raw/ended.", "there is no column of raw/ended named ''; known: known_at, line, minutes_late, trip"),
-        ("features/plan", "there is no feature view named 'plan'; did you mean planned?"),
-        ("features/planned.mile", "there is no feature of features/planned named 'mile'; did you mean miles?"),
-        ("ended.trip", "there is no raw table, column or feature named 'ended.trip'; did you mean raw/ended.trip"),
-        ("", "known: features/<view>, features/<view>.<feature>, raw/<table>, raw/<table>.<column>"),
-    ],
-)
-def test_an_unknown_address_is_refused_with_the_near_ones(address: str, says: str) -> None:
-    done = run(address)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("UnknownName: ")
-    assert says in done.stderr
-    with pytest.raises(UnknownName):
-        impact(load_project(TRIPS), address)
-
-
-@pytest.mark.parametrize("arguments", [[], ["raw/ended", "--changed"]])
-def test_one_question_at_a_time(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert done.exit_code == 2
-    assert "give an ADDRESS such as raw/weather.temp, or --changed, and not both" in done.stderr
-
-
-def test_a_tree_is_drawn_with_its_branches() -> None:
-    leaf = Branch("leaf", "how")
-    tree = Branch("root", below=(Branch("first", below=(leaf, leaf)), Branch("last", below=(leaf,))))
-    assert list(tree.lines()) == [
-        "root",
-        "├── first",
-        "│   ├── leaf  how",
-        "│   └── leaf  how",
-        "└── last",
-        "    └── leaf  how",
-    ]

@@ -306,7 +306,7 @@ def test_feast_applies_the_repository_and_reads_what_we_publish_and_what_we_stor
     profile = Profile.at(tmp_path)
     project = load_project(profile.project)
     said = apply(project, profile)
-    assert all(view in said for view in project.views)
+    assert all(view in said for view in project.all_views)
     store = OnlineStore(profile.online_path, project.name)
     for view, entity in (
         ("origin_departures", {"origin": "JFK"}),

@@ -31,7 +31,7 @@ from ml_platform_tests.replay_world import (
 )
 from ml_platform_tests.trips.world import SHIFTS_ON
 
-FEATURES = 5
+FEATURES = 8
 
 
 @pytest.fixture(scope="module")

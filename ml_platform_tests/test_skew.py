@@ -91,6 +91,7 @@ def answers(rows: list[tuple[dict[str, Any], datetime, Mapping[str, Any]]]) -> p
         {
             "prediction_id": f"p{n}",
             "entities": json.dumps(entities, sort_keys=True),
+            "asked_at": as_of,
             "as_of": as_of,
             "feature_names": list(values),
             "features": [None if value is None else float(value) for value in values.values()],
@@ -100,6 +101,7 @@ def answers(rows: list[tuple[dict[str, Any], datetime, Mapping[str, Any]]]) -> p
     types = {
         "prediction_id": pl.String,
         "entities": pl.String,
+        "asked_at": UTC_TIME,
         "as_of": UTC_TIME,
         "feature_names": pl.List(pl.String),
         "features": pl.List(pl.Float64),

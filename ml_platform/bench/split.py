@@ -17,12 +17,12 @@ from ml_platform import metrics
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.sources.contract import judge
-from ml_platform.spec import KNOWN_AT, ModelSpec, Project
+from ml_platform.spec import HAPPENS_AT, KNOWN_AT, ModelSpec, Project
 from ml_platform.spec.calendar import day_start
 from ml_platform.training.estimators import patient_threads, train
 from ml_platform.training.lightgbm_trees import find_rounds, fit_trees
 from ml_platform.training.model import Model
-from ml_platform.training.training_set import HAPPENS_AT, LABEL, QUANTITY, training_rows
+from ml_platform.training.training_set import LABEL, QUANTITY, training_rows
 
 STOP_FROM, TEST_FROM = (9, 1), (10, 1)  # month and day of the project's first year
 _ORIGIN_OF_TIME = datetime(1, 1, 2, tzinfo=UTC)  # a reference table is read from here on
@@ -51,7 +51,7 @@ def raw_frames(project: Project) -> dict[str, pl.DataFrame]:
 def labelled_rows(project: Project, spec: ModelSpec) -> pl.DataFrame:
     """Every labelled question since the project's features have enough history."""
     frames = raw_frames(project)
-    views = [project.views[name] for name in spec.views]
+    views = project.views_of(spec)
     whole = replace(spec, train_window=None)
     spine, outcomes = frames[spec.task.spine], frames[spec.task.label.table]
     now = outcomes[KNOWN_AT].sort().to_list()[-1]
@@ -70,7 +70,9 @@ def measure(project: Project, spec: ModelSpec, *, threads: int, others: bool = T
     share = learned.filter(pl.col(HAPPENS_AT) < stop)[LABEL].cast(pl.Float64).to_numpy().mean()
     constant = metrics.measures(tested[LABEL], np.full(tested.height, share))
     arms = [Arm(name="constant", inputs=0, measures=constant)]
-    static = tuple(name for name in spec.views if not project.views[name].lookback)
+    moving = {view.name for view in project.feature_views_of(spec) if view.lookback}
+    moving |= {view.name for view in project.request_views_of(spec) if moving.intersection(view.views_read)}
+    static = tuple(name for name in spec.views if name not in moving)
     for name, views in (("static features", static), ("all features", spec.views)):
         arms.append(_arm(name, replace(spec, views=views), learned, stop, tested, threads))
     before = learned.filter(pl.col(HAPPENS_AT) < stop)

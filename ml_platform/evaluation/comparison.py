@@ -6,9 +6,9 @@ import polars as pl
 
 from ml_platform.evaluation.gate import judge
 from ml_platform.evaluation.report import CHALLENGER, CHAMPION, DAY
-from ml_platform.spec import ModelSpec, Verdict
+from ml_platform.spec import HAPPENS_AT, ModelSpec, Verdict
 from ml_platform.training.model import Model
-from ml_platform.training.training_set import HAPPENS_AT, LABEL
+from ml_platform.training.training_set import LABEL
 
 
 def score(holdout: pl.DataFrame, challenger: Model, champion: Model | None, timezone: str) -> pl.DataFrame:

@@ -14,9 +14,10 @@ from ml_platform.features.registry import apply
 from ml_platform.features.windows import AS_OF
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
-from ml_platform.spec import FeatureView, Project
+from ml_platform.spec import FeatureView, Project, RequestView
 from ml_platform.spec.fingerprint import fingerprint
-from ml_platform.spec.lineage import table_columns
+from ml_platform.spec.lineage import request_columns, table_columns
+from ml_platform.spec.request_views import POLARS_TYPES
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.online import Online
@@ -26,11 +27,12 @@ GROUP = "features"
 GRID = timedelta(hours=1)  # the as-of grid of the whole project, until features stream
 
 
-def feature_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """One asset a feature view, and the Feast registry of them all."""
+def feature_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """One asset a feature view, a place in the graph for each request view, and the Feast registry of them all."""
     daily = [_daily(view, project, days) for view in project.views.values() if is_daily(view, project)]
     reference = [_reference(view, project) for view in project.views.values() if not is_daily(view, project)]
-    return [*daily, *reference, _registry(project)]
+    on_request = [_on_request(view, project) for view in project.request_views.values()]
+    return [*daily, *reference, *on_request, _registry(project)]
 
 
 class _Described(TypedDict):
@@ -105,8 +107,24 @@ def _reference(view: FeatureView, project: Project) -> dg.AssetsDefinition:
     return features
 
 
+def _on_request(view: RequestView, project: Project) -> dg.AssetSpec:
+    """Nothing is stored of it, so nothing is made; what it depends on and what depends on it is in the graph."""
+    columns = request_columns(view, project)
+    tables = sorted({column.table for made_of in columns.values() for column in made_of if column.family == "raw"})
+    return dg.AssetSpec(
+        asset_keys.features(view.name),
+        deps=[*map(asset_keys.features, view.views_read), *map(asset_keys.raw, tables)],
+        description=f"{view.description} Computed when it is asked, for training and serving alike; no table holds it.",
+        kinds=asset_keys.kinds(asset_keys.features(view.name), "polars"),
+        owners=[view.owner],
+        group_name=GROUP,
+        code_version=fingerprint(view),
+        metadata=metadata.lineage(columns, {name: POLARS_TYPES[kind] for name, kind in view.schema().items()}),
+    )
+
+
 def _registry(project: Project) -> dg.AssetsDefinition:
-    views = sorted(project.views.items())
+    views = sorted(project.all_views.items())
 
     @dg.asset(
         key=asset_keys.feature_registry(),

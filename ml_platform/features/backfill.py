@@ -183,6 +183,10 @@ class Backfill:
 
     def _views(self, names: Sequence[str]) -> list[FeatureView]:
         for name in names:
+            if name in self.project.request_views:
+                raise PlatformError(
+                    f"{name} is computed when it is asked, so there is nothing to make anew; leave it out"
+                )
             if name not in self.project.views:
                 raise UnknownName("feature view", name, self.project.views)
         return [self.project.views[name] for name in dict.fromkeys(names)]

@@ -8,29 +8,29 @@ from ml_platform.spec import Project
 
 
 def feast_objects(project: Project, lake: str) -> dict[str, Any]:
-    """Entities, Delta-backed sources, feature views and one feature service a model, by name.
+    """Entities, Delta-backed sources, feature views, on-demand ones and one feature service a model, by name.
 
     lake: root of the Delta tables; the view ``v`` is stored in ``features/v``.
     """
     from feast import Entity, FeatureService, FeatureView, Field, ValueType
-    from feast.types import Float64, Int64
+    from feast.types import Bool, Float64, Int64, String, UnixTimestamp
 
+    from ml_platform.features.feast_request import on_demand_view
     from ml_platform.features.feast_source import DeltaSource
 
     value_types = {"string": ValueType.STRING, "int64": ValueType.INT64}
-    field_types = {"int64": Int64, "float64": Float64}
+    field_types = {"int64": Int64, "float64": Float64, "string": String, "bool": Bool, "timestamp": UnixTimestamp}
     declared = {entity.name: entity for view in project.views.values() for entity in view.entities}
     entities = {
         name: Entity(name=name, join_keys=[name], value_type=value_types[e.dtype], description=e.description)
         for name, e in declared.items()
     }
-    key_types = {name: Int64 if e.dtype == "int64" else _string() for name, e in declared.items()}
     views = {
         view.name: FeatureView(
             name=view.name,
             entities=[entities[name] for name in view.entity_names],
             schema=[
-                *(Field(name=name, dtype=key_types[name]) for name in view.entity_names),
+                *(Field(name=entity.name, dtype=field_types[entity.dtype]) for entity in view.entities),
                 *(Field(name=name, dtype=field_types[kind]) for name, kind in view.schema().items()),
             ],
             source=DeltaSource(
@@ -45,20 +45,18 @@ def feast_objects(project: Project, lake: str) -> dict[str, Any]:
         )
         for view in project.views.values()
     }
+    on_demand = {
+        name: on_demand_view(view, project, views, field_types) for name, view in project.request_views.items()
+    }
+    named = {**views, **on_demand}
     services = {
         f"{spec.name}_features": FeatureService(
-            name=spec.name, features=[views[name] for name in spec.views], description=spec.description
+            name=spec.name, features=[named[name] for name in spec.views], description=spec.description
         )
         for spec in project.models.values()
     }
     return {
         **{f"entity_{name}": entity for name, entity in entities.items()},
-        **{f"view_{name}": view for name, view in views.items()},
+        **{f"view_{name}": view for name, view in named.items()},
         **services,
     }
-
-
-def _string() -> Any:
-    from feast.types import String
-
-    return String

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import polars as pl
 
 from ml_platform.features.oracle import Oracle, Value
-from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Verdict
+from ml_platform.features.request_oracle import RequestOracle
+from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, RequestView, Verdict, View
 from ml_platform.stores.ledger import Entry, Ledger
 
 SKEW = "skew"  # the ledger's kind of line
@@ -22,38 +24,50 @@ COLUMNS = {
 
 
 def compare(
-    served: pl.DataFrame, views: Mapping[str, FeatureView], frames: Mapping[str, pl.DataFrame]
+    served: pl.DataFrame, views: Mapping[str, View], frames: Mapping[str, pl.DataFrame]
 ) -> tuple[int, pl.DataFrame]:
     """How many values were compared, and each that differs in any bit (missing against zero differs, too).
 
-    A served feature that no view declares cannot be recomputed and counts as differing.
+    A served feature that no view declares cannot be recomputed and counts as differing. A request feature is made anew
+    of the row that was sent and of recomputed values, never of served ones.
 
-    served: predictions as logged (``entities`` as JSON, ``as_of``, ``feature_names``, ``features``).
+    served: predictions as logged (``entities`` as JSON, ``asked_at``, ``as_of``, ``feature_names``, ``features``).
     frames: raw tables by name, reaching back from the first ``as_of`` as far as the views' windows.
     """
     if served.is_empty():
         return 0, pl.DataFrame(schema=COLUMNS)
     asked = [json.loads(text) for text in served["entities"]]
     first: datetime = min(served["as_of"].to_list())
+    stored = {name: view for name, view in views.items() if isinstance(view, FeatureView)}
     oracles = {
-        name: Oracle(view, _within_reach(view, frames, first, asked), since=first) for name, view in views.items()
+        name: Oracle(view, _within_reach(view, frames, first, asked), since=first) for name, view in stored.items()
     }
+    made = {name: RequestOracle(view, stored) for name, view in views.items() if isinstance(view, RequestView)}
     memory: dict[tuple[str, tuple[Any, ...], datetime], dict[str, Value]] = {}
+
+    def looked_up(entities: Mapping[str, Any], as_of: datetime, full_name: str) -> Value:
+        view_name, _, feature = full_name.partition("__")
+        entity = tuple(entities[name] for name in stored[view_name].entity_names)
+        place = (view_name, entity, as_of)
+        if place not in memory:
+            memory[place] = oracles[view_name].values(entity, as_of)
+        return memory[place][feature]
+
     compared = 0
     differing: list[tuple[str, str, float | None, Value]] = []
-    columns = served.select("prediction_id", "as_of", "feature_names", "features")
-    for (prediction, as_of, names, values), entities in zip(columns.iter_rows(), asked, strict=True):
+    columns = served.select("prediction_id", "asked_at", "as_of", "feature_names", "features")
+    for (prediction, asked_at, as_of, names, values), entities in zip(columns.iter_rows(), asked, strict=True):
+        recomputed = partial(looked_up, entities, as_of)
+        of_request: dict[str, dict[str, Value]] = {}
         for full_name, value in zip(names, values, strict=True):
             view_name, _, feature = full_name.partition("__")
             compared += 1
             if view_name not in views or feature not in views[view_name].schema():
                 differing.append((prediction, full_name, value, None))
                 continue
-            entity = tuple(entities[name] for name in views[view_name].entity_names)
-            place = (view_name, entity, as_of)
-            if place not in memory:
-                memory[place] = oracles[view_name].values(entity, as_of)
-            expected = memory[place][feature]
+            if view_name in made and view_name not in of_request:
+                of_request[view_name] = made[view_name].values(entities, asked_at, recomputed)
+            expected = of_request[view_name][feature] if view_name in made else recomputed(full_name)
             if value != (None if expected is None else float(expected)):
                 differing.append((prediction, full_name, value, expected))
     return compared, pl.DataFrame(differing, schema=COLUMNS, orient="row")

@@ -67,8 +67,9 @@ def _daily(days: dg.DailyPartitionsDefinition) -> _Daily:
 
 
 def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    views = {name: project.views[name] for name in project.models[service.model].views}
-    tables = dict.fromkeys(table for view in views.values() for table in view.sources)
+    spec = project.models[service.model]
+    views, stored = {view.name: view for view in project.views_of(spec)}, project.feature_views_of(spec)
+    tables = dict.fromkeys(table for view in stored for table in view.sources)
     key = asset_keys.skew(service.name)
 
     @dg.asset(
@@ -98,7 +99,7 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         answers = lake.read(f"predictions/{service.name}", first=span[0], last=span[-1])
         served = sampled(answers, service.skew_share)
         start = day_start(span[0], project.timezone)
-        frames = read_for_recall(views.values(), project, lake, start, day_start(span[-1], project.timezone), GRID)
+        frames = read_for_recall(stored, project, lake, start, day_start(span[-1], project.timezone), GRID)
         compared, differing = compare(served, views, frames)
         found = skew_verdict(compared, differing)
         note_skew(ledger, service.name, f"{span[0]}..{span[-1]}", clock.now(), found)

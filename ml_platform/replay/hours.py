@@ -16,6 +16,7 @@ from ml_platform.serving.events import Ingestor
 from ml_platform.sources.ingest import Batch, fetch, read_references
 from ml_platform.spec import KNOWN_AT, MissingHistory, Project, Service, SourceError, SourceTable
 from ml_platform.spec.calendar import day_of, days_between
+from ml_platform.spec.request_views import request_fields
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.prediction_log import PredictionLog, Truth
 
@@ -52,7 +53,8 @@ class Hours:
         """The recent rows are read at the first step."""
         self.project = project
         self.service = service
-        self.task = project.models[service.model].task
+        spec = project.models[service.model]
+        self.task, self._fields = spec.task, tuple(request_fields(project.views_of(spec)))
         self.lake, self.log, self.ingestor = lake, log, ingestor
         self.tables = [table for table in project.tables.values() if table.partitioned]
         self._references = {table.name: read_references(table, lake) for table in self.tables}
@@ -125,7 +127,7 @@ class Hours:
 
         Questions of the same moment share a request. Meanwhile the next hour can be fetched.
         """
-        asked = questions(self.task, self._kept[self.task.spine], before, now)
+        asked = questions(self.task, self._kept[self.task.spine], before, now, self._fields)
         learned = truths(
             self.task, self._kept[self.task.spine], self._kept[self.task.label.table], before, now, served_from
         )

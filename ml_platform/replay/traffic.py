@@ -1,23 +1,35 @@
 """What the outside world does in an hour: it asks about rows, and it learns truths."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
-from ml_platform.spec import KNOWN_AT, Task
+from ml_platform.spec import ASKED_AT, KNOWN_AT, Task
 from ml_platform.stores.prediction_log import Truth
-from ml_platform.training.training_set import ASKED_AT, question_rows
+from ml_platform.training.training_set import question_rows
 
-Question = tuple[dict[str, str | int | None], datetime]
+Question = tuple[dict[str, str | int | float | None], datetime]
 
 
-def questions(task: Task, spine: pl.DataFrame, start: datetime, end: datetime) -> list[Question]:
-    """(row of entities, moment of asking) of everything known at ``start`` and asked in [start, end), in order."""
-    asked = question_rows(task, spine.filter(pl.col(KNOWN_AT) <= start)).filter(
+def questions(
+    task: Task, spine: pl.DataFrame, start: datetime, end: datetime, fields: Sequence[str] = ()
+) -> list[Question]:
+    """(row, moment of asking) of everything known at ``start`` and asked in [start, end), in order.
+
+    fields: what a row holds beside its entities.
+    """
+    asked = question_rows(task, spine.filter(pl.col(KNOWN_AT) <= start), fields).filter(
         pl.col(ASKED_AT).is_between(start, end, closed="left")
     )
-    rows = asked.sort(ASKED_AT, task.key).select(*task.entities, ASKED_AT)
-    return [({k: v for k, v in row.items() if k != ASKED_AT}, row[ASKED_AT]) for row in rows.iter_rows(named=True)]
+    rows = asked.sort(ASKED_AT, task.key).select(*task.entities, *fields, ASKED_AT)
+    names = rows.columns[:-1]
+    return [(dict(zip(names, map(_sent, row), strict=False)), row[-1]) for row in rows.iter_rows()]
+
+
+def _sent(value: Any) -> str | int | float | None:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def truths(

@@ -9,6 +9,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TypeVar
 
+from ml_platform.resources.request_views import check_request_view, check_use
 from ml_platform.spec import (
     Active,
     DeclarationError,
@@ -17,6 +18,7 @@ from ml_platform.spec import (
     Latest,
     ModelSpec,
     Project,
+    RequestView,
     RetrainPolicy,
     Service,
     SourceTable,
@@ -24,10 +26,16 @@ from ml_platform.spec import (
     UnknownName,
 )
 from ml_platform.spec.lineage import roots
+from ml_platform.spec.request_views import request_fields
 
-Declared = TypeVar("Declared", SourceTable, FeatureView, ModelSpec, RetrainPolicy, DriftPolicy, Service)
+Declared = TypeVar("Declared", SourceTable, FeatureView, RequestView, ModelSpec, RetrainPolicy, DriftPolicy, Service)
 # Kinds that share a folder: a file of one is none of the other.
-_BESIDE: Mapping[type, tuple[type, ...]] = {RetrainPolicy: (DriftPolicy,), DriftPolicy: (RetrainPolicy,)}
+_BESIDE: Mapping[type, tuple[type, ...]] = {
+    RetrainPolicy: (DriftPolicy,),
+    DriftPolicy: (RetrainPolicy,),
+    FeatureView: (RequestView,),
+    RequestView: (FeatureView,),
+}
 
 
 @lru_cache
@@ -47,6 +55,7 @@ def load_project(package: str) -> Project:
         project,
         tables=_declared(SourceTable, root, "tables"),
         views=_declared(FeatureView, feature_root, "views"),
+        request_views=_declared(RequestView, feature_root, "views"),
         models=_declared(ModelSpec, root, "models"),
         retrain_policies=_declared(RetrainPolicy, root, "policies"),
         drift_policies=_declared(DriftPolicy, root, "policies"),
@@ -112,30 +121,27 @@ def _refuse_clashes(kind: type, things: Mapping[str, Declared], package: str) ->
 
 
 def _check_references(project: Project) -> None:
-    entities: dict[str, tuple[str, str]] = {}
     for view in project.views.values():
         _known("source table", view.sources, project.tables)
         _check_columns(view, project)
-        for entity in view.entities:
-            first, dtype = entities.setdefault(entity.name, (view.name, entity.dtype))
-            if dtype != entity.dtype:
-                raise DeclarationError(
-                    f"views {first} and {view.name} declare the entity {entity.name} as {dtype} and as {entity.dtype}; "
-                    f"declare it once and use it in both"
-                )
+    for request_view in project.request_views.values():
+        check_request_view(request_view, project)
+    _check_types(project)
     for spec in project.models.values():
         _known("source table", [spec.task.spine, spec.task.label.table], project.tables)
-        _known("feature view", spec.views, project.views)
+        _known("feature view", spec.views, project.all_views)
         _check_task(spec.task, project)
         if spec.policy:
             _known("retraining policy", [spec.policy], project.retrain_policies)
         for name in spec.views:
-            missing = set(project.views[name].entity_names) - set(spec.task.entities)
+            missing = set(project.all_views[name].entity_names) - set(spec.task.entities)
             if missing:
                 raise DeclarationError(
                     f"model {spec.name} uses view {name}, whose entity {', '.join(sorted(missing))} is not among the "
                     f"task's entities {spec.task.entities}; add it to the task {spec.task.name!r}"
                 )
+        for request_view in project.request_views_of(spec):
+            check_use(request_view, spec, project)
     for service in project.services.values():
         _known("model", [service.model], project.models)
         if not 0 < service.skew_share <= 1:
@@ -156,6 +162,23 @@ def _check_references(project: Project) -> None:
                 f"so give it one or more of them"
             )
     _check_who_retrains(project)
+
+
+def _check_types(project: Project) -> None:
+    """What a request brings under one name is of one type, whichever view asks for it."""
+    declared: dict[str, tuple[str, str, str]] = {}
+    for view in project.all_views.values():
+        columns: list[tuple[str, str, str]] = [(entity.name, "entity", entity.dtype) for entity in view.entities]
+        columns += [(name, "request column", kind) for name, kind in request_fields([view]).items()]
+        for name, what, dtype in columns:
+            first, before, other = declared.setdefault(name, (view.name, what, dtype))
+            if before != what:
+                raise DeclarationError(f"view {first} declares {name} as {before}, {view.name} as {what}; choose one")
+            if dtype != other:
+                raise DeclarationError(
+                    f"views {first} and {view.name} declare the {what} {name} as {other} and as {dtype}; "
+                    f"declare it once and use it in both"
+                )
 
 
 def _check_who_retrains(project: Project) -> None:

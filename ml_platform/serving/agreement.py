@@ -27,7 +27,7 @@ def _agreement(project: Project, tracking: Tracking, model: str) -> Verdict:
     champion = f"{model} version {version.version}"
     if record is None:
         return Verdict.unknown(f"{champion} was stored without a record of its features, so it is served as it is")
-    found = changes(record, project.views.values())
+    found = changes(record, project.all_views.values())
     if found:
         reason = (
             f"{champion} was trained on {len(found)} of {len(record.features)} features that changed since: {CURES}"

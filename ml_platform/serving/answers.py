@@ -6,11 +6,13 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ml_platform.features.live import LiveViews
+from ml_platform.features.request_values import RequestPlan
 from ml_platform.serving.champion import Champion
 from ml_platform.serving.requests import Row
-from ml_platform.spec import ServiceError
+from ml_platform.spec import ASKED_AT, ServiceError
 from ml_platform.stores.online import Online
 from ml_platform.stores.prediction_log import Prediction
 
@@ -37,10 +39,11 @@ class VectorPlan:
         wanted = [(lookup.view, [feature for feature, _ in lookup.features]) for lookup in stored]
         self._stored = online.plan(wanted, fill=True) if wanted else None
 
-    def read(self, rows: Sequence[Row], as_of: datetime) -> list[Vector]:
+    def read(self, rows: Sequence[Row], asked_at: datetime, as_of: datetime) -> list[Vector]:
         """One vector a row, keyed by the model's inputs; an entity that is null or was never seen gives None.
 
         What is stored is the newest value; one that is older than its view's ``online_for`` at ``as_of`` is missing.
+        Request features come last, made of the row, the moment asked and the values found.
 
         Raises:
             StoreUnavailable: a store cannot be reached.
@@ -49,7 +52,7 @@ class VectorPlan:
         if self._stored is not None:
             for vector, values in zip(vectors, self._stored.read(rows, as_of).values, strict=True):
                 vector.update(zip(self._names, values, strict=True))
-        asked = [
+        asked: list[tuple[str, tuple[Any, ...]]] = [
             (lookup.view.name, tuple(row[name] for name in lookup.view.entity_names))
             for lookup in self._followed
             for row in rows
@@ -58,7 +61,21 @@ class VectorPlan:
         for lookup in self._followed:
             for vector, found in zip(vectors, islice(computed, len(rows)), strict=True):
                 vector.update((full_name, found[feature]) for feature, full_name in lookup.features)
+        if self.champion.computed is not None:
+            _add_computed(self.champion.computed, vectors, rows, asked_at)
         return vectors
+
+
+def _add_computed(computed: RequestPlan, vectors: Sequence[Vector], rows: Sequence[Row], asked_at: datetime) -> None:
+    """All of a request's rows at once; a time stands in a row as it was sent, in ISO 8601."""
+    times = [name for name, dtype in computed.inputs.items() if isinstance(dtype, pl.Datetime) and name != ASKED_AT]
+    inputs: list[Vector] = []
+    for row, vector in zip(rows, vectors, strict=True):
+        read = {**row, **vector, ASKED_AT: asked_at}
+        read.update((name, row[name] and datetime.fromisoformat(str(row[name]))) for name in times)
+        inputs.append(read)
+    for vector, values in zip(vectors, computed.of_rows(inputs), strict=True):
+        vector.update(zip(computed.names, values, strict=True))
 
 
 def score(champion: Champion, vectors: Sequence[Vector]) -> list[float]:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ml_platform.spec import FeatureView, ModelRefused, PlatformError, Task
+from ml_platform.features.request_values import RequestPlan
+from ml_platform.spec import FeatureView, ModelRefused, PlatformError, Task, View
+from ml_platform.spec.features import feature_name
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.training.estimators import load
 from ml_platform.training.feature_record import read_record, refuse_changed
 from ml_platform.training.model import Model
-from ml_platform.training.training_set import feature_name
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,10 @@ class Lookup:
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """A loaded model version and the plan of its lookups; immutable, exchanged as a whole."""
+    """A loaded model version and the plan of its lookups; immutable, exchanged as a whole.
+
+    computed: those of its features that are computed from the request and the looked-up values; ``None``: it has none.
+    """
 
     name: str
     version: str
@@ -39,6 +43,7 @@ class Champion:
     categorical: tuple[str, ...]
     feature_names: tuple[str, ...]
     lookups: tuple[Lookup, ...]
+    computed: RequestPlan | None
     loaded_at: datetime
 
     @property
@@ -47,8 +52,10 @@ class Champion:
         return self.categorical + self.feature_names
 
 
-def plan(inputs: Sequence[str], task: Task, views: Mapping[str, FeatureView]) -> tuple[tuple[str, ...], list[Lookup]]:
-    """Categorical inputs, and the lookups that fill the others, views in the order of the inputs.
+def plan(
+    inputs: Sequence[str], task: Task, views: Mapping[str, View]
+) -> tuple[tuple[str, ...], list[Lookup], RequestPlan | None]:
+    """Categorical inputs, and what fills the others: lookups, views in the order of the inputs, and request features.
 
     The model's own inputs decide, not today's declaration: a champion trained before a view was added goes on serving.
 
@@ -59,13 +66,19 @@ def plan(inputs: Sequence[str], task: Task, views: Mapping[str, FeatureView]) ->
     if categorical != tuple(inputs[: len(categorical)]):
         raise ModelRefused(f"its categorical inputs {', '.join(categorical)} do not come first; train it again")
     declared = {feature_name(view, feature): (view, feature) for view in views for feature in views[view].schema()}
-    wanted: dict[str, list[tuple[str, str]]] = {}
-    for name in inputs[len(categorical) :]:
+    others = inputs[len(categorical) :]
+    for name in others:
         if name not in declared:
             raise ModelRefused(f"its input {name!r} is not a feature of any declared view; restore it or train again")
+    computed = RequestPlan(views.values(), others)
+    wanted: dict[str, list[tuple[str, str]]] = {}
+    for name in dict.fromkeys([*others, *computed.looked_up]):
         view, feature = declared[name]
-        wanted.setdefault(view, []).append((feature, name))
-    return categorical, [Lookup(view=views[view], features=tuple(found)) for view, found in wanted.items()]
+        if name not in computed.names:
+            wanted.setdefault(view, []).append((feature, name))
+    stored = {name: view for name, view in views.items() if isinstance(view, FeatureView)}
+    lookups = [Lookup(view=stored[name], features=tuple(found)) for name, found in wanted.items()]
+    return categorical, lookups, computed if computed.names else None
 
 
 def check(model: Model) -> None:
@@ -84,7 +97,7 @@ def check(model: Model) -> None:
 
 
 def load_champion(
-    tracking: Tracking, version: ModelVersion, task: Task, views: Mapping[str, FeatureView], scratch: Path
+    tracking: Tracking, version: ModelVersion, task: Task, views: Mapping[str, View], scratch: Path
 ) -> Champion:
     """Download, load, plan and check a version.
 
@@ -95,7 +108,7 @@ def load_champion(
         files = tracking.download(version, Path(folder))
         model, record = load(files), read_record(files)
     inputs = tuple(model.encoding.inputs)
-    categorical, lookups = plan(inputs, task, views)
+    categorical, lookups, computed = plan(inputs, task, views)
     refuse_changed(record, views.values())
     check(model)
     return Champion(
@@ -105,6 +118,7 @@ def load_champion(
         categorical=categorical,
         feature_names=inputs[len(categorical) :],
         lookups=tuple(lookups),
+        computed=computed,
         loaded_at=datetime.now(UTC),
     )
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ml_platform.spec import RequestRefused, ServiceError
 from ml_platform.stores.prediction_log import Truth
 
+Row = Mapping[str, str | int | float | None]
 _TIMEOUT_SECONDS = 30
 _ATTEMPTS = 3  # a connection that the server closed meanwhile is opened again; the log drops doubles
 
@@ -37,8 +38,8 @@ class Client:
         self._host, self._port = address.hostname, address.port
         self._local = threading.local()
 
-    def predict(self, rows: Sequence[Mapping[str, str | int | None]], asked_at: datetime | None = None) -> Answers:
-        """Probabilities for rows of entities, asked at a moment (None: now).
+    def predict(self, rows: Sequence[Row], asked_at: datetime | None = None) -> Answers:
+        """Probabilities for rows of entities and whatever else a request carries, asked at a moment (None: now).
 
         Raises:
             RequestRefused: the service does not accept a row; names row and field.
@@ -49,9 +50,7 @@ class Client:
         found = {answer["prediction_id"]: answer["probability"] for answer in body["predictions"]}
         return Answers(probabilities=found, model_version=body["model_version"])
 
-    def predict_many(
-        self, questions: Iterable[tuple[Mapping[str, str | int | None], datetime]], concurrency: int = 4
-    ) -> list[Answers]:
+    def predict_many(self, questions: Iterable[tuple[Row, datetime]], concurrency: int = 4) -> list[Answers]:
         """Every (row, asked at) as its own request, over ``concurrency`` connections; answers in the same order.
 
         Raises:

@@ -1,6 +1,6 @@
 """What answers a request: the open stores and the champion; plain Python, no server."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 
@@ -69,7 +69,7 @@ class Desk:
         scratch.mkdir(parents=True, exist_ok=True)
         watch = ChampionWatch(
             find=lambda: tracking.champion(spec.name),
-            load=lambda version: load_champion(tracking, version, spec.task, project.views, scratch),
+            load=lambda version: load_champion(tracking, version, spec.task, project.all_views, scratch),
             passing=registry_errors(),
         )
         watch.look()
@@ -78,7 +78,7 @@ class Desk:
             project=project,
             service=service,
             spec=spec,
-            rules=row_rules(spec.task, [project.views[view] for view in spec.views], service.max_rows),
+            rules=row_rules(spec.task, project.views_of(spec), service.max_rows),
             online=ingestor.online,
             live=ingestor.live,
             ingestor=ingestor,
@@ -103,14 +103,14 @@ class Desk:
     def predict(self, request: PredictRequest, now: datetime) -> PredictResponse:
         """Look up, score and log before answering."""
         champion = self.champion()
-        rows = check_rows(request.rows, self.rules)
+        rows = check_rows(request.rows, self._rules(champion))
         asked_at = now
         if request.asked_at is not None:
             times = plausible(self.project.starts, self.project.timezone, now)
             asked_at = check_moment(request.asked_at, "asked_at", *times)
         as_of = grid_moment(asked_at, self.spec.task.grid)
         try:
-            vectors = self._plan(champion).read(rows, as_of)
+            vectors = self._plan(champion).read(rows, asked_at, as_of)
         except MissingHistory as error:
             raise RequestRefused(str(error)) from error
         probabilities = score(champion, vectors)
@@ -121,6 +121,13 @@ class Desk:
             predictions=[Answer(prediction_id=a.prediction_id, probability=a.probability) for a in answers],
             model_version=champion.version,
         )
+
+    def _rules(self, champion: Champion) -> RowRules:
+        """As declared today; and a champion of before may still read what no view of its model asks for any more."""
+        fields = champion.computed.fields if champion.computed else {}
+        if fields.keys() <= self.rules.types.keys():
+            return self.rules
+        return replace(self.rules, types={**self.rules.types, **fields})
 
     def _plan(self, champion: Champion) -> VectorPlan:
         if not self.plans or self.plans[-1].champion is not champion:

@@ -5,29 +5,44 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ml_platform.spec import FeatureView, RequestRefused, Task
+from ml_platform.spec import RequestRefused, Task, View
 from ml_platform.spec.calendar import day_start
+from ml_platform.spec.request_views import request_fields
 from ml_platform.stores.prediction_log import Truth
 
-Row = dict[str, str | int | None]
+Row = dict[str, str | int | float | None]
 _LONGEST = 256  # characters; a longer key or id is no entity of ours but somebody's mistake
 _INT64 = 2**63
+_LARGEST = 1e300  # a number beyond is somebody's mistake, and sums of a few stay finite
+_EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)  # else a mistake of units
 _CLOCK_SKEW = timedelta(days=1)  # a sender's clock may be wrong, and a label's time zone, too; more is nonsense
+
+
+_ANY_KEY = "key"  # of an entity that no view joins on
+_PYTHON: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "string": ((str,), "text"),
+    "int64": ((int,), "a whole number"),
+    _ANY_KEY: ((str, int), "text or a whole number"),
+    "float64": ((float, int), "a number"),
+    "bool": ((bool,), "true or false"),
+    "timestamp": ((str,), "text with an ISO 8601 time"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowRules:
-    """What a row must hold: exactly these fields; the key is never null, a type of None is text or a whole number."""
+    """What a row must hold: exactly these fields, of these types (``RequestType``); the key is never null."""
 
     key: str
-    types: Mapping[str, type[str] | type[int] | None]
+    types: Mapping[str, str]
     max_rows: int
 
 
-def row_rules(task: Task, views: Sequence[FeatureView], max_rows: int) -> RowRules:
-    """The fields are the task's entities; their types are those that the views join on."""
-    declared = {entity.name: {"string": str, "int64": int}[entity.dtype] for view in views for entity in view.entities}
-    return RowRules(key=task.key, types={name: declared.get(name) for name in task.entities}, max_rows=max_rows)
+def row_rules(task: Task, views: Sequence[View], max_rows: int) -> RowRules:
+    """The fields are the task's entities, of the types that the views join on, and what request views read."""
+    declared = {entity.name: entity.dtype for view in views for entity in view.entities}
+    types = {name: declared.get(name, _ANY_KEY) for name in task.entities} | request_fields(views)
+    return RowRules(key=task.key, types=types, max_rows=max_rows)
 
 
 def check_rows(rows: Sequence[Mapping[str, Any]], rules: RowRules) -> list[Row]:
@@ -58,19 +73,22 @@ def _check_row(number: int, row: Mapping[str, Any], rules: RowRules) -> None:
         _check_value(f"row {number}, field {name!r}", row[name], wanted, nullable=name != rules.key)
 
 
-def _check_value(where: str, value: Any, wanted: type[str] | type[int] | None, *, nullable: bool) -> None:
+def _check_value(where: str, value: Any, wanted: str, *, nullable: bool) -> None:
     if value is None:
         if not nullable:
             raise RequestRefused(f"{where}: is null, but it names the prediction")
         return
-    kinds = (str, int) if wanted is None else (wanted,)
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        names = " or ".join({str: "text", int: "a whole number"}[kind] for kind in kinds)
-        raise RequestRefused(f"{where}: {str(value)[:40]!r} is not {names}")
-    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+    kinds, named = _PYTHON[wanted]
+    if type(value) not in kinds:  # a Boolean is a whole number for Python, but not for us
+        raise RequestRefused(f"{where}: {str(value)[:40]!r} is not {named}")
+    if type(value) is int and not -_INT64 <= value < _INT64:
         raise RequestRefused(f"{where}: {value:.3e} does not fit into 64 bits")
-    if isinstance(value, str) and not 0 < len(value) <= _LONGEST:
+    if type(value) is float and not abs(value) <= _LARGEST:  # NaN is not smaller, either
+        raise RequestRefused(f"{where}: {value!r} is not a number of at most {_LARGEST:g}")
+    if type(value) is str and not 0 < len(value) <= _LONGEST:
         raise RequestRefused(f"{where}: has {len(value)} characters; 1 to {_LONGEST} are allowed")
+    if wanted == "timestamp":
+        check_moment(value, where, _EARLIEST, _LATEST)
 
 
 def check_moment(text: str, where: str, earliest: datetime, latest: datetime) -> datetime:
@@ -106,8 +124,8 @@ def check_labels(
     check_count("labels", len(labels), max_rows)
     truths = []
     for number, (prediction_id, value, known_at) in enumerate(labels):
-        _check_value(f"label {number}, field 'prediction_id'", prediction_id, str, nullable=False)
-        _check_value(f"label {number}, field 'value'", value, int, nullable=True)
+        _check_value(f"label {number}, field 'prediction_id'", prediction_id, "string", nullable=False)
+        _check_value(f"label {number}, field 'value'", value, "int64", nullable=True)
         moment = check_moment(known_at, f"label {number}, field 'known_at'", earliest, latest)
         truths.append(Truth(prediction_id=prediction_id, value=value, known_at=moment))
     return truths

@@ -20,17 +20,32 @@ from ml_platform.spec.errors import (
     UnknownName,
 )
 from ml_platform.spec.features import Active, Entity, Feature, FeatureView, Latest, Window
-from ml_platform.spec.models import Between, GatePolicy, Label, ModelSpec, Search, Task, blend_of, scikit
+from ml_platform.spec.models import (
+    ASKED_AT,
+    HAPPENS_AT,
+    Between,
+    GatePolicy,
+    Label,
+    ModelSpec,
+    Search,
+    Task,
+    blend_of,
+    scikit,
+)
 from ml_platform.spec.policies import DriftPolicy, RetrainPolicy
 from ml_platform.spec.project import Project
+from ml_platform.spec.request_views import Computed, RequestView, View
 from ml_platform.spec.services import Service
 from ml_platform.spec.tables import KNOWN_AT, Rule, SourceTable, between, invariant, is_in, not_null, refers_to
 from ml_platform.spec.verdict import Verdict
 
 __all__ = [
+    "ASKED_AT",
+    "HAPPENS_AT",
     "KNOWN_AT",
     "Active",
     "Between",
+    "Computed",
     "ContractBroken",
     "DeclarationError",
     "DriftPolicy",
@@ -50,6 +65,7 @@ __all__ = [
     "PortInUse",
     "Project",
     "RequestRefused",
+    "RequestView",
     "RetrainPolicy",
     "Rule",
     "SchemaChanged",
@@ -64,6 +80,7 @@ __all__ = [
     "TooFewLabels",
     "UnknownName",
     "Verdict",
+    "View",
     "Window",
     "between",
     "blend_of",

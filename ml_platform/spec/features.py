@@ -14,6 +14,11 @@ COUNTS = ("count", "distinct")  # whole numbers; they take columns of any type
 FIXED_POINT = 1_000_000  # floats are summed in steps of this part, so that every order of summing gives the same bits
 
 
+def feature_name(view: str, feature: str) -> str:
+    """A feature's full name, in a model's input and wherever several views stand side by side: Feast's way."""
+    return f"{view}__{feature}"
+
+
 def span_name(span: timedelta) -> str:
     """A duration as it stands in feature names: ``90m``, ``3h``, ``14d``."""
     minutes = int(span.total_seconds()) // 60

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ml_platform.spec.errors import UnknownName
-from ml_platform.spec.lineage import Column, feature_columns, label_columns, roots, spine_columns, view_columns
+from ml_platform.spec.lineage import (
+    Column,
+    feature_columns,
+    label_columns,
+    request_columns,
+    roots,
+    spine_columns,
+    view_columns,
+)
 from ml_platform.spec.models import ModelSpec
 from ml_platform.spec.project import Project
 from ml_platform.spec.tables import KNOWN_AT, SourceTable
@@ -58,9 +66,9 @@ def _columns(project: Project, address: str) -> frozenset[Column]:
         known = list(project.tables[table].columns)
         kind = f"column of raw/{table}"
     elif family == "features":
-        if table not in project.views:
-            raise UnknownName("feature view", table, project.views)
-        known = list(project.views[table].schema())
+        if table not in project.all_views:
+            raise UnknownName("feature view", table, project.all_views)
+        known = list(project.all_views[table].schema())
         kind = f"feature of features/{table}"
     else:
         everything = [*_addresses(project)]
@@ -76,7 +84,7 @@ def _addresses(project: Project) -> Iterator[str]:
     for table in project.tables.values():
         yield f"raw/{table.name}"
         yield from (f"raw/{table.name}.{column}" for column in table.columns)
-    for view in project.views.values():
+    for view in project.all_views.values():
         yield f"features/{view.name}"
         yield from (f"features/{view.name}.{feature}" for feature in view.schema())
 
@@ -84,11 +92,21 @@ def _addresses(project: Project) -> Iterator[str]:
 def _features(project: Project, asked: frozenset[Column]) -> dict[str, list[str]]:
     """View -> its features that depend on what is asked; a view that only needs it to be computed has none."""
     found: dict[str, list[str]] = {}
+    broken: set[str] = set()
     for view in project.views.values():
         columns = feature_columns(view, project.tables)
         names = [name for name, uses in columns.items() if asked & {*uses, Column("features", view.name, name)}]
-        if names or asked & view_columns(view, project.tables):
+        if asked & view_columns(view, project.tables):
+            broken.add(view.name)
+        if names or view.name in broken:
             found[view.name] = names
+    reached = asked | {Column("features", view, name) for view, names in found.items() for name in names}
+    for request_view in project.request_views.values():
+        made_of = request_columns(request_view, project)
+        own = request_view.name
+        names = [name for name, uses in made_of.items() if reached & {*uses, Column("features", own, name)}]
+        if names or broken.intersection(request_view.views_read):
+            found[request_view.name] = names
     return found
 
 

@@ -11,7 +11,9 @@ from typing import Literal
 import polars as pl
 
 from ml_platform.spec.features import Active, Feature, FeatureView, Latest, Window
-from ml_platform.spec.models import ModelSpec, Task
+from ml_platform.spec.models import ASKED_AT, HAPPENS_AT, ModelSpec, Task
+from ml_platform.spec.project import Project
+from ml_platform.spec.request_views import Computed, RequestView
 from ml_platform.spec.tables import KNOWN_AT, SourceTable
 
 Tables = Mapping[str, SourceTable]
@@ -106,6 +108,32 @@ def question_columns(task: Task, tables: Tables) -> dict[str, Columns]:
     """Column of a question (key, entities, the label's join, ``happens_at``) -> raw columns of the spine behind it."""
     names = dict.fromkeys([task.key, *task.entities, *task.label.on, task.happens_at])
     return {name: _behind([name], task.derive, task.spine, tables) for name in names}
+
+
+def computed_columns(view: RequestView, task: Task, tables: Tables) -> dict[str, Columns]:
+    """Feature -> what a task's question makes it of: features of other views, raw columns of the task's spine."""
+    spine = {HAPPENS_AT: task.happens_at, ASKED_AT: task.happens_at}  # asked a fixed time before it happens
+    found: dict[str, Columns] = {}
+    for feature in view.features:
+        names = [spine.get(name, name) for name in feature.reads if name in view.of_request]
+        found[feature.name] = looked_up_columns(view, feature) | _behind(names, task.derive, task.spine, tables)
+    return found
+
+
+def looked_up_columns(view: RequestView, feature: Computed) -> Columns:
+    """The features of other views that a request feature is made of."""
+    parts = (name.partition("__") for name in view.looked_up(feature))
+    return frozenset(Column("features", other, name) for other, _, name in parts)
+
+
+def request_columns(view: RequestView, project: Project) -> dict[str, Columns]:
+    """Feature -> the features and raw columns that it is made of in the questions of all models that use it."""
+    found = {feature.name: looked_up_columns(view, feature) for feature in view.features}
+    for spec in project.models.values():
+        if view.name in spec.views:
+            for name, columns in computed_columns(view, spec.task, project.tables).items():
+                found[name] |= columns
+    return found
 
 
 def label_columns(task: Task, tables: Tables) -> Columns:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import polars as pl
 
+HAPPENS_AT, ASKED_AT = "happens_at", "asked_at"  # a question's moments, whatever the spine calls the first
+
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
@@ -91,7 +93,8 @@ class Search:
 class ModelSpec:
     """A model; it becomes ``training_sets/<name>``, ``models/<name>`` and ``evaluations/<name>``.
 
-    views: feature views whose features it uses, all of them, in this order.
+    views: feature views and request views whose features it uses, all of them, in this order; a request view stands
+        behind those that it reads.
     estimator, parameters: ``lightgbm`` takes LightGBM's parameters, ``torch`` those of ``torch_network.DEFAULTS``,
         ``sklearn`` what ``scikit`` makes, ``blend`` what ``blend_of`` makes.
     train_window: how far back the training rows go from the holdout's start; ``None`` is everything (expanding).

@@ -7,6 +7,7 @@ from datetime import date
 from ml_platform.spec.features import FeatureView
 from ml_platform.spec.models import ModelSpec
 from ml_platform.spec.policies import DriftPolicy, RetrainPolicy
+from ml_platform.spec.request_views import RequestView, View
 from ml_platform.spec.services import Service
 from ml_platform.spec.tables import SourceTable
 
@@ -33,7 +34,25 @@ class Project:
     description: str = ""
     tables: Mapping[str, SourceTable] = field(default_factory=dict)
     views: Mapping[str, FeatureView] = field(default_factory=dict)
+    request_views: Mapping[str, RequestView] = field(default_factory=dict)
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     retrain_policies: Mapping[str, RetrainPolicy] = field(default_factory=dict)
     drift_policies: Mapping[str, DriftPolicy] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
+
+    @property
+    def all_views(self) -> dict[str, View]:
+        """What a model may name in its views: the stored ones and those computed when asked."""
+        return {**self.views, **self.request_views}
+
+    def views_of(self, spec: ModelSpec) -> list[View]:
+        """The model's views, in its order."""
+        return [self.all_views[name] for name in spec.views]
+
+    def feature_views_of(self, spec: ModelSpec) -> list[FeatureView]:
+        """Those of the model's views that are computed from raw tables."""
+        return [self.views[name] for name in spec.views if name in self.views]
+
+    def request_views_of(self, spec: ModelSpec) -> list[RequestView]:
+        """Those of the model's views that are computed when asked."""
+        return [self.request_views[name] for name in spec.views if name in self.request_views]

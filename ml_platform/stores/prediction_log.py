@@ -59,7 +59,7 @@ class Prediction:
     asked_at: datetime
     as_of: datetime
     answered_at: datetime
-    entities: Mapping[str, str | int | None]
+    entities: Mapping[str, str | int | float | None]
     feature_names: tuple[str, ...]
     features: Sequence[float | None]
 

@@ -53,10 +53,12 @@ def _deadline(spec: ModelSpec) -> dict[str, float]:
 
 def _upstream(project: Project, spec: ModelSpec) -> list[dg.AssetDep]:
     """Tables are looked at up to their last day; a reference table has no days."""
-    sources = (table for name in spec.views for table in project.views[name].sources)
+    stored = project.feature_views_of(spec)
+    sources = (table for view in stored for table in view.sources)
     raw = dict.fromkeys([spec.task.spine, spec.task.label.table, *sources])
     tables = {asset_keys.raw(name): project.tables[name].partitioned for name in raw}
-    tables |= {asset_keys.features(name): is_daily(project.views[name], project) for name in spec.views}
+    tables |= {asset_keys.features(view.name): is_daily(view, project) for view in stored}
+    tables |= {asset_keys.features(view.name): False for view in project.request_views_of(spec)}
     last = dg.LastPartitionMapping()
     return [dg.AssetDep(key, partition_mapping=last if daily else None) for key, daily in tables.items()]
 
@@ -128,7 +130,7 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         trained = train(spec, rows.filter(pl.col(PART) == TRAIN), threads=threads)
         manifest = run_manifest(spec, made_of, trained, threads, [profile.project, project.features])
         key = context.asset_key.to_user_string()
-        views = [project.views[name] for name in spec.views]
+        views = project.views_of(spec)
         version = register_model(
             lake, tracking, trained, manifest, decision, run_id=context.run_id, asset=key, views=views
         )

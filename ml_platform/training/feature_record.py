@@ -12,11 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from ml_platform.spec import Active, FeatureView, ModelRefused, Window
-from ml_platform.spec.features import Feature
+from ml_platform.spec import Active, Computed, FeatureView, ModelRefused, RequestView, View, Window
+from ml_platform.spec.features import Feature, feature_name
 from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.spec.lineage import order_matters, used_names
-from ml_platform.training.training_set import feature_name
 
 RECORD_FILE = "features.json"
 CURES = (
@@ -36,15 +35,22 @@ class FeatureRecord:
     features: Mapping[str, tuple[str, str | None]]
 
 
-def record_of(views: Iterable[FeatureView]) -> FeatureRecord:
+def record_of(views: Iterable[View]) -> FeatureRecord:
     """Today's declarations; descriptions, owners and how long values are kept online do not count: no value changes."""
-    found = {
-        feature_name(view.name, name): _fingerprints(view, feature, name)
-        for view in views
-        for feature in view.features
-        for name, _, _ in feature.features()
-    }
+    found: dict[str, tuple[str, str | None]] = {}
+    for view in views:
+        if isinstance(view, RequestView):
+            found |= {feature_name(view.name, each.name): _computed_prints(view, each) for each in view.features}
+        else:
+            names = [(feature, name) for feature in view.features for name, _, _ in feature.features()]
+            found |= {feature_name(view.name, name): _fingerprints(view, feature, name) for feature, name in names}
     return FeatureRecord(polars=pl.__version__, features=found)
+
+
+def _computed_prints(view: RequestView, feature: Computed) -> tuple[str, str]:
+    """What it looks up is recorded on its own: a model that is trained on it is trained on that, too."""
+    reads = {name: view.of_request.get(name, "looked up") for name in feature.reads}
+    return fingerprint({"reads": reads, "kind": feature.value_type}), fingerprint([feature.value])
 
 
 def _fingerprints(view: FeatureView, feature: Feature, name: str) -> tuple[str, str | None]:
@@ -73,7 +79,7 @@ def _own(view: FeatureView, feature: Feature) -> Mapping[str, Any]:
     return {"column": feature.column, "aggregate": aggregate, "time": view.time, "order": order}
 
 
-def write_record(folder: Path, views: Iterable[FeatureView]) -> None:
+def write_record(folder: Path, views: Iterable[View]) -> None:
     """Put today's declarations of a model's views beside the model."""
     record = record_of(views)
     (folder / RECORD_FILE).write_text(json.dumps({"polars": record.polars, "features": record.features}, indent=1))
@@ -96,7 +102,7 @@ def read_record(folder: Path) -> FeatureRecord | None:
         raise ModelRefused(f"{path} is damaged ({error}); restore it or train the model again") from error
 
 
-def changes(record: FeatureRecord, views: Iterable[FeatureView]) -> dict[str, str]:
+def changes(record: FeatureRecord, views: Iterable[View]) -> dict[str, str]:
     """Recorded feature -> what is otherwise today, for those that are; others are left out."""
     today = record_of(views)
     found: dict[str, str] = {}
@@ -113,7 +119,7 @@ def _same(then: tuple[str, str | None], now: tuple[str, str | None], *, one_pola
     return then[0] == now[0] and (then[1] == now[1] or not comparable)
 
 
-def refuse_changed(record: FeatureRecord | None, views: Iterable[FeatureView]) -> None:
+def refuse_changed(record: FeatureRecord | None, views: Iterable[View]) -> None:
     """Do not let a changed feature into an old model.
 
     Raises:

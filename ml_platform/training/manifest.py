@@ -13,18 +13,18 @@ from typing import Any
 
 import polars as pl
 
-from ml_platform.spec import ModelRefused, ModelSpec, Project
+from ml_platform.spec import HAPPENS_AT, ModelRefused, ModelSpec, Project
 from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.spec.manifests import CodeVersion, Environment, RunManifest, SetManifest, TableVersion
 from ml_platform.training.model import Model
-from ml_platform.training.training_set import HAPPENS_AT, HOLDOUT, PART, TRAIN, content_hash
+from ml_platform.training.training_set import HOLDOUT, PART, TRAIN, content_hash
 
 MANIFEST_FILE = "manifest.json"
 
 
 def declared(project: Project, spec: ModelSpec) -> str:
     """Fingerprint of the model, its task and views; another is a reason to train again."""
-    return fingerprint(spec, [project.views[name] for name in spec.views])
+    return fingerprint(spec, project.views_of(spec))
 
 
 def bounds(rows: pl.DataFrame) -> dict[str, str]:

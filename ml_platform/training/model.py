@@ -14,9 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ml_platform.spec import ModelRefused, TooFewLabels
+from ml_platform.spec import HAPPENS_AT, ModelRefused, TooFewLabels
 from ml_platform.training.encoding import Encoding, Floats, Value
-from ml_platform.training.training_set import HAPPENS_AT
 
 SCHEMA_FILE = "schema.json"
 BLOCK = 128  # rows of a matrix product, always as many

@@ -69,7 +69,7 @@ def reproduce(
             return _cannot(f"{', '.join(missing)} is not installed here; install what the manifest names")
         notes = _notes(manifest, project, package)
         spec = _spec_then(project, manifest)
-        changed = changes(record, (project.views[v] for v in spec.views)) if (record := read_record(folder)) else {}
+        changed = changes(record, project.views_of(spec)) if (record := read_record(folder)) else {}
         if changed:
             told = ", ".join(f"{feature} {what}" for feature, what in changed.items())
             return _cannot(f"{told}; {_code_then(manifest)}", notes)
@@ -141,7 +141,7 @@ def _spec_then(project: Project, manifest: RunManifest) -> ModelSpec:
     """
     if manifest.model not in project.models:
         raise ModelRefused(f"model {manifest.model} is not declared any more; {_code_then(manifest)}")
-    gone = [view for view in manifest.views if view not in project.views]
+    gone = [view for view in manifest.views if view not in project.all_views]
     if gone:
         raise ModelRefused(f"the views {', '.join(gone)} are not declared any more; {_code_then(manifest)}")
     spec = project.models[manifest.model]

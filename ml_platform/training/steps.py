@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.features.refresh import read_for_recall
-from ml_platform.spec import FeatureView, ModelSpec, Project, StateError
+from ml_platform.spec import HAPPENS_AT, ModelSpec, Project, StateError, View
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.manifests import RunManifest, SetManifest, TableVersion
 from ml_platform.stores.delta import Lake
@@ -20,7 +20,6 @@ from ml_platform.training.feature_record import write_record
 from ml_platform.training.manifest import write_manifest
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import (
-    HAPPENS_AT,
     PART,
     content_hash,
     label_maturity,
@@ -53,15 +52,15 @@ def gather(lake: Lake, project: Project, spec: ModelSpec, now: datetime) -> Gath
         MissingHistory: a table was never written.
         TooFewLabels: too few labels are known to train on.
     """
-    task, views = spec.task, [project.views[name] for name in spec.views]
-    names = dict.fromkeys([task.spine, task.label.table, *(table for view in views for table in view.sources)])
+    task, stored = spec.task, project.feature_views_of(spec)
+    names = dict.fromkeys([task.spine, task.label.table, *(table for view in stored for table in view.sources)])
     tables = {f"raw/{name}": lake.identity(f"raw/{name}") for name in names}
     lake = lake.as_of({name: found.version for name, found in tables.items()})  # whatever is written meanwhile
     spine, outcomes = (lake.read(f"raw/{name}") for name in (task.spine, task.label.table))
     since = day_start(project.ready_from, project.timezone)
     asked_from = max(since, reach(spec, now) or since) - task.lead - task.grid
-    frames = read_for_recall(views, project, lake, asked_from, now, task.grid)
-    rows = training_rows(spec, spine, outcomes, frames, views, now, since=since)
+    frames = read_for_recall(stored, project, lake, asked_from, now, task.grid)
+    rows = training_rows(spec, spine, outcomes, frames, project.views_of(spec), now, since=since)
     parts = split(rows, spec, now)
     return Gathered(rows=parts, maturity=label_maturity(spec, spine, outcomes, now), tables=tables)
 
@@ -129,7 +128,7 @@ def register_model(
     *,
     run_id: str,
     asset: str,
-    views: Sequence[FeatureView],
+    views: Sequence[View],
 ) -> ModelVersion:
     """Store the model as the registry's newest version with everything that says where it came from.
 

@@ -1,39 +1,49 @@
 """The rows a model learns from: what was asked, what was known at that moment, and the truth learned since."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
 
+from ml_platform.features.request_values import RequestPlan
 from ml_platform.features.windows import AS_OF, values_at
-from ml_platform.spec import KNOWN_AT, DeclarationError, FeatureView, ModelSpec, Task, TooFewLabels
+from ml_platform.spec import (
+    ASKED_AT,
+    HAPPENS_AT,
+    KNOWN_AT,
+    DeclarationError,
+    FeatureView,
+    ModelSpec,
+    Task,
+    TooFewLabels,
+    View,
+)
+from ml_platform.spec.features import feature_name
+from ml_platform.spec.request_views import request_fields
 
-HAPPENS_AT, ASKED_AT = "happens_at", "asked_at"
 LABEL, LABEL_KNOWN_AT, PART = "label", "label_known_at", "part"
 QUANTITY = "quantity"  # the truth as an amount, where the task declares one
 TRAIN, HOLDOUT = "train", "holdout"
 _TYPES = {"string": pl.String, "int64": pl.Int64}
 
 
-def feature_name(view: str, feature: str) -> str:
-    """A feature's full name in the model's input, Feast's way."""
-    return f"{view}__{feature}"
-
-
-def input_names(task: Task, views: Sequence[FeatureView]) -> list[str]:
+def input_names(task: Task, views: Sequence[View]) -> list[str]:
     """The model's inputs in order: categorical entity columns, then each view's features."""
     return [*task.categorical, *(feature_name(view.name, feature) for view in views for feature in view.schema())]
 
 
-def question_rows(task: Task, spine: pl.DataFrame) -> pl.DataFrame:
+def question_rows(task: Task, spine: pl.DataFrame, fields: Iterable[str] = ()) -> pl.DataFrame:
     """One row a question: key, entities, ``happens_at``, ``asked_at`` and the moment its features are as of.
+
+    fields: further columns of the spine that a request brings.
 
     Raises:
         DeclarationError: the spine lacks a column that the task names.
     """
     derived = spine.with_columns(**task.derive)
-    wanted = [*dict.fromkeys([task.key, *task.entities, *task.label.on]), task.happens_at]
+    more = [name for name in fields if name != HAPPENS_AT]
+    wanted = [*dict.fromkeys([task.key, *task.entities, *task.label.on, *more]), task.happens_at]
     missing = [name for name in wanted if name not in derived.columns]
     if missing:
         raise DeclarationError(
@@ -47,13 +57,16 @@ def question_rows(task: Task, spine: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(asked.alias(ASKED_AT), on_grid.alias(AS_OF))
 
 
-def join_features(rows: pl.DataFrame, frames: Mapping[str, pl.DataFrame], views: Sequence[FeatureView]) -> pl.DataFrame:
-    """Add each view's features as of the row's ``as_of``; rows keep their number and order.
+def join_features(rows: pl.DataFrame, frames: Mapping[str, pl.DataFrame], views: Sequence[View]) -> pl.DataFrame:
+    """Add each view's features as of the row's ``as_of``, those of request views last; rows keep number and order.
 
     frames: raw tables by name, reaching back from the first ``as_of`` as far as the views do.
         An entity without a row up to then has the view's empty values; one that is not named has nulls.
     """
-    return pl.concat([rows, *(_values(rows, view, frames) for view in views)], how="horizontal")
+    looked_up = [_values(rows, view, frames) for view in views if isinstance(view, FeatureView)]
+    joined = pl.concat([rows, *looked_up], how="horizontal")
+    computed = RequestPlan(views)
+    return joined.hstack(computed.of_frame(joined)) if computed.names else joined
 
 
 def _values(rows: pl.DataFrame, view: FeatureView, frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -75,7 +88,7 @@ def training_rows(
     spine: pl.DataFrame,
     outcomes: pl.DataFrame,
     frames: Mapping[str, pl.DataFrame],
-    views: Sequence[FeatureView],
+    views: Sequence[View],
     now: datetime,
     *,
     since: datetime | None = None,
@@ -88,7 +101,7 @@ def training_rows(
     since: earliest ``happens_at`` (where features lack history before).
     """
     task = spec.task
-    asked = question_rows(task, spine).with_columns(spine[KNOWN_AT].alias(KNOWN_AT))
+    asked = question_rows(task, spine, request_fields(views)).with_columns(spine[KNOWN_AT].alias(KNOWN_AT))
     asked = asked.filter(pl.col(KNOWN_AT) <= pl.col(ASKED_AT), pl.col(HAPPENS_AT) < now)
     starts = [moment for moment in (since, reach(spec, now)) if moment is not None]
     if starts:

@@ -16,4 +16,6 @@ ALL = (
     "route_arrivals",
     "destination_arrivals",
     "flight_number_arrivals",
+    "inbound_aircraft",
+    "local_departure",
 )

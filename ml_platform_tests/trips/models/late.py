@@ -23,7 +23,7 @@ _TASK = Task(
 
 late = ModelSpec(
     task=_TASK,
-    views=("planned", "line_past"),
+    views=("planned", "line_past", "leaving"),
     estimator="lightgbm",
     description="Trees with four leaves.",
     parameters={"num_leaves": 4, "learning_rate": 0.2, "min_data_in_leaf": 10},
