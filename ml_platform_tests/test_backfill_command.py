@@ -79,7 +79,7 @@ def test_on_replayed_time_dagster_is_told_nothing(home: TripsHome) -> None:
     ("words", "code", "says"),
     [
         (("lin_past",), 1, "there is no feature view named 'lin_past'; did you mean line_past?"),
-        (("leaving",), 1, "leaving is computed when it is asked: there is nothing to make anew; leave it out"),
+        (("leaving",), 1, "leaving is computed when it is asked, so there is nothing to make anew; leave it out"),
         (("line_past", "--from", "2023-12-31"), 1, "MissingHistory: 2023-12-31 is outside the days"),
         (("line_past", "--from", "2024-03-09", "--to", "2024-03-01"), 1, "--from 2024-03-09 is after --to 2024-03-01"),
         (("line_past", "--from", "yesterday"), 2, "'yesterday' is not a date like 2013-05-31"),

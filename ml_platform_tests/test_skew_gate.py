@@ -69,6 +69,7 @@ class Shop:
             rows.append(
                 {
                     "prediction_id": name,
+                    "asked_at": NOON,
                     "as_of": NOON,
                     "entities": json.dumps({"trip": name, "city": "Rome", "line": line}),
                     "feature_names": list(values),
