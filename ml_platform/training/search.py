@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 
 from ml_platform import metrics
-from ml_platform.spec import DeclarationError, ModelSpec, PlatformError, Search, TooFewLabels
+from ml_platform.spec import HAPPENS_AT, DeclarationError, ModelSpec, PlatformError, Search, TooFewLabels
 from ml_platform.training.encoding import Floats
 from ml_platform.training.estimators import train
 from ml_platform.training.study import Judge, open_study, work
-from ml_platform.training.training_set import HAPPENS_AT, LABEL
+from ml_platform.training.training_set import LABEL
 
 
 @dataclass(frozen=True)
