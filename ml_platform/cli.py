@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -18,6 +18,9 @@ from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
+
+if TYPE_CHECKING:
+    from ml_platform.forgetting.work import Forgetting
 
 _INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 
@@ -43,6 +46,16 @@ class _Day(click.ParamType[date]):
             return date.fromisoformat(str(value))
         except ValueError:
             self.fail(f"{value!r} is not a date like 2013-05-31", param, ctx)
+
+
+class _EntityValue(click.ParamType[str]):
+    name = "ENTITY=VALUE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        entity, equals, text = str(value).partition("=")
+        if not (entity and equals and text):
+            self.fail(f"{value!r} is not written as <entity>=<value>, such as tailnum=N784JB", param, ctx)
+        return str(value)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -110,7 +123,8 @@ def ui(port: int, host: str) -> None:
     from ml_platform.stores.clock import Clock
 
     profile = Profile.from_environment()
-    Home(profile.home).prepare(profile.project)
+    home = Home(profile.home)
+    home.prepare(profile.project)
     profile.dagster_home.mkdir(parents=True, exist_ok=True)
     write_dagster_yaml(
         profile.dagster_home,
@@ -121,7 +135,8 @@ def ui(port: int, host: str) -> None:
     click.echo(f"Dagster on http://{host}:{port}, state in {profile.home}; Ctrl-C ends it")
     environment = {**os.environ, "DAGSTER_HOME": str(profile.dagster_home), "ML_PLATFORM_HOME": str(profile.home)}
     command = [sys.executable, "-m", "dagster", "dev", "-m", "ml_platform.definitions", "-h", host, "-p", str(port)]
-    os.execve(sys.executable, command, environment)  # so that a signal to this process ends Dagster's, too
+    with home.used("ui", beyond_exec=True):
+        os.execve(sys.executable, command, environment)  # so that a signal to this process ends Dagster's, too
 
 
 @main.command()
@@ -137,8 +152,10 @@ def ingest(table: str, file: BinaryIO, batch: int) -> None:
     from ml_platform.serving.feed import feed
 
     profile = Profile.from_environment()
-    Home(profile.home).prepare(profile.project)
-    fed = feed(profile, table, file, batch, told=click.echo)
+    home = Home(profile.home)
+    home.prepare(profile.project)
+    with home.used("ingest"):
+        fed = feed(profile, table, file, batch, told=click.echo)
     click.echo(fed.sentence)
     if fed.left_out:
         sys.exit(1)
@@ -151,8 +168,33 @@ def consume(batch: int) -> None:
     from ml_platform.serving.consumer import consume as consume_until_told
 
     profile = Profile.from_environment()
-    Home(profile.home).prepare(profile.project)
-    consume_until_told(profile, batch, told=click.echo)
+    home = Home(profile.home)
+    home.prepare(profile.project)
+    with home.used("consume"):
+        consume_until_told(profile, batch, told=click.echo)
+
+
+@main.command()
+@click.argument("entity", type=_EntityValue())
+@click.option("--yes", is_flag=True, help="Remove it; without, only what holds it is listed.")
+def forget(entity: str, yes: bool) -> None:
+    """List, and with --yes remove, all that holds ENTITY=VALUE (tailnum=N784JB), and mark the models trained on it.
+
+    Stop the service and Dagster first. Killed, the same command ends it. Ends with code 1 if something remains.
+    """
+    from ml_platform.forgetting.say import done, listed, nothing
+    from ml_platform.forgetting.work import Forgetting
+
+    profile = Profile.from_environment()
+    home, work = Home(profile.home), Forgetting.of(profile, entity)
+    if not home.is_made:
+        click.echo(nothing(work))
+        return
+    home.check(profile.project)
+    if yes:
+        sys.exit(_forget(work, done, nothing))
+    held = work.held()
+    click.echo(listed(work, held) if held else nothing(work))
 
 
 @main.command("feast-apply")
@@ -205,6 +247,20 @@ def backfill(
     except KeyboardInterrupt:
         click.secho("interrupted; the same command (without --again) goes on with that piece", fg="yellow", err=True)
         sys.exit(_INTERRUPTED)
+
+
+def _forget(work: "Forgetting", done: Callable[..., str], nothing: Callable[..., str]) -> int:
+    from rich.progress import track
+
+    with work.alone():
+        held = work.held()
+        if not held and not work.cut_off:
+            click.echo(nothing(work))
+            return 0
+        for step in track(work.steps(held), description="forget", transient=True, disable=not sys.stdout.isatty()):
+            step.do()
+    click.echo(done(work, held))
+    return int(bool(work.remains))
 
 
 def _backfill(profile: Profile, plan: Callable[[Backfill], list[Piece]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_platform.spec import FeatureView, RequestRefused, Task
 from ml_platform.spec.calendar import day_start
+from ml_platform.stores.forgotten import Forgotten
 from ml_platform.stores.prediction_log import Truth
 
 Row = dict[str, str | int | None]
@@ -71,6 +72,18 @@ def _check_value(where: str, value: Any, wanted: type[str] | type[int] | None, *
         raise RequestRefused(f"{where}: {value:.3e} does not fit into 64 bits")
     if isinstance(value, str) and not 0 < len(value) <= _LONGEST:
         raise RequestRefused(f"{where}: has {len(value)} characters; 1 to {_LONGEST} are allowed")
+
+
+def refuse_forgotten(rows: Sequence[Row], forgotten: Forgotten) -> None:
+    """An answer is logged with its question, which would bring back what was forgotten.
+
+    Raises:
+        RequestRefused: a row names it.
+    """
+    for name in forgotten.entities if rows else ():
+        for number, row in enumerate(rows):
+            if row.get(name) is not None and forgotten.holds(name, str(row[name])):
+                raise RequestRefused(f"row {number}, field {name!r}: was forgotten here, and is not asked about")
 
 
 def check_moment(text: str, where: str, earliest: datetime, latest: datetime) -> datetime:
