@@ -13,14 +13,17 @@ from ml_platform.automation.runs import CLOCK_TAG
 _LIVES_SECONDS = 60  # a daemon says every 30 s that it is there
 
 
-def at_work(dagster_home: Path, postgres_url: str | None) -> list[str]:
+def at_work(dagster_home: Path, postgres_url: str | None, *, replayed: bool) -> list[str]:
     """Sentences that name each; none where there is no state yet. Runs of a replay's driver are not among them: it
-    holds the state folder's lock while it lives."""
+    holds the state folder's lock while it lives. ``replayed``: whether time is."""
     if postgres_url:
         with tempfile.TemporaryDirectory() as folder:
             write_dagster_yaml(Path(folder), replayed=False, postgres_url=postgres_url)
             return _at_work(Path(folder))
-    return _at_work(dagster_home) if (dagster_home / "dagster.yaml").exists() else []
+    if not (dagster_home / "dagster.yaml").exists():
+        return []
+    write_dagster_yaml(dagster_home, replayed=replayed)  # that of a folder which was moved names another place
+    return _at_work(dagster_home)
 
 
 def _at_work(home: Path) -> list[str]:

@@ -84,7 +84,8 @@ class Forgetting:
             HomeLocked: somebody does; names who.
         """
         with Home(self.profile.home).alone("forget"):
-            others = at_work(self.profile.dagster_home, self.profile.dagster_storage)
+            replayed = Clock(self.profile.clock_path).replayed() is not None
+            others = at_work(self.profile.dagster_home, self.profile.dagster_storage, replayed=replayed)
             others += [f"consumer {name}" for name in self._streams.at_work(_CONSUMER_LIVES)] if self._streams else []
             if others:
                 raise HomeLocked(
