@@ -107,7 +107,7 @@ def _changes(
 
     # A cell is taken as the text that it is, whatever the declared type would make of it.
     read = [sa.cast(column, sa.Text) for column in columns]
-    result = connection.execution_options(stream_results=True).execute(sa.select(*key, *read))
+    result = connection.execute(sa.select(*key, *read).execution_options(stream_results=True))
     for some in result.partitions(_ROWS_AT_ONCE):
         cells = [str(cell or "") for row in some for cell in row[len(key) :]]
         new = words.replaced(cells)
