@@ -1,7 +1,10 @@
 """`ml-platform forget` on a project that was served for days: everything of one entity goes, and nothing else does."""
 
 import json
+import os
+import re
 import shutil
+import signal
 import sqlite3
 import zipfile
 from collections.abc import Iterator
@@ -130,6 +133,9 @@ def test_the_loop_goes_on_with_nothing_that_differs_and_lets_nothing_in_again(ho
     on_its_way = "20240309-30"  # planned, not asked about yet
     sitting = home.start("run", "--until", str(SHIFTS_ON))
     sitting.until(lambda: home.clock() >= midnight_after(LAST) + timedelta(hours=15))
+    os.kill(sitting.process.pid, signal.SIGSTOP)  # or the day would be over before it is refused
+    refused = home.refused("forget", f"trip={SERVED}", "--yes").said
+    assert f"is in use by `ml-platform run` (process {sitting.process.pid}); wait for it, stop it" in refused
     sitting.kill()  # in the middle of a day: its events are in the windows and not in the lake
     assert sitting.service_ended()
     answered = {record["id"] for record in records_of(home, "predictions")}
@@ -249,3 +255,35 @@ def test_what_cannot_be_removed_is_named_and_the_command_fails(home: TripsHome) 
         "mlflow/artifacts/late/weights.pt2, data: its bytes hold it"
     ]
     assert home.run(LAST)["values_mismatched"] == 0  # it has ended all the same
+
+
+def test_a_service_that_runs_keeps_it_out_and_is_named(home: TripsHome) -> None:
+    sitting = home.start("serve", "--port", "0")
+    try:
+        sitting.until(lambda: "answers on" in sitting.said())
+        refused = home.refused("forget", f"trip={SERVED}", "--yes").said
+        assert re.search(r"is in use by `ml-platform serve desk` \(process \d+\); end it first, and try again", refused)
+        assert "raw/ended: 1 row" in forget(home, f"trip={SERVED}").said  # looking is no harm
+        assert places_of(home.path, SERVED) != []
+    finally:
+        sitting.interrupt()
+    assert forget(home, f"trip={SERVED}", "--yes").code == 0
+
+
+def test_what_is_asked_wrongly_is_told_and_changes_nothing(home: TripsHome, tmp_path: Path) -> None:
+    before = files_of(home.path)
+    for written in ("trip", "trip=", "=x"):
+        wrong = home.refused("forget", written, "--yes")
+        assert (wrong.code, "is not written as <entity>=<value>" in wrong.said) == (2, True)
+    unknown = home.refused("forget", "tripp=20240308-40", "--yes")
+    assert (unknown.code, "there is no entity named 'tripp'; did you mean trip" in unknown.said) == (1, True)
+    for arguments in (["trip=20240308-99"], ["trip=20240308-99", "--yes"]):
+        nobody = forget(home, *arguments)
+        assert (nobody.code, nobody.said) == (0, f"nothing in {home.path} holds trip=20240308-99\n")
+    after = files_of(home.path)
+    changed = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
+    # Whether a daemon lives is asked of Dagster's own state, which takes note of being opened.
+    assert {name for name in changed if not name.startswith("dagster/")} <= {"lock"}
+    fresh = TripsHome(tmp_path / "never made")
+    assert forget(fresh, "trip=20240308-40", "--yes").said == f"nothing in {fresh.path} holds trip=20240308-40\n"
+    assert not fresh.path.exists()

@@ -98,9 +98,10 @@ class Served:
 
 def followers(subject: Subject) -> tuple[list[FeatureView], list[FeatureView]]:
     """The views that follow a table which can hold the entity: those with live windows, those with stored values."""
-    tables = set(subject.tables)
-    found = [view for view in subject.project.views.values() if tables & set(view.sources)]
-    return [view for view in found if view.is_live], [view for view in found if not view.is_live]
+    tables, project = set(subject.tables), subject.project
+    found = [view for view in project.views.values() if tables & set(view.sources)]
+    live = [view for view in found if view.is_live and is_daily(view, project)]
+    return live, [view for view in found if view not in live]
 
 
 def whole_from(subject: Subject, tiles: TileStore) -> int | None:
