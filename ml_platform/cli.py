@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -18,9 +18,6 @@ from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
-
-if TYPE_CHECKING:
-    from ml_platform.forgetting.work import Forgetting
 
 _INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 
@@ -182,19 +179,9 @@ def forget(entity: str, yes: bool) -> None:
 
     Stop the service and Dagster first. Killed, the same command ends it. Ends with code 1 if something remains.
     """
-    from ml_platform.forgetting.say import done, listed, nothing
-    from ml_platform.forgetting.work import Forgetting
+    from ml_platform.forgetting.command import forget as forget_or_list
 
-    profile = Profile.from_environment()
-    home, work = Home(profile.home), Forgetting.of(profile, entity)
-    if not home.is_made:
-        click.echo(nothing(work))
-        return
-    home.check(profile.project)
-    if yes:
-        sys.exit(_forget(work, done, nothing))
-    held = work.held()
-    click.echo(listed(work, held) if held else nothing(work))
+    sys.exit(forget_or_list(Profile.from_environment(), entity, remove=yes, told=click.echo))
 
 
 @main.command("feast-apply")
@@ -247,20 +234,6 @@ def backfill(
     except KeyboardInterrupt:
         click.secho("interrupted; the same command (without --again) goes on with that piece", fg="yellow", err=True)
         sys.exit(_INTERRUPTED)
-
-
-def _forget(work: "Forgetting", done: Callable[..., str], nothing: Callable[..., str]) -> int:
-    from rich.progress import track
-
-    with work.alone():
-        held = work.held()
-        if not held and not work.cut_off:
-            click.echo(nothing(work))
-            return 0
-        for step in track(work.steps(held), description="forget", transient=True, disable=not sys.stdout.isatty()):
-            step.do()
-    click.echo(done(work, held))
-    return int(bool(work.remains))
 
 
 def _backfill(profile: Profile, plan: Callable[[Backfill], list[Piece]]) -> None:

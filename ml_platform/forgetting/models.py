@@ -9,12 +9,11 @@ from ml_platform.forgetting.subject import RAW, Subject
 from ml_platform.spec import MissingHistory, ModelSpec, UnknownName
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.delta_purge import current_rows
-from ml_platform.stores.forgettings import Gone
+from ml_platform.stores.forgettings import AT, ROWS, Gone
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.training.steps import table_of
 from ml_platform.training.training_set import HAPPENS_AT, question_rows
 
-ROWS, AT = "forgotten_rows", "forgotten_at"  # the registry's tags
 Counts = Mapping[str, Mapping[int, int]]
 
 

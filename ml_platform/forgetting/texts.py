@@ -1,10 +1,10 @@
 """Pages, logs, events and tags that name the entity or a prediction about it, and the levels that a model learned."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 from ml_platform.forgetting.places import Held
 from ml_platform.spec.entities import EntityValue
@@ -12,6 +12,7 @@ from ml_platform.stores.artifacts import Artifacts
 from ml_platform.stores.text_databases import TextDatabase
 from ml_platform.stores.text_files import TextFiles
 from ml_platform.stores.texts import Words
+from ml_platform.training.forgotten_level import forget_level
 from ml_platform.training.model import SCHEMA_FILE
 
 
@@ -63,11 +64,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Learned:
-    """Files of models: the level of a categorical input that is the entity's value, and texts beside them.
-
-    The level's place stays, so that all other inputs mean what they did; asked with the value, a model takes it for
-    one that it never saw.
-    """
+    """Files of models: the level of a categorical input that is the entity's value, and texts beside them."""
 
     title: ClassVar[str] = "files of models"
     artifacts: Artifacts
@@ -76,37 +73,39 @@ class Learned:
 
     def held(self) -> Iterator[Held]:
         """See ``Place.held``."""
-        for path in self.artifacts.paths():
-            content = self.artifacts.read(path)
-            if self._changed(path, content) != content:
-                yield Held(place=f"MLflow's files, {path}", count=1, what="texts naming it")
+        for path in self._changes():
+            yield Held(place=f"MLflow's files, {path}", count=1, what="texts naming it")
 
     def purge(self) -> None:
         """See ``Place.purge``."""
-        for path in self.artifacts.paths():
-            content = self.artifacts.read(path)
-            new = self._changed(path, content)
-            if new != content:
-                self.artifacts.write(path, new)
+        for path, content in self._changes().items():
+            self.artifacts.write(path, content)
 
-    def _changed(self, path: str, content: bytes) -> bytes:
+    def _changes(self) -> dict[str, bytes]:
+        """Of each file that changes its new content; those of one model together, members of a blend first."""
+        texts = {path: content for path in self.artifacts.paths() if (content := self._text(path)) is not None}
+        new = {path: self.words.replaced([content])[0] for path, content in texts.items()}
+        for model in (path.removesuffix(SCHEMA_FILE) for path in new if _is_whole_model(path)):
+            new |= self._without_level(model, {path: text for path, text in new.items() if path.startswith(model)})
+        changed = sorted((path for path in new if new[path] != texts[path]), key=lambda path: -path.count("/"))
+        return {path: new[path].encode() for path in changed}
+
+    def _without_level(self, model: str, files: Mapping[str, str]) -> dict[str, str]:
+        with TemporaryDirectory() as draft:
+            for path, text in files.items():
+                (Path(draft) / path.removeprefix(model)).parent.mkdir(parents=True, exist_ok=True)
+                (Path(draft) / path.removeprefix(model)).write_text(text)
+            forget_level(Path(draft), self.entity.name, self.entity.text, self.words.token)
+            return {path: (Path(draft) / path.removeprefix(model)).read_text() for path in files}
+
+    def _text(self, path: str) -> str | None:
         try:
-            text = content.decode()
+            return self.artifacts.read(path).decode()
         except UnicodeDecodeError:
-            return content
-        if path.rpartition("/")[2] == SCHEMA_FILE:
-            text = self._without_level(text)
-        return self.words.replaced([text])[0].encode()
+            return None
 
-    def _without_level(self, text: str) -> str:
-        schema: dict[str, Any] = json.loads(text)
-        levels = schema.get("encoding", {}).get("categories", {}).get(self.entity.name, [])
-        if self.entity.text not in map(str, levels):
-            return text
-        new = [self._nobody(level) if str(level) == self.entity.text else level for level in levels]
-        schema["encoding"]["categories"][self.entity.name] = new
-        return json.dumps(schema, indent=1)
 
-    def _nobody(self, level: str | int) -> str | int:
-        """A level of the same type that nobody asks with, the same for the same value."""
-        return self.words.token if isinstance(level, str) else -int(self.words.token.rpartition("-")[2], 16)
+def _is_whole_model(path: str) -> bool:
+    """Whether it describes a model, and none that is a member of another."""
+    folder, _, name = path.rpartition("/")
+    return name == SCHEMA_FILE and not folder.rpartition("/")[2].startswith("member-")

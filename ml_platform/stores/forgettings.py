@@ -11,6 +11,8 @@ from typing import Any
 from ml_platform.stores.ledger import Entry, Ledger
 
 FORGETTING = "forgetting"  # the ledger's kind of line; its subject is the project
+# The registry's tags of a version: how many rows that it was made of are gone, and since when.
+ROWS, AT = "forgotten_rows", "forgotten_at"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,47 @@
-"""What `ml-platform forget` says."""
+"""`ml-platform forget`: what it does in which order, and what it says."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 
 from ml_platform.forgetting.places import Held
 from ml_platform.forgetting.work import Forgetting
+from ml_platform.resources.profiles import Profile
+from ml_platform.stores.home import Home
+
+
+def forget(profile: Profile, written: str, *, remove: bool, told: Callable[[str], None]) -> int:
+    """List what holds ``<entity>=<value>`` or remove it; returns the exit code: 1 if something remains.
+
+    Raises:
+        UnknownName, DeclarationError: it is written otherwise, or the project has no such entity.
+        HomeLocked: somebody works with the state folder. HomeDamaged: it is none of this project's.
+        SourceError, StoreUnavailable: it was cut off there; the same command ends it.
+    """
+    home, work = Home(profile.home), Forgetting.of(profile, written)
+    if home.is_made:
+        home.check(profile.project)
+        if remove:
+            return _remove(work, told)
+        held = work.held()
+        if held:
+            told(listed(work, held))
+            return 0
+    told(nothing(work))
+    return 0
+
+
+def _remove(work: Forgetting, told: Callable[[str], None]) -> int:
+    from rich.progress import track
+
+    with work.alone():
+        held = work.held()
+        if not held and not work.cut_off:
+            told(nothing(work))
+            return 0
+        for step in track(work.steps(held), description="forget", transient=True, disable=not sys.stdout.isatty()):
+            step.do()
+    told(done(work, held))
+    return int(bool(work.remains))
 
 
 def nothing(work: Forgetting) -> str:
