@@ -45,6 +45,16 @@ class _Day(click.ParamType[date]):
             self.fail(f"{value!r} is not a date like 2013-05-31", param, ctx)
 
 
+class _EntityValue(click.ParamType[str]):
+    name = "ENTITY=VALUE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        entity, equals, text = str(value).partition("=")
+        if not (entity and equals and text):
+            self.fail(f"{value!r} is not written as <entity>=<value>, such as tailnum=N784JB", param, ctx)
+        return str(value)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="ml-platform")
 def main() -> None:
@@ -110,7 +120,8 @@ def ui(port: int, host: str) -> None:
     from ml_platform.stores.clock import Clock
 
     profile = Profile.from_environment()
-    Home(profile.home).prepare(profile.project)
+    home = Home(profile.home)
+    home.prepare(profile.project)
     profile.dagster_home.mkdir(parents=True, exist_ok=True)
     write_dagster_yaml(
         profile.dagster_home,
@@ -121,7 +132,8 @@ def ui(port: int, host: str) -> None:
     click.echo(f"Dagster on http://{host}:{port}, state in {profile.home}; Ctrl-C ends it")
     environment = {**os.environ, "DAGSTER_HOME": str(profile.dagster_home), "ML_PLATFORM_HOME": str(profile.home)}
     command = [sys.executable, "-m", "dagster", "dev", "-m", "ml_platform.definitions", "-h", host, "-p", str(port)]
-    os.execve(sys.executable, command, environment)  # so that a signal to this process ends Dagster's, too
+    with home.used("ui", beyond_exec=True):
+        os.execve(sys.executable, command, environment)  # so that a signal to this process ends Dagster's, too
 
 
 @main.command()
@@ -137,8 +149,10 @@ def ingest(table: str, file: BinaryIO, batch: int) -> None:
     from ml_platform.serving.feed import feed
 
     profile = Profile.from_environment()
-    Home(profile.home).prepare(profile.project)
-    fed = feed(profile, table, file, batch, told=click.echo)
+    home = Home(profile.home)
+    home.prepare(profile.project)
+    with home.used("ingest"):
+        fed = feed(profile, table, file, batch, told=click.echo)
     click.echo(fed.sentence)
     if fed.left_out:
         sys.exit(1)
@@ -151,8 +165,23 @@ def consume(batch: int) -> None:
     from ml_platform.serving.consumer import consume as consume_until_told
 
     profile = Profile.from_environment()
-    Home(profile.home).prepare(profile.project)
-    consume_until_told(profile, batch, told=click.echo)
+    home = Home(profile.home)
+    home.prepare(profile.project)
+    with home.used("consume"):
+        consume_until_told(profile, batch, told=click.echo)
+
+
+@main.command()
+@click.argument("entity", type=_EntityValue())
+@click.option("--yes", is_flag=True, help="Remove it; without, only what holds it is listed.")
+def forget(entity: str, yes: bool) -> None:
+    """List, and with --yes remove, all that holds ENTITY=VALUE (tailnum=N784JB), and mark the models trained on it.
+
+    Stop the service and Dagster first. Killed, the same command ends it. Ends with code 1 if something remains.
+    """
+    from ml_platform.forgetting.command import forget as forget_or_list
+
+    sys.exit(forget_or_list(Profile.from_environment(), entity, remove=yes, told=click.echo))
 
 
 @main.command("feast-apply")

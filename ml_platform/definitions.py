@@ -18,6 +18,7 @@ from ml_platform.resources.projects import load_project
 from ml_platform.serving.assets import serving_assets
 from ml_platform.sources.assets import source_assets
 from ml_platform.stores.clock import Clock
+from ml_platform.stores.home import Home
 from ml_platform.training.assets import by_hand_jobs, training_assets
 
 
@@ -25,6 +26,7 @@ from ml_platform.training.assets import by_hand_jobs, training_assets
 def platform() -> dg.Definitions:
     """The definitions of the installation that the environment describes."""
     profile = Profile.from_environment()
+    Home(profile.home).refuse_half_forgotten()
     return house(profile, clamp=True)
 
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -122,6 +123,56 @@ def test_the_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
     holder.communicate(timeout=60)
     with Home(tmp_path).locked("ui"):
         assert (tmp_path / "lock").read_text() == f"`ml-platform ui` (process {os.getpid()})"
+
+
+USE = """
+import os, sys
+from pathlib import Path
+from ml_platform.stores.home import Home
+home, beyond = Home(Path(sys.argv[1])), sys.argv[2] == "exec"
+with home.used("serve desk", beyond_exec=beyond):
+    print("used", flush=True)
+    if beyond:
+        os.execv(sys.executable, [sys.executable, "-c", "import sys; sys.stdin.readline()"])
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("how", ["stay", "exec"])
+def test_nobody_is_alone_while_others_use_the_folder_and_they_are_named(tmp_path: Path, how: str) -> None:
+    home = Home(tmp_path)
+    users = [python(USE, tmp_path, how) for _ in range(2)]
+    for user in users:
+        assert user.stdout is not None
+        assert user.stdout.readline() == "used\n"
+    time.sleep(0.3 if how == "exec" else 0)
+    named = " and ".join(rf"`ml-platform serve desk` \(process {n}\)" for n in sorted(user.pid for user in users))
+    with pytest.raises(HomeLocked, match=f"in use by {named}; end it first, and try again"), home.alone("forget"):
+        pass
+    with home.locked("run"), home.used("serve"):
+        pass  # they may be beside a writer
+    for user in users:
+        user.kill()
+        user.communicate(timeout=60)
+    with home.alone("forget"):
+        late = python(USE, tmp_path, "stay")
+        _, said = late.communicate(timeout=60)
+        assert f"HomeLocked: {tmp_path} is in use by `ml-platform forget` (process {os.getpid()}); wait for it" in said
+        with pytest.raises(HomeLocked, match="in use by `ml-platform forget`"), home.locked("run"):
+            pass
+    with home.used("serve"):
+        assert {note.name for note in (tmp_path / "users").iterdir()} == {"lock", str(os.getpid())}
+
+
+def test_what_is_half_forgotten_is_not_worked_with(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare("shop")
+    begun = tmp_path / "forgotten" / "begun-0a1b.json"
+    write_json(begun, {"entity": "shopper"})
+    with pytest.raises(StateError, match=r"a shopper in .* was cut off.*`ml-platform forget shopper=<the same value>"):
+        home.prepare("shop")
+    begun.unlink()
+    home.prepare("shop")
 
 
 FORK = """

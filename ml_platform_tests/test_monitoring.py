@@ -22,6 +22,7 @@ from ml_platform.resources.projects import load_project
 from ml_platform.spec.calendar import day_start, days_between
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.forgotten import forgotten_in
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.prediction_log import LABEL_COLUMNS, PREDICTION_COLUMNS
 
@@ -211,7 +212,7 @@ def test_a_range_of_days_through_the_assets(tmp_path: Path) -> None:
 
     def made(first: date, last: date) -> dg.ExecuteInProcessResult:
         tags = {RANGE_START_TAG: str(first), RANGE_END_TAG: str(last)}
-        resources = {"lake": lake, "ledger": ledger, "clock": clock}
+        resources = {"lake": lake, "ledger": ledger, "clock": clock, "forgotten": forgotten_in(tmp_path)}
         return dg.materialize(assets, resources=resources, tags=tags, raise_on_error=False)
 
     done = made(span[0], span[-1])

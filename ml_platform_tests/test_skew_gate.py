@@ -19,6 +19,7 @@ from ml_platform.spec import KNOWN_AT
 from ml_platform.spec.calendar import days_between
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.forgotten import forgotten_in
 from ml_platform.stores.ledger import Ledger
 from ml_platform_tests.serving_world import NOON, World, standard
 
@@ -52,7 +53,7 @@ class Shop:
             dated = rows.with_columns(known_date=pl.col(KNOWN_AT).dt.convert_time_zone("America/New_York").dt.date())
             self.lake.replace(f"raw/{name}", dated, days)
         stores = {"lake": self.lake, "ledger": self.ledger, "clock": self.clock, "tracking": tiny.tracking}
-        self.resources = {**stores, "profile": tiny.profile}
+        self.resources = {**stores, "profile": tiny.profile, "forgotten": forgotten_in(folder)}
         days_def = daily(tiny.project)
         self.assets = [
             *(asset for asset in monitoring_assets(tiny.project, days_def) if asset.key == asset_keys.skew("desk")),

@@ -24,6 +24,7 @@ from ml_platform.spec import (
 )
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.forgotten import forgotten_in
 from ml_platform_tests.shop_world import D1, D2, D3, LATER, NY, SHOPS, UTC_TIME, at, frame, sales, table
 
 
@@ -192,7 +193,7 @@ def _materialize(source: SourceTable, home: Path, first: date, last: date) -> dg
 
     return dg.materialize(
         [*source_assets(project, days), downstream],
-        resources={"lake": Lake(str(home / "lake")), "clock": clock},
+        resources={"lake": Lake(str(home / "lake")), "clock": clock, "forgotten": forgotten_in(home)},
         tags={RANGE_START_TAG: str(first), RANGE_END_TAG: str(last)},
         raise_on_error=False,
     )

@@ -208,6 +208,23 @@ class LiveViews:
         self.tiles.update([Change(_REACH.log, _REACH.entity, _REACH.first, _FOR_GOOD, later)])
         self.tiles.prune(micros(moment))
 
+    @property
+    def logs(self) -> list[str]:
+        """The names of all logs that these views keep tiles in."""
+        own = [live.log.name for live in self.views.values() if live.log is not None]
+        actives = [log.name for live in self.views.values() for _, log in live.actives]
+        return [*own, *actives, *(f"{name}/facts" for name in actives)]
+
+    def whole_from(self) -> int | None:
+        """Since when values may be asked for (unix microseconds); None: nothing was ever dropped."""
+        (found,) = self.tiles.read([_REACH])
+        return next((int.from_bytes(encoded, signed=True) for encoded in found.events.values()), None)
+
+    def set_whole_from(self, moment: int) -> None:
+        """Refuse values of before the moment, whatever was refused until now; for who makes the tiles anew."""
+        stands = (b"", moment.to_bytes(8, signed=True))
+        self.tiles.update([Change(_REACH.log, _REACH.entity, _REACH.first, _FOR_GOOD, lambda _: stands)])
+
     def apply(self, table: str, rows: pl.DataFrame, *, since: datetime | None = None) -> int:
         """Bring rows of a raw table into every view that follows it; returns how many tiles changed.
 

@@ -14,6 +14,7 @@ from ml_platform.features.assets import GRID
 from ml_platform.features.refresh import read_for_recall
 from ml_platform.features.skew import compare, note_skew, sampled
 from ml_platform.features.skew import verdict as skew_verdict
+from ml_platform.features.skew_since import given_since, telling_of_others
 from ml_platform.monitoring.drift import drift
 from ml_platform.monitoring.pages import write_drift_page
 from ml_platform.monitoring.performance import cohorts, first_followed, newest
@@ -24,6 +25,7 @@ from ml_platform.spec import DriftPolicy, Project, Service, Verdict
 from ml_platform.spec.calendar import day_start
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
+from ml_platform.stores.forgotten import Forgotten
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.prediction_log import named_features
 
@@ -94,14 +96,16 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         lake: dg.ResourceParam[Lake],
         ledger: dg.ResourceParam[Ledger],
         clock: dg.ResourceParam[Clock],
+        forgotten: dg.ResourceParam[Forgotten],
     ) -> _Events:
         span = days_of(context)
         answers = lake.read(f"predictions/{service.name}", first=span[0], last=span[-1])
-        served = sampled(answers, service.skew_share)
+        chosen = sampled(answers, service.skew_share)
+        served = given_since(chosen, forgotten.answers_compared_from)
         start = day_start(span[0], project.timezone)
         frames = read_for_recall(stored, project, lake, start, day_start(span[-1], project.timezone), GRID)
         compared, differing = compare(served, views, frames)
-        found = skew_verdict(compared, differing)
+        found = telling_of_others(skew_verdict(compared, differing), chosen.height - served.height)
         note_skew(ledger, service.name, f"{span[0]}..{span[-1]}", clock.now(), found)
         asked_on = served.select("prediction_id", PARTITION).unique("prediction_id")
         rows = differing.join(asked_on, on="prediction_id", how="left", maintain_order="left")

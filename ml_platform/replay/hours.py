@@ -103,7 +103,8 @@ class Hours:
             if after and table.read(after + _TICK, now + _TICK).is_empty():
                 return None
             references = self._references[table.name]
-            return fetch(table, first, last, now, self.project.timezone, references, after=after)
+            admit = self.ingestor.admit
+            return fetch(table, first, last, now, self.project.timezone, references, after=after, admit=admit)
         except (OSError, SourceError) as error:
             raise SourceError(
                 f"raw/{table.name} could not be read as of {now.isoformat()}: {error}\nMend the source and run the "

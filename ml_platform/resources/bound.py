@@ -7,6 +7,7 @@ from ml_platform.resources.profiles import Profile
 from ml_platform.spec import Project
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.forgotten import forgotten_in
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.online import online_store
 from ml_platform.stores.prediction_log import PredictionLog
@@ -20,6 +21,7 @@ def bound(profile: Profile, project: Project) -> Mapping[str, object]:
         "profile": profile,
         "lake": Lake(profile.lake, profile.storage_options),
         "clock": Clock(profile.clock_path),
+        "forgotten": forgotten_in(profile.home),
         "ledger": Ledger(profile.ledger_path),
         "online": online_store(profile.online_address, project.name),
         "tiles": tile_store(profile.redis_url, profile.live_path, project.name),

@@ -41,6 +41,7 @@ def _watch(parent: int) -> None:
 def run(service_name: str, listening: socket.socket) -> None:
     """Serve on the socket until SIGTERM or SIGINT."""
     from ml_platform.resources.profiles import Profile
+    from ml_platform.stores.home import Home
 
     profile = Profile.from_environment()  # a wrong setting is told before anything heavy is loaded
     import uvicorn
@@ -65,7 +66,8 @@ def run(service_name: str, listening: socket.socket) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    with Home(profile.home).used(f"serve {service_name}"):
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -30,10 +30,11 @@ _Aside = list[tuple[Message, str]]
 
 @dataclass
 class Counts:
-    """What a consumer did, in rows."""
+    """What a consumer did, in rows; forgotten: those that hold what was forgotten, and are kept nowhere."""
 
     applied: int = 0
     aside: int = 0
+    forgotten: int = 0
 
 
 class Consumer:
@@ -86,13 +87,14 @@ class Consumer:
         messages = self._next()
         if not messages:
             return 0
+        forgotten = self.counts.forgotten
         by_table: dict[str, list[Message]] = {}
         for message in messages:
             by_table.setdefault(message.table, []).append(message)
         aside = [bad for name, some in by_table.items() for bad in self._apply(name, some)]
         left = {message.id for message, _ in aside}
         self.stream.finish([message for message in messages if message.id not in left], aside)
-        self.counts.applied += len(messages) - len(aside)
+        self.counts.applied += len(messages) - len(aside) - (self.counts.forgotten - forgotten)
         self.counts.aside += len(aside)
         return len(messages)
 
@@ -125,7 +127,9 @@ class Consumer:
             except RequestRefused as error:
                 aside.append((message, str(error)))
         found = self.ingestor.apply(name, reader.frame([row for _, row in kept])) if kept else []
-        return aside + [(kept[bad.row][0], f"{name}: {bad.reason}") for bad in found]
+        # What was forgotten is done with: among the dead letters it would be kept.
+        self.counts.forgotten += sum(bad.forgotten for bad in found)
+        return aside + [(kept[bad.row][0], f"{name}: {bad.reason}") for bad in found if not bad.forgotten]
 
 
 def json_row(text: bytes, where: str) -> Mapping[str, Any]:
@@ -174,7 +178,9 @@ def consume(profile: Profile, batch: int, *, told: Callable[[str], None], claim_
     with _told_to_end() as ended:
         told(f"consumer {name} reads {stream.stream}, at most {batch} events at once; Ctrl-C or SIGTERM ends it")
         consumer.run(ended, told)
-    told(f"{consumer.counts.applied} events applied, {consumer.counts.aside} set aside in {stream.dead}")
+    counts = consumer.counts
+    forgotten = f", {counts.forgotten} left out because they hold what was forgotten" if counts.forgotten else ""
+    told(f"{counts.applied} events applied, {counts.aside} set aside in {stream.dead}{forgotten}")
 
 
 def settle() -> None:

@@ -28,10 +28,12 @@ from ml_platform.serving.requests import (
     check_moment,
     check_rows,
     plausible,
+    refuse_forgotten,
     row_rules,
 )
 from ml_platform.spec import MissingHistory, ModelSpec, NoChampion, Project, RequestRefused, Service, UnknownName
 from ml_platform.spec.calendar import day_of
+from ml_platform.stores.forgotten import Forgotten, forgotten_in
 from ml_platform.stores.online import Online
 from ml_platform.stores.prediction_log import PredictionLog
 from ml_platform.stores.tracking import Tracking
@@ -50,6 +52,7 @@ class Desk:
     ingestor: Ingestor
     log: PredictionLog
     watch: ChampionWatch
+    forgotten: Forgotten
     plans: list[VectorPlan] = field(default_factory=list)  # the one of the champion that answered last
 
     @classmethod
@@ -84,6 +87,7 @@ class Desk:
             ingestor=ingestor,
             log=PredictionLog(profile.log_path),
             watch=watch,
+            forgotten=forgotten_in(profile.home),
         )
 
     def champion(self) -> Champion:
@@ -104,6 +108,7 @@ class Desk:
         """Look up, score and log before answering."""
         champion = self.champion()
         rows = check_rows(request.rows, self._rules(champion))
+        refuse_forgotten(rows, self.forgotten)
         asked_at = now
         if request.asked_at is not None:
             times = plausible(self.project.starts, self.project.timezone, now)
@@ -149,10 +154,11 @@ class Desk:
         return EventsResponse(accepted=sum(map(len, frames.values())) - len(aside), set_aside=aside)
 
     def label(self, request: LabelRequest, now: datetime) -> LabelResponse:
-        """Log truths under the local day on which they became known."""
+        """Log truths under the local day on which they became known, but for those about what was forgotten."""
         times = plausible(self.project.starts, self.project.timezone, now)
         facts = [(label.prediction_id, label.value, label.known_at) for label in request.labels]
         truths = check_labels(facts, *times, self.service.max_rows)
+        truths = [truth for truth in truths if not self.forgotten.holds(self.rules.key, truth.prediction_id)]
         truths.sort(key=lambda truth: truth.known_at)
         for day, known in groupby(truths, key=lambda truth: day_of(truth.known_at, self.project.timezone)):
             self.log.append_labels(self.service.name, day, list(known))

@@ -13,11 +13,13 @@ from ml_platform.features.windows import AS_OF
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.requests import check_moment
+from ml_platform.sources.admission import Admission, Admit, everything
 from ml_platform.sources.contract import all_hold, broken_rules, conditions
 from ml_platform.sources.ingest import read_references
 from ml_platform.spec import KNOWN_AT, FeatureView, Latest, Project, RequestRefused, SourceTable, UnknownName
 from ml_platform.spec.features import FIXED_POINT
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.forgotten import forgotten_in
 from ml_platform.stores.online import Online, online_store
 from ml_platform.stores.tiles_redis import tile_store
 
@@ -32,15 +34,23 @@ _BEYOND: Mapping[type[pl.DataType], int] = {pl.Int8: 2**7, pl.Int16: 2**15, pl.I
 # What a row that looked right can still raise where it is applied: numbers whose sums do not fit.
 _FAULTS = (ArithmeticError, ValueError, pl.exceptions.PolarsError)
 _UTC_TIME = pl.Datetime("us", "UTC")
+_PLACE = "_place"  # a row's number in its batch
 _LARGEST_FLOAT = 2**63 / FIXED_POINT  # sums are taken in whole numbers of 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetAside:
-    """A row that was not applied: which one of the batch, and the rules of its contract that it broke."""
+    """A row that was not applied: which one of the batch, and the rules of its contract that it broke.
+
+    forgotten: it holds what was forgotten here, so that it may not be kept anywhere, not even among what was set aside.
+    """
 
     row: int
     reason: str
+    forgotten: bool = False
+
+
+FORGOTTEN = "holds what was forgotten here"
 
 
 class RowReader:
@@ -146,9 +156,13 @@ class Ingestor:
     It is the consumer of a stream of events, whoever reads that: the service, a command or the replay.
     """
 
-    def __init__(self, project: Project, live: LiveViews, online: Online, lake: Lake) -> None:
-        """``live`` holds the windows, ``online`` the newest values of the other views."""
+    def __init__(
+        self, project: Project, live: LiveViews, online: Online, lake: Lake, admit: Admit = everything
+    ) -> None:
+        """``live`` holds the windows, ``online`` the newest values of the other views; ``admit`` leaves out what was
+        forgotten."""
         self.project, self.live, self.online, self.lake = project, live, online, lake
+        self.admit = admit
         self._stored = [
             view for view in project.views.values() if not view.is_live and project.tables[view.source].partitioned
         ]
@@ -160,7 +174,8 @@ class Ingestor:
         project = load_project(profile.project)
         tiles = tile_store(profile.redis_url, profile.live_path, project.name)
         online = online_store(profile.online_address, project.name)
-        return cls(project, followed(project, tiles), online, Lake(profile.lake, profile.storage_options))
+        lake = Lake(profile.lake, profile.storage_options)
+        return cls(project, followed(project, tiles), online, lake, Admission(project, forgotten_in(profile.home)))
 
     def table(self, name: str) -> SourceTable:
         """The declared table of events.
@@ -186,7 +201,13 @@ class Ingestor:
         table = self.table(name)
         if name not in self._rules:
             self._rules[name] = conditions(table, read_references(table, self.lake))
-        return self._apply(table, rows, 0)
+        if self.admit(table, rows).height == rows.height:
+            return self._apply(table, rows, 0)
+        kept = self.admit(table, rows.with_row_index(_PLACE))
+        places = kept[_PLACE].to_list()
+        left_out = sorted(set(range(rows.height)) - set(places))
+        aside = [replace(one, row=places[one.row]) for one in self._apply(table, kept.drop(_PLACE), 0)]
+        return [*aside, *(SetAside(row=row, reason=FORGOTTEN, forgotten=True) for row in left_out)]
 
     def _apply(self, table: SourceTable, rows: pl.DataFrame, first: int) -> list[SetAside]:
         """``first``: the place of the first row among all."""

@@ -25,6 +25,7 @@ LOOPBACK = "127.0.0.1"
 READY_WITHIN = timedelta(seconds=120)  # it takes about five seconds; a busy machine may take ten times as long
 _STOP_WITHIN = timedelta(seconds=15)  # a little more than the child's own grace for requests in flight
 _TAIL_LINES = 25
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,9 @@ def serve(profile: Profile, service_name: str, port: int, *, announce: Callable[
     try:
         with running(profile, service_name, port=port) as process:
             announce(f"service {service_name} answers on {process.url} (log: {process.log}); Ctrl-C ends it")
-            code = process.child.wait()
+            while (code := process.child.poll()) is None:
+                # Polars' hook on Ctrl-C lets the kernel go on with a wait, so that Python would never hear of it.
+                time.sleep(_LOOK_SECONDS)
         raise ServiceError(f"service {service_name} ended by itself with code {code}; its log is {process.log}")
     except KeyboardInterrupt:
         announce(f"service {service_name} ended")

@@ -8,6 +8,7 @@ from typing import Any
 from ml_platform.spec import RequestRefused, Task, View
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.request_views import request_fields
+from ml_platform.stores.forgotten import Forgotten
 from ml_platform.stores.prediction_log import Truth
 
 Row = dict[str, str | int | float | None]
@@ -89,6 +90,18 @@ def _check_value(where: str, value: Any, wanted: str, *, nullable: bool) -> None
         raise RequestRefused(f"{where}: has {len(value)} characters; 1 to {_LONGEST} are allowed")
     if wanted == "timestamp":
         check_moment(value, where, _EARLIEST, _LATEST)
+
+
+def refuse_forgotten(rows: Sequence[Row], forgotten: Forgotten) -> None:
+    """An answer is logged with its question, which would bring back what was forgotten.
+
+    Raises:
+        RequestRefused: a row names it.
+    """
+    for name in forgotten.entities if rows else ():
+        for number, row in enumerate(rows):
+            if row.get(name) is not None and forgotten.holds(name, str(row[name])):
+                raise RequestRefused(f"row {number}, field {name!r}: was forgotten here, and is not asked about")
 
 
 def check_moment(text: str, where: str, earliest: datetime, latest: datetime) -> datetime:

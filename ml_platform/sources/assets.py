@@ -10,11 +10,13 @@ from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
 from ml_platform.automation.partitions import days_of
 from ml_platform.resources import metadata
+from ml_platform.sources.admission import Admission
 from ml_platform.sources.checks import check_results, check_specs, refused
 from ml_platform.sources.ingest import ingest, nothing_lost
 from ml_platform.spec import ContractBroken, Project, SourceError, SourceTable
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.forgotten import Forgotten
 
 _Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]
 
@@ -42,18 +44,22 @@ def _raw_table(project: Project, table: SourceTable, days: dg.DailyPartitionsDef
         check_specs=check_specs(table, key),
     )
     def raw_table(
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock]
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        clock: dg.ResourceParam[Clock],
+        forgotten: dg.ResourceParam[Forgotten],
     ) -> _Events:
-        asked, now = _span(context, table, project), clock.now()
+        asked, now, admit = _span(context, table, project), clock.now(), Admission(project, forgotten)
         try:
-            found = ingest(table, lake, *asked, now, project.timezone)
+            found = ingest(table, lake, *asked, now, project.timezone, admit=admit)
         except ContractBroken as error:
             yield refused(key, str(error))
             raise dg.Failure(description=str(error), allow_retries=False) from error
         except SourceError as error:
             raise dg.Failure(description=str(error)) from error
-        yield dg.MaterializeResult(metadata={**metadata.table(found.good), **metadata.verdict(found.contract)})
-        yield from check_results(key, found, nothing_lost(table, lake, *asked, now, project.timezone))
+        told = {"rows_read": found.rows_read, "rows_forgotten": found.rows_forgotten}
+        yield dg.MaterializeResult(metadata={**metadata.table(found.good), **metadata.verdict(found.contract), **told})
+        yield from check_results(key, found, nothing_lost(table, lake, *asked, now, project.timezone, admit=admit))
 
     return raw_table
 

@@ -15,7 +15,10 @@ def check_specs(table: SourceTable, key: dg.AssetKey) -> list[dg.AssetCheckSpec]
     return [
         dg.AssetCheckSpec(CONTRACT, asset=key, blocking=True, description=f"Rules, and rows for every day: {rules}."),
         dg.AssetCheckSpec(
-            NOTHING_LOST, asset=key, blocking=True, description="Rows in the source = rows raw + rows quarantined."
+            NOTHING_LOST,
+            asset=key,
+            blocking=True,
+            description="Rows in the source = rows raw + rows quarantined + rows forgotten.",
         ),
     ]
 

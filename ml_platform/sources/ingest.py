@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
+from ml_platform.sources.admission import Admit, everything
 from ml_platform.sources.contract import Validated, checked_schema, judge
 from ml_platform.spec import KNOWN_AT, ContractBroken, Rule, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start, days_between
@@ -21,7 +22,8 @@ class Batch:
     """What the source gave for some days, judged; nothing of it is written yet.
 
     good, quarantined: the rows with their local day ``known_date`` (a reference table has none).
-    rows_read: rows that the source gave, counted before the contract.
+    rows_read: rows that the source gave, counted before the contract. rows_forgotten: those among them that were left
+        out because they hold what was forgotten.
     empty_days: days that gave no row although the table may not be empty.
     contract: all rules in one verdict; ``rules`` holds each.
     refusal: why the batch must not be used, or ``None``.
@@ -30,6 +32,7 @@ class Batch:
     good: pl.DataFrame
     quarantined: pl.DataFrame
     rows_read: int
+    rows_forgotten: int
     empty_days: tuple[date, ...]
     contract: Verdict
     rules: Mapping[str, Verdict]
@@ -72,11 +75,12 @@ def fetch(
     references: Mapping[str, pl.DataFrame],
     *,
     after: datetime | None = None,
+    admit: Admit = everything,
 ) -> Batch:
     """Read the local days [first_day, last_day] as far as they are known at ``now``, and judge them.
 
     A reference table is read whole, whatever the days. ``references`` are the raw tables that rules refer to.
-    ``after`` leaves out what was known at that moment already.
+    ``after`` leaves out what was known at that moment already; ``admit`` what was forgotten, before the contract.
 
     Raises:
         SourceError: the source could not be read, or its columns changed.
@@ -87,12 +91,14 @@ def fetch(
     rows = checked_schema(table, table.read(start, end))
     guarded = replace(table, rules=(_inside(start, end), *table.rules))
     local_day = _local_day(first_day, last_day, timezone) if days else None
-    found = judge(guarded, rows, references, batch=local_day)
+    admitted = admit(table, rows)
+    found = judge(guarded, admitted, references, batch=local_day)
     empty = _empty_days(table, rows, local_day, days, now, timezone)
     return Batch(
         good=_dated(found.good, local_day),
         quarantined=_dated(found.quarantined, local_day),
         rows_read=rows.height,
+        rows_forgotten=rows.height - admitted.height,
         empty_days=empty,
         contract=_summary(table, found, rows.height, empty),
         rules=found.verdicts,
@@ -109,12 +115,13 @@ def ingest(
     timezone: str,
     *,
     references: Mapping[str, pl.DataFrame] | None = None,
+    admit: Admit = everything,
 ) -> Ingested:
     """Bring the local days [first_day, last_day] into the lake, as far as they are known at ``now``.
 
     The days are replaced as a whole: doing it again, with a later ``now`` or after a kill, adds and loses nothing.
     A reference table is replaced whole. ``references`` are the tables that rules refer to, if the caller has them at
-    hand; otherwise they are read from the lake.
+    hand; otherwise they are read from the lake. ``admit`` leaves out what was forgotten.
 
     Raises:
         SourceError: the source could not be read, or its columns changed; nothing was written.
@@ -123,7 +130,7 @@ def ingest(
     """
     days = days_between(first_day, last_day) if table.partitioned else None
     known = references if references is not None else read_references(table, lake)
-    batch = fetch(table, first_day, last_day, now, timezone, known)
+    batch = fetch(table, first_day, last_day, now, timezone, known, admit=admit)
     lake.replace(quarantine_name(table), batch.quarantined, days)
     if batch.refusal:
         raise ContractBroken(
@@ -135,17 +142,27 @@ def ingest(
 
 
 def nothing_lost(
-    table: SourceTable, lake: Lake, first_day: date, last_day: date, now: datetime, timezone: str
+    table: SourceTable,
+    lake: Lake,
+    first_day: date,
+    last_day: date,
+    now: datetime,
+    timezone: str,
+    *,
+    admit: Admit = everything,
 ) -> Verdict:
-    """Whether the source's rows, counted anew, are those in ``raw`` and in ``quarantine`` together."""
-    source = table.read(*_interval(table, first_day, last_day, now, timezone)).height
+    """Whether the source's rows, counted anew, are those in ``raw`` and in ``quarantine`` and the forgotten ones."""
+    rows = table.read(*_interval(table, first_day, last_day, now, timezone))
+    source, forgotten = rows.height, rows.height - admit(table, rows).height
     days = (first_day, last_day) if table.partitioned else (None, None)
     raw, quarantined = (lake.count(name(table), *days) for name in (raw_name, quarantine_name))
-    measures = {"rows_source": source, "rows_raw": raw, "rows_quarantined": quarantined}
+    measures = {"rows_source": source, "rows_raw": raw, "rows_quarantined": quarantined, "rows_forgotten": forgotten}
     sentence = f"{source} rows in the source, {raw} in {raw_name(table)}, {quarantined} in {quarantine_name(table)}"
-    if source == raw + quarantined:
+    sentence += f", {forgotten} left out because they hold what was forgotten" if forgotten else ""
+    found = raw + quarantined + forgotten
+    if source == found:
         return Verdict(state="pass", reason=f"{sentence}: nothing lost, nothing doubled", measures=measures)
-    reason = f"{sentence}: {raw + quarantined - source:+d} rows; materialize these days of the table again"
+    reason = f"{sentence}: {found - source:+d} rows; materialize these days of the table again"
     return Verdict(state="fail", reason=reason, measures=measures)
 
 

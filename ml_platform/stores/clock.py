@@ -38,6 +38,11 @@ class Clock:
         """The platform's present, UTC."""
         return self.replayed() or datetime.now(UTC)
 
+    @staticmethod
+    def wall() -> datetime:
+        """The wall's time, UTC, also where time is replayed: answers are stamped with it when they are given."""
+        return datetime.now(UTC)
+
     def set(self, moment: datetime) -> None:
         """Move the replay's clock; atomic, so that a kill leaves the old value or the new one.
 

@@ -18,7 +18,7 @@ PARTITION = "known_date"
 _ATTEMPTS = 10  # a conflicting commit is retried on a fresh handle; writers here are few
 # Opening a table replays the log since the last checkpoint: 8 ms at ten commits, 48 ms at ninety (the default is 100).
 # A checkpoint carries every file that was replaced within the retention: by default of a week it grows with each write.
-# It says nothing about how long files are kept: only `ml-platform vacuum` removes any.
+# It says nothing about how long files are kept: only `ml-platform vacuum` and `ml-platform forget` remove any.
 _TABLE_SETTINGS = {
     "delta.checkpointInterval": "10",
     "delta.deletedFileRetentionDuration": "interval 10 minutes",
@@ -224,6 +224,11 @@ class Lake:
         try:
             return DeltaTable(self.uri(table), version=version, storage_options=dict(self.storage_options))
         except TableNotFoundError as error:
+            if version is not None and self.exists(table):
+                raise MissingHistory(
+                    f"an entity was forgotten, and version {version} of {table} went with it; the newest is "
+                    f"{self._fresh(table).version()}"
+                ) from error
             raise MissingHistory(
                 f"the table {table} was never written (looked in {self.uri(table)}); "
                 f"materialize its asset first, or run `ml-platform run`"

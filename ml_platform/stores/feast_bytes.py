@@ -58,6 +58,25 @@ def _key_value(value: KeyValue) -> bytes:
     return _INT64_KEY.pack(INT64_TYPE, 8, value)
 
 
+def key_parts(encoded: bytes) -> tuple[dict[str, str], bytes] | None:
+    """What an entity key names (name -> value as text) and the bytes that follow it; None if it is no such key."""
+    try:
+        (count,) = struct.unpack_from("<I", encoded)
+        at, names, values = 4, list[str](), list[str]()
+        for kept in (names, values):
+            for _ in range(count):
+                kind, size = _STRING_HEAD.unpack_from(encoded, at)
+                at += _STRING_HEAD.size
+                part = encoded[at : at + size]
+                if len(part) < size or kind not in (STRING_TYPE, INT64_TYPE) or (kept is names and kind != STRING_TYPE):
+                    return None
+                kept.append(part.decode() if kind == STRING_TYPE else str(int.from_bytes(part, "little", signed=True)))
+                at += size
+    except (struct.error, UnicodeDecodeError):
+        return None
+    return (dict(zip(names, values, strict=True)), encoded[at:]) if count else None
+
+
 def hash_field(view: str, feature: str) -> bytes:
     """The field of a Redis hash under which Feast keeps a feature: four bytes of a murmur3 hash."""
     return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))

@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ml_platform.spec import HomeDamaged, HomeLocked, StateError
 
 FORMAT = 1  # of the folder's layout; a later platform that cannot read an older one says so
+BEGUN = "begun-"  # how a file in ``forgotten`` begins that says of a forgetting that has not ended
 _MARK = "ml_platform.json"
 _LOCK = "lock"
+_USERS = "users"
 _DRAFT = ".draft"
 # A plain `feast apply`, `ml-platform ui` or `ml-platform serve` may have come before the first run.
 _OURS = (
     _LOCK,
+    _USERS,
     "feast_registry.db",
     "feast_online.db",
     "feast_online.db-wal",
@@ -48,9 +51,11 @@ class Home:
 
         Raises:
             HomeDamaged: it holds something else, is half-written, or belongs to another project or format.
+            StateError: a forgetting was cut off and must be ended first.
         """
-        if (self.path / _MARK).exists():
-            self._check(project)
+        if self.is_made:
+            self.check(project)
+            self.refuse_half_forgotten()
             return
         if self.path.exists() and not self.path.is_dir():
             raise HomeDamaged(f"{self.path} is a file; set ML_PLATFORM_HOME to a folder that the platform may own")
@@ -72,7 +77,30 @@ class Home:
                 f"cannot make the state folder {self.path} ({error}); set ML_PLATFORM_HOME to a folder that can be made"
             ) from error
 
-    def _check(self, project: str) -> None:
+    @property
+    def is_made(self) -> bool:
+        """Whether it was prepared before."""
+        return (self.path / _MARK).exists()
+
+    def refuse_half_forgotten(self) -> None:
+        """Let nobody compute, serve or learn from what is half removed.
+
+        Raises:
+            StateError: a forgetting was cut off; says how it is ended.
+        """
+        for begun in sorted((self.path / "forgotten").glob(f"{BEGUN}*.json")):
+            entity = read_json(begun).get("entity")
+            raise StateError(
+                f"forgetting a {entity} in {self.path} was cut off, and part of it is removed; give "
+                f"`ml-platform forget {entity}=<the same value> --yes` again, which ends it"
+            )
+
+    def check(self, project: str) -> None:
+        """Whether it is whole and of this project.
+
+        Raises:
+            HomeDamaged: it is not.
+        """
         found = read_json(self.path / _MARK)
         if found.get("format") != FORMAT:
             raise HomeDamaged(
@@ -110,6 +138,79 @@ class Home:
             finally:
                 # Closing is not enough: a child that was forked holds the same lock open.
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+    @contextmanager
+    def used(self, purpose: str, *, beyond_exec: bool = False) -> Iterator[None]:
+        """Be one of those who work with what it holds, beside others; none of them ever meets ``alone``.
+
+        beyond_exec: the program that replaces this process goes on using it.
+
+        Raises:
+            HomeLocked: a process is alone in it; names it.
+        """
+        users = self.path / _USERS
+        users.mkdir(parents=True, exist_ok=True)
+        with (users / _LOCK).open("a+") as file:
+            _share(file, self.path)
+            os.set_inheritable(file.fileno(), beyond_exec)
+            for ended in (note for note in _notes(users) if not lives(int(note.name))):
+                ended.unlink(missing_ok=True)
+            note = users / str(os.getpid())
+            note.write_text(f"`ml-platform {purpose}` (process {os.getpid()})")
+            try:
+                yield
+            finally:
+                note.unlink(missing_ok=True)
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    @contextmanager
+    def alone(self, purpose: str) -> Iterator[None]:
+        """Be the only writer, and the only one who uses it at all.
+
+        Raises:
+            HomeLocked: others do; names them.
+        """
+        users = self.path / _USERS
+        with self.locked(purpose):
+            users.mkdir(exist_ok=True)
+            with (users / _LOCK).open("a+") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    named = " and ".join(_living(users)) or "another process"
+                    raise HomeLocked(f"{self.path} is in use by {named}; end it first, and try again") from error
+                try:
+                    yield
+                finally:
+                    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _share(file: IO[str], home: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = (home / _LOCK).read_text().strip() or "another process"
+        raise HomeLocked(f"{home} is in use by {holder}; wait for it, and try again") from error
+
+
+def _living(users: Path) -> list[str]:
+    """What those say who use the folder; who ended without a word is left out."""
+    return [note.read_text() for note in _notes(users) if lives(int(note.name))]
+
+
+def _notes(users: Path) -> list[Path]:
+    return sorted((note for note in users.iterdir() if note.name.isdecimal()), key=lambda note: int(note.name))
+
+
+def lives(process: int) -> bool:
+    """Whether a process of this machine is still there."""
+    try:
+        os.kill(process, 0)  # asks only
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
 
 
 def _is_ours(name: str) -> bool:

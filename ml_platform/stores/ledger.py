@@ -1,6 +1,7 @@
-"""The ledger: decisions, verdicts and alias moves, append-only."""
+"""The ledger: decisions, verdicts and alias moves, append-only. It names no entity, but for salted hashes."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 
 from ml_platform.spec import HomeDamaged
 
+# What a reason adds to show what it means: rows and predictions by name. It stands in the check, and not here for good.
+_EXAMPLES = re.compile(r"; for example [^\n]*")
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY_SECONDS = 30
 _TABLE = """
@@ -42,10 +45,13 @@ class Ledger:
     def write(self, kind: str, subject: str, key: str, at: datetime, body: Mapping[str, Any]) -> Entry:
         """Add a line, or return the one that already stands under this key (a retry changes nothing).
 
+        A reason is kept without the examples that name rows.
+
         Raises:
             HomeDamaged: the file is not a ledger any more.
         """
-        line = (at.astimezone(UTC).isoformat(), kind, subject, key, json.dumps(body, sort_keys=True))
+        kept = json.dumps(without_examples(body), sort_keys=True)
+        line = (at.astimezone(UTC).isoformat(), kind, subject, key, kept)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as db:
             db.execute(_TABLE)
@@ -93,3 +99,12 @@ def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
     number, at, kind, subject, key, body = row
     moment = datetime.fromisoformat(at)
     return Entry(number=number, at=moment, kind=kind, subject=subject, key=key, body=json.loads(body))
+
+
+def without_examples(thing: Any) -> Any:
+    """What is kept of a text, or of all texts in a body."""
+    if isinstance(thing, str):
+        return _EXAMPLES.sub("", thing)
+    if isinstance(thing, Mapping):
+        return {name: without_examples(value) for name, value in thing.items()}
+    return [without_examples(value) for value in thing] if isinstance(thing, list | tuple) else thing

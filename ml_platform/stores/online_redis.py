@@ -138,7 +138,7 @@ class RedisOnlineStore(PlannedReads):
         fields = [hash_field(view.name, feature) for feature in new.columns]
         head: list[bytes | int] = [
             moment_field(view.name),
-            _stamp_field(view.name),
+            stamp_field(view.name),
             new.created,
             int(new.oldest is not None),
             len(fields),
@@ -155,7 +155,7 @@ class RedisOnlineStore(PlannedReads):
             yield b"".join([script, *keys, fixed, *cells])
 
     def _sweep(self, view: FeatureView, oldest: int) -> None:
-        fields = [moment_field(view.name), _stamp_field(view.name), *(hash_field(view.name, f) for f in view.schema())]
+        fields = [moment_field(view.name), stamp_field(view.name), *(hash_field(view.name, f) for f in view.schema())]
         script = packed("EVAL", _SWEEP, 1, self.index(view.name), oldest, _SWEPT_A_SCRIPT, *fields)
         while self._wire.ask(script, 1)[0] == _SWEPT_A_SCRIPT:
             pass
@@ -196,5 +196,6 @@ def _argument(value: bytes | int) -> bytes:
     return bulk(value if isinstance(value, bytes) else b"%d" % value)
 
 
-def _stamp_field(view: str) -> bytes:
+def stamp_field(view: str) -> bytes:
+    """The field of a hash under which we keep a view's event and creation time."""
     return f"_stamp:{view}".encode()

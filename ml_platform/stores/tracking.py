@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from ml_platform.spec import ModelRefused, NoChampion, UnknownName
+from ml_platform.stores.home import lives
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an unknown name or alias
@@ -52,16 +53,6 @@ class Dataset:
 
 def _this_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # asks only
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return True
 
 
 def quiet_mlflow() -> None:
@@ -149,7 +140,7 @@ class Tracking:
         experiment = self.experiment(model_name)
         for run in self._client.search_runs([experiment], "attributes.status = 'RUNNING'"):
             host, _, process = run.data.tags.get(_PROCESS, "").rpartition(":")
-            if host == socket.gethostname() and not _lives(int(process)):
+            if host == socket.gethostname() and not lives(int(process)):
                 self._client.set_terminated(run.info.run_id, status="KILLED")
 
     def _log_model(self, name: str, folder: Path, estimator: str, run_id: str, undo: ExitStack) -> str:
@@ -297,6 +288,12 @@ class Tracking:
                 f"restore them or train the model again"
             )
         return local
+
+    def tag(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Put tags on a version and on its run; they replace those of the same names."""
+        for name, value in tags.items():
+            self._client.set_model_version_tag(version.name, str(version.version), name, value)
+            self._client.set_tag(version.run_id, name, value)
 
     def record(
         self, version: ModelVersion, metrics: Mapping[str, float], artifacts: Mapping[str, bytes] | None = None

@@ -14,6 +14,7 @@ from ml_platform.metrics import log_loss
 from ml_platform.spec import ModelRefused, ModelSpec, PlatformError, Project, UnknownName
 from ml_platform.spec.manifests import RunManifest
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.forgettings import AT, ROWS
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.estimators import load, train
 from ml_platform.training.feature_record import changes, read_record
@@ -59,6 +60,9 @@ def reproduce(
         UnknownName: there is no such model or version.
     """
     found = tracking.version(name, number)
+    if ROWS in found.tags:
+        since = found.tags.get(AT, "")
+        return _cannot(f"an entity was forgotten: {found.tags[ROWS]} of the rows it was made of are gone since {since}")
     try:
         folder = tracking.download(found, scratch / "registered")
         manifest, registered = read_manifest(folder), load(folder)

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from ml_platform.spec import MissingHistory, Project, UnknownName
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.delta_purge import first_readable
 from ml_platform.stores.delta_upkeep import Upkeep, optimize, vacuum
 from ml_platform.stores.tracking import ModelVersion, Tracking
 
@@ -27,7 +28,8 @@ def keep_up(
             raise UnknownName("table of the lake", name, known)
     pins = pinned(tracking)
     for table in names or known:
-        kept = tuple(sorted(pins.get(table, ())))
+        first = first_readable(lake, table)  # what a forgetting took cannot be kept
+        kept = tuple(sorted(number for number in pins.get(table, ()) if number >= first))
         merged = optimize(lake, table) if merge else 0
         removed = vacuum(lake, table, older_than, kept)
         yield Upkeep(table=table, merged=merged, removed=removed, kept_versions=kept)
