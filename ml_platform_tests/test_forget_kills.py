@@ -82,3 +82,13 @@ def test_killed_at_any_moment_the_same_command_ends_it(home: TripsHome, folder: 
     if entity == f"trip={TRIP}":
         assert places_of(home.path, TRIP) == []
     assert home.run(SHIFTS_ON)["values_mismatched"] == 0
+
+
+def test_a_source_that_does_not_answer_is_told_and_the_rest_is_ended_when_it_does(home: TripsHome) -> None:
+    stopped = home.refused("forget", f"trip={TRIP}", "--yes", behaviour="absent")
+    assert "SourceError: the trips' depot does not answer" in stopped.said
+    assert _begun(home)
+    _nothing_goes_on(home, "trip")
+    done = forget(home, f"trip={TRIP}", "--yes")
+    assert done.code == 0, done.said
+    assert places_of(home.path, TRIP) == []
