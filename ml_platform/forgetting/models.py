@@ -7,12 +7,13 @@ import polars as pl
 
 from ml_platform.forgetting.subject import RAW, Subject
 from ml_platform.spec import MissingHistory, ModelSpec, UnknownName
+from ml_platform.spec.models import HAPPENS_AT
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.delta_purge import current_rows
 from ml_platform.stores.forgettings import AT, ROWS, Gone
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.training.steps import table_of
-from ml_platform.training.training_set import HAPPENS_AT, question_rows
+from ml_platform.training.training_set import question_rows
 
 Counts = Mapping[str, Mapping[int, int]]
 

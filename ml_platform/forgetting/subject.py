@@ -79,7 +79,7 @@ class Subject:
     def words(self, token: str) -> Words:
         """What names it in texts."""
         project = self.project
-        declared = (project.tables, project.views, project.models, project.services, project.retrain_policies)
+        declared = (project.tables, project.all_views, project.models, project.services, project.retrain_policies)
         columns = (name for table in project.tables.values() for name in table.columns)
         features = (name for view in project.views.values() for name in view.schema())
         names = {project.name, *(name for things in declared for name in things), *columns, *features}
