@@ -218,7 +218,7 @@ def test_mlflow_loads_the_logged_model_without_a_pickle(spec: Any, tracking: Tra
         import torch
 
         with torch.inference_mode():
-            loaded = mlflow.pytorch.load_model(str(local))(torch.from_numpy(matrix)).numpy()
+            loaded = mlflow.pytorch.load_model(str(local))(torch.from_numpy(matrix)).numpy()[:, 0]
     else:
         loaded = mlflow.lightgbm.load_model(str(local)).predict(matrix)
     assert np.array_equal(loaded, expected)
