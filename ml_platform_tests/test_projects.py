@@ -41,7 +41,7 @@ shops = FeatureView(source="sales", entities=(Entity(name="shop"),), description
     "models/returns.py": """
 from datetime import timedelta
 import polars as pl
-from ml_platform.spec import Label, ModelSpec, Task
+from ml_platform.spec import GatePolicy, Label, ModelSpec, Task
 _task = Task(name="t", spine="sales", key="id", happens_at="known_at", lead=timedelta(0), grid=timedelta(hours=1),
     entities=("id", "shop"), categorical=(), description="",
     label=Label(table="sales", on=("id",), value=pl.col("paid") < 0, description=""))
@@ -205,6 +205,12 @@ UNKNOWN = {
         'spine="sales"',
         'spine="saless"',
         "source table named 'saless'; did you mean sales",
+    ),
+    "a kind of approval": (
+        "models/returns.py",
+        'estimator="lightgbm"',
+        'estimator="lightgbm", gate=GatePolicy(approval="persn")',
+        r"kind of approval \(gate of model returns\) named 'persn'; did you mean person",
     ),
     "a label's table": ("models/returns.py", 'table="sales"', 'table="x"', "source table named 'x'; known: sales"),
     "a model's policy": (

@@ -10,9 +10,9 @@ import polars as pl
 
 from ml_platform.features.oracle import Oracle, Value
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Verdict
-from ml_platform.stores.ledger import Entry, Ledger
+from ml_platform.stores.ledger import Entry, Ledger, without_examples
+from ml_platform.stores.ledger_kinds import SKEW
 
-SKEW = "skew"  # the ledger's kind of line
 COLUMNS = {
     "prediction_id": pl.String,
     "feature": pl.String,
@@ -107,7 +107,7 @@ def note_skew(ledger: Ledger, service: str, days: str, at: datetime, found: Verd
         "days": days,
         "compared": found.measures["values_compared"],
         "differing": found.measures["values_differing"],
-        "reason": found.reason,
+        "reason": without_examples(found.reason),
     }
     before = [entry for entry in ledger.entries(SKEW, service) if _days(entry) == days]
     if before and before[-1].body == body:

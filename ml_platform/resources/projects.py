@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from ml_platform.spec import (
     Active,
@@ -24,6 +24,7 @@ from ml_platform.spec import (
     UnknownName,
 )
 from ml_platform.spec.lineage import roots
+from ml_platform.spec.models import Approval
 
 Declared = TypeVar("Declared", SourceTable, FeatureView, ModelSpec, RetrainPolicy, DriftPolicy, Service)
 # Kinds that share a folder: a file of one is none of the other.
@@ -129,6 +130,7 @@ def _check_references(project: Project) -> None:
         _check_task(spec.task, project)
         if spec.policy:
             _known("retraining policy", [spec.policy], project.retrain_policies)
+        _known(f"kind of approval (gate of model {spec.name})", [spec.gate.approval], get_args(Approval))
         for name in spec.views:
             missing = set(project.views[name].entity_names) - set(spec.task.entities)
             if missing:

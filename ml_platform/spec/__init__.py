@@ -5,6 +5,7 @@ from ml_platform.spec.errors import (
     DeclarationError,
     HomeDamaged,
     HomeLocked,
+    LedgerBroken,
     MissingHistory,
     ModelRefused,
     NoChampion,
@@ -18,6 +19,7 @@ from ml_platform.spec.errors import (
     StoreUnavailable,
     TooFewLabels,
     UnknownName,
+    WordRefused,
 )
 from ml_platform.spec.features import Active, Entity, Feature, FeatureView, Latest, Window
 from ml_platform.spec.models import Between, GatePolicy, Label, ModelSpec, Search, Task, blend_of, scikit
@@ -42,6 +44,7 @@ __all__ = [
     "HomeLocked",
     "Label",
     "Latest",
+    "LedgerBroken",
     "MissingHistory",
     "ModelRefused",
     "ModelSpec",
@@ -65,6 +68,7 @@ __all__ = [
     "UnknownName",
     "Verdict",
     "Window",
+    "WordRefused",
     "between",
     "blend_of",
     "invariant",

@@ -30,6 +30,7 @@ _OURS = (
     "log",
     "lake",
     "ledger.db",
+    "ledger.head",
     "mlflow",
     "reports",
     "bentoml",
