@@ -73,9 +73,13 @@ def test_a_challenger_waits_until_a_person_lets_it_pass_and_the_next_day_brings_
     home = waiting
     (hold,) = home.ledger(HOLD, "late")
     assert hold.at >= midnight_after(SHIFTS_ON)
-    assert hold.body["reason"].startswith("version 2 passed the gate and awaits approval: it beats the champion by +")
+    assert hold.body["reason"].startswith(
+        "version 2 passed the gate and awaits `ml-platform approve` (or `reject`): it beats the champion by +"
+    )
     assert home.champion() == 1
-    assert "version 2 was held: version 2 passed the gate and awaits approval" in said(home, "history", "late")
+    assert "version 2 was held: version 2 passed the gate and awaits `ml-platform approve`" in said(
+        home, "history", "late"
+    )
 
     # The word alone: its process is gone before it could deploy.
     tracking = Tracking(home.profile.mlflow_uri, home.profile.mlflow_artifacts)

@@ -128,7 +128,7 @@ def test_what_passed_waits_for_a_person_and_is_promoted_on_her_word(asking: Regi
     for hours in (0, 24):
         done = asking.later(hours).deploy()
         assert (done.action, done.champion) == ("held", "1")
-        assert "version 2 passed the gate and awaits approval: pass because" in done.reason
+        assert "version 2 passed the gate and awaits `ml-platform approve` (or `reject`): pass because" in done.reason
     (hold,) = asking.ledger.entries(HOLD, MODEL)  # once, not every day
     assert hold.body["version"] == "2"
     said = approve(asking.tracking, asking.ledger, MODEL, 2, ANN, asking.at)

@@ -66,7 +66,7 @@ def decide(candidate: Candidate, champion: str | None, approval: Approval) -> tu
     if word:
         return "promoted", f"{reason}; approved by {_said(word)}"
     if approval == "person":
-        return "held", f"version {version} passed the gate and awaits approval: {reason}"
+        return "held", f"version {version} passed the gate and awaits `ml-platform approve` (or `reject`): {reason}"
     old = outdated(verdict, champion)
     if old:
         return "held", f"version {version} waits: {old}"
