@@ -16,6 +16,7 @@ from ml_platform.bench.features import main as features
 from ml_platform.bench.loading import main as loading
 from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import Profile
+from ml_platform.serving import commands
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
 
@@ -352,6 +353,10 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
         if one.merged or one.removed or tables:
             click.echo(one.sentence())
     click.echo(f"{len(done)} tables, {sum(one.removed for one in done)} files removed")
+
+
+for command in (commands.approve, commands.reject, commands.adopt, commands.history):
+    main.add_command(command)
 
 
 @main.group()

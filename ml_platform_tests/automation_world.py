@@ -117,7 +117,9 @@ def graph(
     def evaluation(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         return world.make(context)
 
-    @dg.asset(key=SERVICE, deps=[EVALUATION], automation_condition=when.after_upstream())
+    look = dg.AssetDep(PERFORMANCE, partition_mapping=newest)
+
+    @dg.asset(key=SERVICE, deps=[EVALUATION, look], automation_condition=when.after_anything())
     def service(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         return world.make(context)
 
@@ -183,5 +185,6 @@ def of_day(day: str, keys: list[dg.AssetKey]) -> Counter[tuple[dg.AssetKey, str 
     return Counter((key, day) for key in keys)
 
 
-DECIDED = Counter([(DECISION, None), (ALARM, None)])
+# What follows a new day, once: the decision, its alarm, and the look at what the service serves.
+DECIDED = Counter([(DECISION, None), (ALARM, None), (SERVICE, None)])
 TRAINED = Counter((key, None) for key in CHAIN)

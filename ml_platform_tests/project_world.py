@@ -37,7 +37,7 @@ shops = FeatureView(source="sales", entities=(Entity(name="shop"),), description
     "models/returns.py": """
 from datetime import timedelta
 import polars as pl
-from ml_platform.spec import Label, ModelSpec, Task
+from ml_platform.spec import GatePolicy, Label, ModelSpec, Task
 _task = Task(name="t", spine="sales", key="id", happens_at="known_at", lead=timedelta(0), grid=timedelta(hours=1),
     entities=("id", "shop"), categorical=(), description="",
     label=Label(table="sales", on=("id",), value=pl.col("paid") < 0, description=""))

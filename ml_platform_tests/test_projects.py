@@ -131,6 +131,12 @@ UNKNOWN = {
         'spine="saless"',
         "source table named 'saless'; did you mean sales",
     ),
+    "a kind of approval": (
+        "models/returns.py",
+        'estimator="lightgbm"',
+        'estimator="lightgbm", gate=GatePolicy(approval="persn")',
+        r"kind of approval \(gate of model returns\) named 'persn'; did you mean person",
+    ),
     "a label's table": ("models/returns.py", 'table="sales"', 'table="x"', "source table named 'x'; known: sales"),
     "a model's policy": (
         "models/returns.py",

@@ -13,11 +13,13 @@ import pytest
 
 from ml_platform import metrics
 from ml_platform.replay.hours import Hours
-from ml_platform.resources.bound import bound
 from ml_platform.resources.projects import load_project
+from ml_platform.serving.events import Ingestor
 from ml_platform.spec import SourceError
 from ml_platform.spec.calendar import days_between
+from ml_platform.stores.delta import Lake
 from ml_platform.stores.home import Home
+from ml_platform.stores.prediction_log import PredictionLog
 from ml_platform_tests.replay_world import (
     FIRST,
     LAST,
@@ -212,8 +214,9 @@ def test_a_source_that_is_missing_stops_the_bootstrap_in_words(tmp_path: Path) -
 
 def test_a_source_that_goes_missing_stops_the_hour_in_words(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declared = load_project(PACKAGE)
-    stores = bound(eve(folder).profile, declared)
-    hours = Hours(declared, declared.services["desk"], *(stores[name] for name in ("lake", "online", "prediction_log")))
+    profile = eve(folder).profile
+    log = PredictionLog(profile.log_path)
+    hours = Hours(declared, declared.services["desk"], Lake(profile.lake), log, Ingestor.open(profile))
     midnight = midnight_after(SHIFTS_ON - timedelta(days=1))
     monkeypatch.setenv("TRIPS_BEHAVIOUR", "absent")
     with pytest.raises(SourceError, match=r"raw/asked could not be read as of 2024-03-09T06.*depot.*\n.*same command"):

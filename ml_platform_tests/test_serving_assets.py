@@ -12,8 +12,6 @@ import pytest
 from ml_platform import asset_keys
 from ml_platform.automation.partitions import daily
 from ml_platform.serving.assets import serving_assets
-from ml_platform.serving.deployment import PROMOTION, REFUSAL, decide, deploy
-from ml_platform.spec import MissingHistory
 from ml_platform.spec.calendar import days_between
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
@@ -112,73 +110,10 @@ def test_a_day_without_any_log_makes_an_empty_table_that_can_be_read(tiny: World
         assert lake.scan("/".join(key.path)).collect().height == 0
 
 
-@pytest.mark.parametrize(
-    ("state", "version", "champion", "before", "action"),
-    [
-        ("pass", 2, None, False, "promoted"),
-        ("pass", 2, "1", False, "promoted"),
-        ("warn", 2, "1", False, "promoted"),
-        ("fail", 2, "1", False, "refused"),
-        ("unknown", 2, "1", False, "refused"),
-        ("unknown", 2, None, False, "refused"),
-        ("pass", 2, "2", True, "kept"),
-        ("pass", 2, "1", True, "kept"),  # somebody rolled back
-    ],
-)
-def test_what_a_verdict_does(state: str, version: int, champion: str | None, before: bool, action: str) -> None:
-    found, reason = decide({"state": state, "reason": "why", "version": version}, champion, promoted_before=before)
-    assert found == action
-    assert reason
-
-
-def judge(ledger: Ledger, version: int, state: str) -> None:
-    told = {"state": state, "reason": f"{state} because", "version": str(version), "champion": "1"}
-    ledger.write("gate", "late", f"v{version}-{state}", NOON, told)
-
-
-def test_a_version_that_passed_is_promoted_once_and_a_rollback_is_left_alone(
-    tiny: World, second: int, ledger: Ledger
-) -> None:
-    with pytest.raises(MissingHistory, match="evaluations/late"):
-        deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON)
-    judge(ledger, second, "pass")
-    assert deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON).action == "promoted"
-    assert tiny.tracking.champion("late").version == second
-    assert deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON + timedelta(days=1)).action == "kept"
-    (entry,) = ledger.entries(PROMOTION, "late")
-    assert (entry.key, entry.at, entry.body["before"], entry.body["reason"]) == (
-        f"v{second}",
-        NOON,
-        "1",
-        "pass because",
-    )
-    tiny.tracking.promote("late", 1)
-    done = deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON)
-    assert (done.action, done.champion) == ("kept", "1")
-    assert "took its place" in done.reason
-
-
-def test_a_refusal_is_written_down_and_changes_nothing(tiny: World, second: int, ledger: Ledger) -> None:
-    judge(ledger, second, "fail")
-    for _ in range(2):
-        done = deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON)
-        assert (done.action, done.champion, done.reason) == ("refused", "1", "fail because")
-    (entry,) = ledger.entries(REFUSAL, "late")
-    assert entry.body["reason"] == "fail because"
-
-
-def test_a_promotion_cut_off_before_it_was_written_down_is_written_down(
-    tiny: World, second: int, ledger: Ledger
-) -> None:
-    judge(ledger, second, "pass")
-    tiny.tracking.promote("late", second)
-    assert deploy(tiny.project.services["desk"], tiny.tracking, ledger, NOON).action == "promoted"
-    assert [entry.key for entry in ledger.entries(PROMOTION, "late")] == [f"v{second}"]
-    tiny.tracking.promote("late", 1)
-
-
 def test_the_deployment_tells_what_was_done_and_why(tiny: World, second: int, lake: Lake, ledger: Ledger) -> None:
-    judge(ledger, second, "fail")
+    ledger.write("promotion", "late", "v1", NOON, {"version": "1", "before": None, "reason": "first"})
+    verdict = {"state": "fail", "reason": "fail because", "version": second, "champion": 1}
+    ledger.write("gate", "late", f"v{second}", NOON, verdict)
     told = materialize(tiny, lake, ledger, asset_keys.service("desk"))
     assert told == {"champion": "1", "action": "refused", "reason": "fail because"}
 

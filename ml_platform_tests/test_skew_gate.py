@@ -21,6 +21,7 @@ from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.forgotten import forgotten_in
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.ledger_kinds import PROMOTION
 from ml_platform_tests.serving_world import NOON, World, standard
 
 DAY = date(2013, 4, 1)
@@ -43,6 +44,7 @@ class Shop:
 
     def __init__(self, tiny: World, folder: Path) -> None:
         self.lake, self.ledger = Lake(str(folder / "lake")), Ledger(folder / "ledger.db")
+        self.ledger.write(PROMOTION, "late", "v1", NOON - timedelta(days=1), {"version": "1", "before": None})
         self.clock = Clock(folder / "clock.json")
         self.clock.set(NOON + timedelta(days=1))
         days = days_between(DAY - timedelta(days=9), DAY)

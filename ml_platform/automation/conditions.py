@@ -5,7 +5,8 @@
 | ``each_day()`` | daily assets | a closed day is missing, or a daily upstream of that day was updated later |
 | ``follows_days()`` | an unpartitioned asset of daily ones | a new day (or a correction) of a daily upstream arrived |
 | ``on_alarm(key)`` | a training set | the alarm was raised since it was last tried, or its code changed |
-| ``after_upstream()`` | model, evaluation, service | an unpartitioned upstream was updated |
+| ``after_upstream()`` | model, evaluation | an unpartitioned upstream was updated |
+| ``after_anything()`` | service | anything upstream was updated: an evaluation, or the day's look at its answers |
 
 For all of them: an attempt that failed is repeated once a day; a freshness verdict that warns or fails asks for one
 attempt (of the last day); nothing begins before everything upstream is there, has passed its blocking checks and is at
@@ -65,6 +66,11 @@ def after_upstream(*upstream: dg.AssetKey) -> Condition:
     Updates of other upstreams, such as the daily tables that a model reads, do not count.
     """
     return _when(Outdated(*upstream, partitioned=False)).with_label("after_upstream")
+
+
+def after_anything() -> Condition:
+    """When anything upstream was updated: so at least once after each new day of a daily upstream."""
+    return _when(Outdated()).with_label("after_anything")
 
 
 def _when(reason: Condition, *, optional: tuple[dg.AssetKey, ...] = ()) -> AndAutomationCondition[dg.AssetKey]:

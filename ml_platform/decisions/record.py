@@ -11,8 +11,8 @@ from typing import Any
 from ml_platform.decisions.retraining import Decision, Served
 from ml_platform.spec.calendar import day_of, day_start
 from ml_platform.stores.ledger import Entry, Ledger
-
-DECISION, TRAINING, PROMOTION = "decision", "training", "promotion"
+from ml_platform.stores.ledger_kinds import DECISION, SERVING, TRAINING
+from ml_platform.stores.ledger_serving import serving_now
 
 
 def wanted(ledger: Ledger, policy: str) -> int:
@@ -35,17 +35,16 @@ def outstanding(ledger: Ledger, policy: str, model: str) -> Entry | None:
 
 def served(ledger: Ledger, model: str, timezone: str) -> Served | None:
     """The champion as the ledger knows it, if there is one."""
-    promotion = ledger.last(PROMOTION, model)
-    if promotion is None:
+    serving = serving_now(ledger.about(model, SERVING))
+    if serving is None or serving.champion is None:
         return None
-    version = str(promotion.body["version"])
     trainings = ledger.entries(TRAINING, model)
-    own = [entry.at for entry in trainings if str(entry.body["version"]) == version]
+    own = [entry.at for entry in trainings if str(entry.body["version"]) == serving.champion]
     return Served(
-        version=version,
-        first_day=_first_full_day(promotion.at, timezone),
-        trained_at=max(own, default=promotion.at),
-        last_training_at=max((entry.at for entry in trainings), default=promotion.at),
+        version=serving.champion,
+        first_day=_first_full_day(serving.champion_since, timezone),
+        trained_at=max(own, default=serving.champion_since),
+        last_training_at=max((entry.at for entry in trainings), default=serving.champion_since),
     )
 
 

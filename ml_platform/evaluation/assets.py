@@ -18,6 +18,7 @@ from ml_platform.spec import ModelSpec, Project
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.ledger_kinds import GATE
 from ml_platform.stores.tracking import Tracking
 
 GROUP = "evaluation"
@@ -62,7 +63,7 @@ def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
             found = evaluate(lake, tracking, spec, project.timezone, Path(scratch))
         page = _write(profile.reports_path, found)
         tracking.record(found.version, _named(found), {page.name: found.report.page.encode()})
-        ledger.write("gate", spec.name, f"v{found.version.version}", clock.now(), found.body())
+        ledger.write(GATE, spec.name, f"v{found.version.version}", clock.now(), found.body())
         version = dg.DataVersion(f"{found.version.version}-{found.verdict.state}")
         told = {**_told(found), "report": dg.MetadataValue.path(page)}
         yield dg.MaterializeResult(metadata=told, data_version=version)

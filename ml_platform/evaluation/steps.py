@@ -81,7 +81,7 @@ def _judged(
         scored = score(holdout, challenger, _load(tracking, champion, scratch), timezone)
     except ModelRefused as error:
         # Without the champion's answers nothing can be compared; a person decides.
-        reason = f"champion version {champion.version} cannot answer these rows ({error}); promote a version by hand"
+        reason = f"champion version {champion.version} cannot answer these rows ({error}); approve one with --override"
         return alone, Verdict.unknown(reason)
     return compare(scored, datetime.fromisoformat(champion.tags["trained_until"]), spec, first=False)
 

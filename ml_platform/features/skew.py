@@ -13,8 +13,8 @@ from ml_platform.features.oracle import Oracle, Value
 from ml_platform.features.request_oracle import RequestOracle
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, RequestView, Verdict, View
 from ml_platform.stores.ledger import Entry, Ledger, without_examples
+from ml_platform.stores.ledger_kinds import SKEW
 
-SKEW = "skew"  # the ledger's kind of line
 COLUMNS = {
     "prediction_id": pl.String,
     "feature": pl.String,

@@ -28,6 +28,7 @@ from ml_platform.spec.calendar import day_of, day_start
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.home import Home
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.ledger_kinds import FAILURE
 from ml_platform.stores.tracking import quiet_mlflow
 
 STARTS_AFTER_MIDNIGHT = timedelta(hours=5)  # the clock starts when the night's data is in
@@ -246,14 +247,21 @@ class Replay:
 
     def _ran(self, report: RunReport) -> None:
         for failure in report.failures:
-            body = {"step": failure.step, "partition": report.partition, "reason": failure.message}
-            self._ledger.write("failure", self.project.name, f"{report.run_id}/{failure.step}", self.clock.now(), body)
+            reason = words_of(failure.message, report.run_id)
+            body = {"step": failure.step, "partition": report.partition, "reason": reason}
+            self._ledger.write(FAILURE, self.project.name, f"{report.run_id}/{failure.step}", self.clock.now(), body)
         shown = ", ".join(key.to_user_string() for key in report.keys[:3])
         self._tell(doing=f"{shown}{' ...' if len(report.keys) > 3 else ''}")
 
     def _tell(self, **changes: object) -> None:
         self._progress = replace(self._progress, **changes)  # type: ignore[arg-type]
         self.listener(self._progress)
+
+
+def words_of(message: str, run_id: str) -> str:
+    """What the ledger keeps of an error: others than the platform's own may show values of rows."""
+    name, _, _ = message.partition(":")
+    return message if name.startswith("ml_platform.") else f"{name}; its words stand in Dagster's log of run {run_id}"
 
 
 # What the running service writes has no history before it; pages for people are made when there is something to show.

@@ -16,6 +16,7 @@ from ml_platform.replay.summary import Event, Summary, judged_answers
 from ml_platform.spec import TooFewLabels
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.ledger_kinds import DECISION
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}"
@@ -92,7 +93,7 @@ def _failures(summary: Summary) -> list[str]:
 
 
 def _decisions(ledger: Ledger, policy: str | None) -> str:
-    entries = ledger.entries("decision", policy) if policy else []
+    entries = ledger.entries(DECISION, policy) if policy else []
     rows = [(entry.key, str(entry.body["answer"]), str(entry.body["reason"])) for entry in entries]
     return "<h2>Every decision</h2>" + _table(["day", "answer", "reason"], rows)
 
@@ -142,7 +143,7 @@ def _counts_png(history: pl.DataFrame) -> bytes:
 
 
 def _ratio_png(ledger: Ledger, policy: str | None) -> bytes:
-    entries = [e for e in ledger.entries("decision", policy or "") if "ratio" in e.body["measures"]]
+    entries = [e for e in ledger.entries(DECISION, policy or "") if "ratio" in e.body["measures"]]
     retrained = [e for e in entries if e.body["answer"] == "retrain"]
 
     def draw(axes: Any) -> None:

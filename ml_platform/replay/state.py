@@ -7,6 +7,7 @@ from pathlib import Path
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import HomeDamaged
 from ml_platform.stores.home import read_json, write_json
+from ml_platform.stores.ledger import Ledger
 
 
 def state_path(home: Path) -> Path:
@@ -28,7 +29,8 @@ def bootstrapped_paths(profile: Profile) -> list[Path]:
         return []
     home, stores = profile.home, (profile.online_path, profile.live_path)
     databases = [path.with_name(f"{path.name}{end}") for path in stores for end in ("", "-wal", "-shm")]
-    files = [*databases, home / "feast_registry.db", profile.ledger_path, profile.clock_path]
+    ledger = (profile.ledger_path, Ledger(profile.ledger_path).head_path)
+    files = [*databases, home / "feast_registry.db", *ledger, profile.clock_path]
     return [profile.dagster_home, home / "lake", home / "mlflow", profile.reports_path, *files]
 
 

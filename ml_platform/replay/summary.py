@@ -14,6 +14,8 @@ from ml_platform.spec import Project, Service, TooFewLabels
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Entry, Ledger
+from ml_platform.stores.ledger_kinds import DECISION, FAILURE, PROMOTION, REFUSAL, SERVING, TRAINING
+from ml_platform.stores.ledger_serving import serving_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +88,9 @@ def summarize(profile: Profile, project: Project, service: Service, state: Repla
     days = answers["known_date"].unique().sort() if answers.height else pl.Series([], dtype=pl.Date)
     spec = project.models[service.model]
     skew = newest_skew(ledger, service.name)
-    promotions = ledger.entries("promotion", spec.name)
-    trainings = ledger.entries("training", spec.name)
+    promotions = ledger.entries(PROMOTION, spec.name)
+    trainings = ledger.entries(TRAINING, spec.name)
+    serving = serving_now(ledger.about(spec.name, SERVING))
     return Summary(
         service=service.name,
         model=spec.name,
@@ -100,7 +103,7 @@ def summarize(profile: Profile, project: Project, service: Service, state: Repla
         judged=judged.height,
         auc=_or_none(metrics.auc, truths, given),
         log_loss=_or_none(metrics.log_loss, truths, given),
-        champion=str(promotions[-1].body["version"]) if promotions else None,
+        champion=serving.champion if serving else None,
         versions=max((int(entry.body["version"]) for entry in trainings), default=0),
         retrainings=tuple(
             # A bootstrap that was killed and repeated trains anew; that is no retraining.
@@ -109,8 +112,8 @@ def summarize(profile: Profile, project: Project, service: Service, state: Repla
             if entry.at > state.started
         ),
         promotions=tuple(_event(entry, project.timezone) for entry in promotions),
-        refusals=tuple(_event(entry, project.timezone) for entry in ledger.entries("refusal", spec.name)),
-        failures=tuple(_failed(entry, project.timezone) for entry in ledger.entries("failure", project.name)),
+        refusals=tuple(_event(entry, project.timezone) for entry in ledger.entries(REFUSAL, spec.name)),
+        failures=tuple(_failed(entry, project.timezone) for entry in ledger.entries(FAILURE, project.name)),
         values_compared=sum(int(entry.body["compared"]) for entry in skew),
         values_mismatched=sum(int(entry.body["differing"]) for entry in skew),
         seconds=round(state.seconds, 1),
@@ -140,6 +143,6 @@ def _failed(entry: Entry, timezone: str) -> Failed:
 def _retraining(entry: Entry, ledger: Ledger, policy: str | None, timezone: str) -> Event:
     """A training with the reason of the decision that it answered."""
     number = int(entry.body["decision"])
-    decided = [e for e in ledger.entries("decision", policy or "") if int(e.body["wanted"]) == number]
+    decided = [e for e in ledger.entries(DECISION, policy or "") if int(e.body["wanted"]) == number]
     reason = str(decided[0].body["reason"]) if number and decided else "asked for by hand, or its declaration changed"
     return Event(date=str(day_of(entry.at, timezone)), version=str(entry.body["version"]), reason=reason)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from ml_platform.resources.request_views import check_request_view, check_use
 from ml_platform.spec import (
@@ -26,6 +26,7 @@ from ml_platform.spec import (
     UnknownName,
 )
 from ml_platform.spec.lineage import roots
+from ml_platform.spec.models import Approval
 from ml_platform.spec.request_views import request_fields
 
 Declared = TypeVar("Declared", SourceTable, FeatureView, RequestView, ModelSpec, RetrainPolicy, DriftPolicy, Service)
@@ -133,6 +134,7 @@ def _check_references(project: Project) -> None:
         _check_task(spec.task, project)
         if spec.policy:
             _known("retraining policy", [spec.policy], project.retrain_policies)
+        _known(f"kind of approval (gate of model {spec.name})", [spec.gate.approval], get_args(Approval))
         for name in spec.views:
             missing = set(project.all_views[name].entity_names) - set(spec.task.entities)
             if missing:

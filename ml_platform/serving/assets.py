@@ -1,6 +1,6 @@
 """Stage 7 as assets: the prediction log in the lake, deployments, batch predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 
@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from ml_platform import asset_keys
-from ml_platform.automation.conditions import after_upstream, each_day
+from ml_platform.automation.conditions import after_anything, each_day
 from ml_platform.automation.partitions import days_of
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
@@ -25,6 +25,7 @@ from ml_platform.stores.tracking import Tracking
 GROUP = "serving"
 # A group of its own, so that the graph of groups runs one way: log, monitoring, decisions, training, ..., serving.
 LOG_GROUP = "prediction_log"
+ALIASES, INTACT = "aliases_as_recorded", "ledger_intact"
 
 
 def serving_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -36,7 +37,7 @@ def serving_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list
             _log(service),
             _predictions(project, service, days),
             _labels(project, service, days),
-            _service(service),
+            _service(service, spec),
             _batch_predictions(project, service, spec, days),
         ]
     return made
@@ -121,27 +122,36 @@ def _store(
     return dg.MaterializeResult(metadata={**metadata.table(rows), **found})
 
 
-def _service(service: Service) -> dg.AssetsDefinition:
+def _service(service: Service, spec: ModelSpec) -> dg.AssetsDefinition:
+    key = asset_keys.service(service.name)
+    checks = {
+        ALIASES: f"MLflow's aliases of {spec.name} are those that the ledger says the platform put there.",
+        INTACT: "The lines of the ledger are those that were written, all of them, in this order.",
+    }
+
     @dg.asset(
-        key=asset_keys.service(service.name),
-        description=f"{service.description} Serves the champion of {service.model}; the gate's verdict decides which "
-        f"version that is.",
+        key=key,
+        description=f"{service.description} Serves the champion of {service.model}; the gate's verdict, and a person "
+        f"where the model asks for one, decide which version that is. Looked at every day.",
         deps=[
             asset_keys.evaluation(service.model),
             # Its blocking check holds a promotion back while served and recomputed values differ.
             dg.AssetDep(asset_keys.skew(service.name), partition_mapping=dg.LastPartitionMapping()),
         ],
-        automation_condition=after_upstream(),
-        kinds=asset_keys.kinds(asset_keys.service(service.name), "bentoml", "mlflow"),
+        automation_condition=after_anything(),
+        check_specs=[dg.AssetCheckSpec(name, asset=key, description=what) for name, what in checks.items()],
+        kinds=asset_keys.kinds(key, "bentoml", "mlflow"),
         owners=[service.owner],
         group_name=GROUP,
     )
     def deployment(
         tracking: dg.ResourceParam[Tracking], ledger: dg.ResourceParam[Ledger], clock: dg.ResourceParam[Clock]
-    ) -> dg.MaterializeResult[Any]:
-        done = deploy(service, tracking, ledger, clock.now())
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        done = deploy(service, tracking, ledger, clock.now(), approval=spec.gate.approval)
         told = {"champion": done.champion or "none yet", "action": done.action, "reason": done.reason}
-        return dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(done.champion or "none"))
+        yield dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(done.champion or "none"))
+        yield metadata.check(done.aliases, name=ALIASES)
+        yield metadata.check(done.ledger, name=INTACT)
 
     return deployment
 

@@ -1,4 +1,4 @@
-"""What the gate's verdict does to the registry's champion, written down so that `why` can be answered later."""
+"""What the gate's verdict and a person's word do to the registry's champion, written down for `why` to be answered."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,35 +6,86 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ml_platform.features.skew import newest_skew
-from ml_platform.spec import MissingHistory, NoChampion, Service
-from ml_platform.stores.ledger import Ledger
-from ml_platform.stores.tracking import Tracking
+from ml_platform.serving.aliases import look, named, rejected
+from ml_platform.spec import MissingHistory, Service, Verdict
+from ml_platform.spec.models import Approval
+from ml_platform.stores.ledger import Entry, Ledger, without_examples
+from ml_platform.stores.ledger_kinds import ADOPTION, ALIAS, APPROVAL, GATE, HOLD, PROMOTION, REFUSAL
+from ml_platform.stores.tracking import CHAMPION, Tracking
 
-PROMOTION, REFUSAL, HOLD = "promotion", "refusal", "hold"
+Action = Literal["promoted", "refused", "held", "kept"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """The champion after deploying (None: there is none yet), what was done and why."""
+    """The champion after deploying (None: there is none yet), what was done and why.
+
+    aliases: whether MLflow's aliases are those of the ledger; ledger: whether that is whole.
+    """
 
     champion: str | None
-    action: Literal["promoted", "refused", "held", "kept"]
+    action: Action
     reason: str
+    aliases: Verdict
+    ledger: Verdict
 
 
-def decide(verdict: Mapping[str, Any], champion: str | None, *, promoted_before: bool) -> tuple[str, str]:
-    """(action, reason) for the gate's newest verdict ``{state, reason, version, ...}``.
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A judged version and everything that was said about it.
+
+    approval: a person's word on it beside the present champion; rejection: a person's last word on it.
+    """
+
+    verdict: Entry
+    promoted_before: bool
+    approval: Entry | None = None
+    rejection: Entry | None = None
+
+    @property
+    def version(self) -> str:
+        """Its number."""
+        return str(self.verdict.body["version"])
+
+
+def decide(candidate: Candidate, champion: str | None, approval: Approval) -> tuple[Action, str]:
+    """What to do with a version, and why.
 
     A version that was promoted once is not promoted again: if another is champion now, somebody rolled it back.
     """
-    version = str(verdict["version"])
+    version, verdict, word = candidate.version, candidate.verdict.body, candidate.approval
+    reason = str(verdict["reason"])
     if champion == version:
         return "kept", f"version {version} is champion already"
-    if verdict["state"] not in ("pass", "warn"):
-        return "refused", str(verdict["reason"])
-    if promoted_before:
+    if candidate.rejection:
+        return "refused", f"version {version} was rejected by {_said(candidate.rejection)}"
+    if verdict["state"] not in ("pass", "warn") and not (word and word.body["override"]):
+        return "refused", reason
+    if candidate.promoted_before:
         return "kept", f"version {version} was promoted before and version {champion} took its place since"
-    return "promoted", str(verdict["reason"])
+    if word:
+        return "promoted", f"{reason}; approved by {_said(word)}"
+    if approval == "person":
+        return "held", f"version {version} passed the gate and awaits `ml-platform approve` (or `reject`): {reason}"
+    old = outdated(verdict, champion)
+    if old:
+        return "held", f"version {version} waits: {old}"
+    return "promoted", reason
+
+
+def outdated(verdict: Mapping[str, Any], champion: str | None) -> str | None:
+    """Why a verdict says nothing about today's champion; None if it does."""
+    against = verdict.get("champion", champion)
+    if str(against) == str(champion):
+        return None
+    return (
+        f"it was judged against {named(against)}, and {named(champion)} is champion now; the next training is judged "
+        f"against that, or a person approves this one with --override"
+    )
+
+
+def _said(line: Entry) -> str:
+    return f"{line.body['by']} (line {line.number}): {line.body['reason']}"
 
 
 def skewed(ledger: Ledger, service: str) -> str | None:
@@ -44,44 +95,97 @@ def skewed(ledger: Ledger, service: str) -> str | None:
     return str(newest.body["reason"]) if newest is not None and int(newest.body["differing"]) else None
 
 
-def deploy(service: Service, tracking: Tracking, ledger: Ledger, now: datetime) -> Deployment:
-    """Make the newest version champion if the gate let it pass; every step may be repeated.
+def deploy(
+    service: Service, tracking: Tracking, ledger: Ledger, now: datetime, *, approval: Approval = "automatic"
+) -> Deployment:
+    """Make the newest version champion if the gate, and a person where one is asked, let it pass; may be repeated.
 
-    While the service's answers differ from what is recomputed, nothing is promoted: a model that is fed other values
-    than it was judged on has not been judged.
+    Nothing is promoted while the service's answers differ from what is recomputed (a model that is fed other values
+    than it was judged on has not been judged), while somebody's move of the alias is not settled, or on the word of a
+    ledger that was tampered with.
+
+    approval: of the model's ``GatePolicy``.
 
     Raises:
         MissingHistory: the gate never judged this model.
     """
     model = service.model
-    judged = ledger.last("gate", model)
-    if judged is None:
-        raise MissingHistory(f"the gate never judged model {model}; materialize evaluations/{model} first")
-    version = str(judged.body["version"])
-    champion = champion_version(tracking, model)
-    before = any(entry.key == f"v{version}" for entry in ledger.entries(PROMOTION, model))
-    action, reason = decide(judged.body, champion, promoted_before=before)
-    told = {"version": version, "before": champion, "reason": reason, "gate": judged.number}
-    skew = skewed(ledger, service.name)
-    if action == "promoted" and skew:
-        held = f"version {version} waits until {service.name} serves what is recomputed again: {skew}"
-        ledger.write(HOLD, model, f"v{version}/{now:%Y-%m-%d}", now, {**told, "reason": held})
-        return Deployment(champion=champion, action="held", reason=held)
-    if action == "promoted":
-        tracking.promote(model, int(version))
-    if action == "promoted" or (champion == version and not before):  # or killed between the two steps
-        told["reason"] = str(judged.body["reason"])
-        ledger.write(PROMOTION, model, f"v{version}", now, told)
-        return Deployment(champion=version, action="promoted", reason=str(told["reason"]))
+    whole, aliases = ledger.verify(), look(tracking, ledger, model, now)
+    candidate, action, reason = _decided(ledger, model, aliases.champion, approval)
+    body = {"version": candidate.version, "before": aliases.champion, "gate": candidate.verdict.number}
+    waits = aliases.moved or (action == "promoted" and _waits(service.name, candidate, ledger, whole))
+    if waits:
+        action, reason = "held", waits
+    if action == "promoted" and not _promote(tracking, ledger, model, candidate, {**body, "reason": reason}, now):
+        action, reason = "refused", f"version {candidate.version} was rejected meanwhile"
     if action == "refused":
-        ledger.write(REFUSAL, model, f"v{version}", now, told)
-        return Deployment(champion=champion, action="refused", reason=reason)
-    return Deployment(champion=champion, action="kept", reason=reason)
+        ledger.write(REFUSAL, model, f"v{candidate.version}", now, {**body, "reason": reason})
+    if action == "held":
+        _hold(ledger, model, {**body, "reason": reason}, now)
+    champion = candidate.version if action == "promoted" else aliases.champion
+    return Deployment(champion=champion, action=action, reason=reason, aliases=aliases.verdict, ledger=whole)
 
 
-def champion_version(tracking: Tracking, model: str) -> str | None:
-    """The registry's champion, if any."""
-    try:
-        return str(tracking.champion(model).version)
-    except NoChampion:
-        return None
+def _decided(ledger: Ledger, model: str, champion: str | None, approval: Approval) -> tuple[Candidate, Action, str]:
+    """The newest version that may be promoted, and why; if none may, the newest one that was judged, and why not."""
+    found = [(one, *decide(one, champion, approval)) for one in candidates(ledger, model, champion)]
+    return next((one for one in found if one[1] == "promoted"), found[0])
+
+
+def candidates(ledger: Ledger, model: str, champion: str | None) -> list[Candidate]:
+    """The newest version that was judged, and those that a person let pass beside this champion, the newest first.
+
+    Raises:
+        MissingHistory: the gate never judged this model.
+    """
+    verdicts = {str(line.body["version"]): line for line in ledger.entries(GATE, model)}
+    if not verdicts:
+        raise MissingHistory(f"the gate never judged model {model}; materialize evaluations/{model} first")
+    newest = str(max(verdicts.values(), key=lambda line: line.number).body["version"])
+    said = [line for line in ledger.entries(APPROVAL, model) if line.body["champion"] == champion]
+    words = {str(line.body["version"]): line for line in said}
+    promoted = {str(line.body["version"]) for line in ledger.about(model, (PROMOTION, ADOPTION))}
+    return [
+        Candidate(
+            verdict=verdicts[version],
+            promoted_before=version in promoted,
+            approval=words.get(version),
+            rejection=rejected(ledger, model, version),
+        )
+        for version in dict.fromkeys([newest, *reversed(words)])
+    ]
+
+
+def _waits(service: str, candidate: Candidate, ledger: Ledger, whole: Verdict) -> str | None:
+    """Why nothing may be promoted now, whatever the gate and people say."""
+    if whole.state == "fail":
+        return f"version {candidate.version} waits, for what the ledger says of it cannot be trusted: {whole.reason}"
+    skew = skewed(ledger, service)
+    if skew:
+        return f"version {candidate.version} waits until {service} serves what is recomputed again: {skew}"
+    return None
+
+
+def _promote(
+    tracking: Tracking, ledger: Ledger, model: str, candidate: Candidate, body: Mapping[str, Any], now: datetime
+) -> bool:
+    """Move the alias, between two lines: what is between them at a kill is known by `aliases.look`.
+
+    False: the version was rejected before the first line, by somebody who was quicker.
+    """
+    version = candidate.version
+    word = candidate.approval.number if candidate.approval else None
+    told = {**body, "alias": CHAMPION, "approval": word}
+    begun = ledger.write(ALIAS, model, f"v{version} over {body['before']} at {now.isoformat()}", now, told)
+    if rejected(ledger, model, version, before=begun):
+        return False
+    tracking.promote(model, int(version))
+    ledger.write(PROMOTION, model, f"v{version}", now, told)
+    return True
+
+
+def _hold(ledger: Ledger, model: str, body: Mapping[str, Any], now: datetime) -> None:
+    """Once for each reason: the next look mostly finds the same one."""
+    last = ledger.last(HOLD, model)
+    if last is None or last.body != without_examples(body):
+        ledger.write(HOLD, model, f"v{body['version']} at {now.isoformat()}", now, body)

@@ -5,6 +5,7 @@ from ml_platform.spec.errors import (
     DeclarationError,
     HomeDamaged,
     HomeLocked,
+    LedgerBroken,
     MissingHistory,
     ModelRefused,
     NoChampion,
@@ -18,6 +19,7 @@ from ml_platform.spec.errors import (
     StoreUnavailable,
     TooFewLabels,
     UnknownName,
+    WordRefused,
 )
 from ml_platform.spec.features import Active, Entity, Feature, FeatureView, Latest, Window
 from ml_platform.spec.models import (
@@ -57,6 +59,7 @@ __all__ = [
     "HomeLocked",
     "Label",
     "Latest",
+    "LedgerBroken",
     "MissingHistory",
     "ModelRefused",
     "ModelSpec",
@@ -82,6 +85,7 @@ __all__ = [
     "Verdict",
     "View",
     "Window",
+    "WordRefused",
     "between",
     "blend_of",
     "invariant",

@@ -10,12 +10,14 @@ PlatformError
 ├── TooFewLabels          not enough mature labels to train or to judge
 ├── NoChampion            the model has no champion yet
 ├── ModelRefused          a version that could not be loaded or checked
+├── WordRefused           what a person asked for with a version (to approve, reject, adopt it) cannot be done
 ├── ServiceError          the prediction service did not start, or answered with an error
 │   ├── RequestRefused    a request that the service does not accept; names row and field
 │   └── PortInUse         somebody else listens on the asked port
 ├── StoreUnavailable      a store that cannot be reached, or that refuses what it is asked
 └── StateError            the state folder cannot be used as it is
     ├── HomeLocked        another process works on it
+    ├── LedgerBroken      lines of its ledger were changed, removed, inserted, reordered or cut off
     └── HomeDamaged       it holds something that this platform did not write, or half a file
 """
 
@@ -69,6 +71,10 @@ class ModelRefused(PlatformError):
     """A model version that could not be loaded or failed its check; the one before stays."""
 
 
+class WordRefused(PlatformError):
+    """What a person asked for with a version cannot be done; nothing was changed."""
+
+
 class ServiceError(PlatformError):
     """The prediction service did not start, or answered with an error."""
 
@@ -91,6 +97,10 @@ class StateError(PlatformError):
 
 class HomeLocked(StateError):
     """Another process works on the state folder."""
+
+
+class LedgerBroken(StateError):
+    """Lines of the ledger are not those that were written; the message names them."""
 
 
 class HomeDamaged(StateError):

@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+NOT_CONTENT = {"content": False}  # metadata of a dataclass field that leaves the fingerprint as it is
+
 
 def fingerprint(*declarations: Any) -> str:
     """16 hexadecimal digits over declarations (dataclasses, mappings, sequences, expressions, functions by name)."""
@@ -19,7 +21,8 @@ def _plain(thing: Any) -> Any:
     if isinstance(thing, pl.Expr):
         return thing.meta.serialize(format="json")  # its repr holds a memory address
     if is_dataclass(thing) and not isinstance(thing, type):
-        return [type(thing).__name__, {field.name: _plain(getattr(thing, field.name)) for field in fields(thing)}]
+        content = [field.name for field in fields(thing) if field.metadata.get("content", True)]
+        return [type(thing).__name__, {name: _plain(getattr(thing, name)) for name in content}]
     if isinstance(thing, Mapping):
         return {str(key): _plain(value) for key, value in thing.items()}
     if isinstance(thing, list | tuple):

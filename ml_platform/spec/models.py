@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from ml_platform.spec.fingerprint import NOT_CONTENT
+
+Approval = Literal["automatic", "person"]
 HAPPENS_AT, ASKED_AT = "happens_at", "asked_at"  # a question's moments, whatever the spine calls the first
 
 
@@ -56,6 +59,7 @@ class GatePolicy:
 
     holdout: the newest event days, kept out of training; ``min_rows`` labelled rows are needed.
     min_gain: log-loss that the challenger must win (0: any), with ``confidence`` by a paired bootstrap over days.
+    approval: ``person``: what passed waits until somebody says `ml-platform approve` (or `reject`).
     """
 
     holdout: timedelta = timedelta(days=7)
@@ -63,6 +67,7 @@ class GatePolicy:
     min_gain: float = 0.0
     confidence: float = 0.8
     resamples: int = 1000
+    approval: Approval = field(default="automatic", metadata=NOT_CONTENT)  # who promotes is no reason to train again
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ _OURS = (
     "log",
     "lake",
     "ledger.db",
+    "ledger.head",
     "mlflow",
     "reports",
     "bentoml",

@@ -1,27 +1,51 @@
-"""The ledger: decisions, verdicts and alias moves, append-only. It names no entity, but for salted hashes."""
+"""The ledger: registrations, verdicts, approvals, alias moves. Append-only, and each line follows from the one before.
+
+It names no entity, but for salted hashes. `ledger_kinds.py` lists what is written, `ledger_chain.py` says what was
+tampered with.
+"""
 
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ml_platform.spec import HomeDamaged
+from ml_platform.spec import HomeDamaged, Verdict
+from ml_platform.stores.ledger_chain import GENESIS, Head, Line, behind, breaks
+from ml_platform.stores.ledger_head import Note, held, read
+from ml_platform.stores.ledger_kinds import CHAIN
 
 # What a reason adds to show what it means: rows and predictions by name. It stands in the check, and not here for good.
 _EXAMPLES = re.compile(r"; for example [^\n]*")
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY_SECONDS = 30
 _TABLE = """
-CREATE TABLE IF NOT EXISTS ledger (
-    number INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
-    key TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (kind, subject, key))
+CREATE TABLE ledger (
+    number INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
+    body TEXT NOT NULL, before TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (kind, subject, key))
 """
-_SELECT = "SELECT number, at, kind, subject, key, body FROM ledger WHERE kind = ? AND subject = ?"
+# Against accidents: whoever means to change a line drops them first, and `verify` finds the line.
+_GUARDS = (
+    "CREATE TRIGGER keeps_words BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'a line is never changed'); END",
+    "CREATE TRIGGER keeps_lines BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'a line is never removed'); END",
+    f"""
+CREATE TRIGGER grows_at_its_end BEFORE INSERT ON ledger
+WHEN NEW.number IS NOT (SELECT coalesce(max(number), 0) + 1 FROM ledger)
+  OR NEW.before IS NOT coalesce((SELECT digest FROM ledger ORDER BY number DESC LIMIT 1), '{GENESIS}')
+  OR EXISTS (SELECT 1 FROM ledger WHERE kind = NEW.kind AND subject = NEW.subject AND key = NEW.key)
+BEGIN SELECT RAISE(ABORT, 'a line is new, goes behind the last one and carries its digest'); END""",
+)
+_ENTRY = "SELECT number, at, kind, subject, key, body FROM ledger"
+_LINES = "SELECT number, at, kind, subject, key, body, before, digest FROM ledger ORDER BY number"
+_CURE = (
+    "restore ledger.db and ledger.head from a copy of the state folder; without one, set both aside: a new ledger "
+    "begins with the next line, and `ml-platform adopt` takes the champion over"
+)
+_MOST_NAMED = 5  # breaks in one sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,25 +66,34 @@ class Ledger:
 
     path: Path
 
+    @property
+    def head_path(self) -> Path:
+        """The note of the last line; it belongs to the ledger wherever that is copied to."""
+        return self.path.with_suffix(".head")
+
     def write(self, kind: str, subject: str, key: str, at: datetime, body: Mapping[str, Any]) -> Entry:
         """Add a line, or return the one that already stands under this key (a retry changes nothing).
 
-        A reason is kept without the examples that name rows.
+        A reason is kept without the examples that name rows. A ledger from before the chain is chained first.
 
         Raises:
             HomeDamaged: the file is not a ledger any more.
         """
-        kept = json.dumps(without_examples(body), sort_keys=True)
-        line = (at.astimezone(UTC).isoformat(), kind, subject, key, kept)
+        told = (_moment(at), kind, subject, key, _kept(body))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._open() as db:
-            db.execute(_TABLE)
-            db.execute(
-                "INSERT INTO ledger (at, kind, subject, key, body) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (kind, subject, key) DO NOTHING",
-                line,
-            )
-            (stands,) = db.execute(f"{_SELECT} AND key = ?", (kind, subject, key)).fetchall()
+        with held(self.head_path) as note:
+            with self._open() as db:
+                db.execute("BEGIN IMMEDIATE")
+                if "digest" not in _columns(db):
+                    _begin(db, note, _moment(at))
+                last, is_whole = _last(db), _stands(db, note.read())
+                stands = db.execute(f"{_ENTRY} WHERE kind = ? AND subject = ? AND key = ?", told[1:4]).fetchone()
+                if stands is None:
+                    last = _add(db, last, *told)
+                    stands = (last.number, *told)
+            # A note that does not fit what stands is kept: it is the one trace of lines that were cut off.
+            if is_whole:
+                note.write(last)
         return _entry(stands)
 
     def entries(self, kind: str, subject: str) -> list[Entry]:
@@ -69,22 +102,65 @@ class Ledger:
         Raises:
             HomeDamaged: the file is not a ledger any more.
         """
-        if not self.path.exists():
-            return []
-        with self._open() as db:
-            db.execute(_TABLE)
-            rows = db.execute(f"{_SELECT} ORDER BY number", (kind, subject)).fetchall()
-        return [_entry(row) for row in rows]
+        return self.about(subject, (kind,))
+
+    def about(self, subject: str, kinds: Collection[str]) -> list[Entry]:
+        """All lines of these kinds about this subject, oldest first.
+
+        Raises:
+            HomeDamaged: the file is not a ledger any more.
+        """
+        asked = f"{_ENTRY} WHERE subject = ? AND kind IN ({', '.join('?' * len(kinds))}) ORDER BY number"
+        return [_entry(row) for row in self._rows(asked, subject, *kinds)]
 
     def last(self, kind: str, subject: str) -> Entry | None:
         """The newest line, if any."""
         entries = self.entries(kind, subject)
         return entries[-1] if entries else None
 
+    def subjects(self, kinds: Collection[str]) -> list[str]:
+        """What lines of these kinds are about, by name."""
+        asked = f"SELECT DISTINCT subject FROM ledger WHERE kind IN ({', '.join('?' * len(kinds))}) ORDER BY subject"
+        return [subject for (subject,) in self._rows(asked, *kinds)]
+
+    def verify(self) -> Verdict:
+        """Whether all lines stand as they were written; names those that were changed, removed, inserted or moved.
+
+        Always all of them: ten thousand take a tenth of a second, and an old line is as good to tamper with as a new
+        one. *unknown*: nothing was written yet, or nothing since before lines were chained.
+
+        Raises:
+            HomeDamaged: the file is not a ledger any more.
+        """
+        head = read(self.head_path)  # before the lines: a writer notes a line when it stands
+        rows = self._rows(_LINES, chained=True)
+        if not rows and (head is None or head.number == 0):
+            return Verdict.unknown(f"nothing was chained in {self.path} yet; the next line that is written begins it")
+        found = breaks([Line(*row) for row in rows], head)
+        if found:
+            more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+            named = "; ".join(one.sentence for one in found[:_MOST_NAMED])
+            measures = {"lines": len(rows), "first_broken": found[0].number}
+            return Verdict(state="fail", reason=f"{self.path}: {named}{more}: {_CURE}", measures=measures)
+        last = Line(*rows[-1])
+        reason = f"all {len(rows)} lines follow one from another; the last is {last.number}, {last.digest[:16]}"
+        return Verdict(state="pass", reason=reason, measures={"lines": len(rows), "digest": last.digest})
+
+    def _rows(self, asked: str, *values: str, chained: bool = False) -> list[Any]:
+        """What a query finds; nothing where no ledger, or (asked for what is ``chained``) no chain, was begun."""
+        if not self.path.exists():
+            return []
+        with self._open() as db:
+            needed = "digest" if chained else "body"
+            return db.execute(asked, values).fetchall() if needed in _columns(db) else []
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as db, db:
+                # A line that was noted may not be taken back by a power cut.
+                db.execute("PRAGMA synchronous = EXTRA")
+                db.execute("PRAGMA secure_delete = ON")  # what an old ledger named leaves its file when it is chained
                 yield db
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode not in _DAMAGED:
@@ -95,12 +171,6 @@ class Ledger:
             ) from error
 
 
-def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
-    number, at, kind, subject, key, body = row
-    moment = datetime.fromisoformat(at)
-    return Entry(number=number, at=moment, kind=kind, subject=subject, key=key, body=json.loads(body))
-
-
 def without_examples(thing: Any) -> Any:
     """What is kept of a text, or of all texts in a body."""
     if isinstance(thing, str):
@@ -108,3 +178,56 @@ def without_examples(thing: Any) -> Any:
     if isinstance(thing, Mapping):
         return {name: without_examples(value) for name, value in thing.items()}
     return [without_examples(value) for value in thing] if isinstance(thing, list | tuple) else thing
+
+
+def _begin(db: sqlite3.Connection, note: Note, at: str) -> None:
+    """Make the table; lines of a ledger from before the chain are chained as they stand, which a line says."""
+    old = db.execute(f"{_ENTRY} ORDER BY number").fetchall() if _columns(db) else []
+    db.execute("DROP TABLE IF EXISTS ledger")
+    db.execute(_TABLE)
+    last = Head(0, GENESIS)
+    if note.read() is None:
+        note.write(last)  # from now on a missing note was taken away
+    for number, *told, body in old:
+        last = _add(db, Head(number - 1, last.digest), *told, _kept(json.loads(body)))
+    for guard in _GUARDS:
+        db.execute(guard)
+    if old:
+        _add(db, last, at, CHAIN, "ledger", "begun", _kept({"lines": len(old)}))
+
+
+def _add(db: sqlite3.Connection, last: Head, *told: str) -> Head:
+    line = behind(last, *told)
+    db.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)", line)
+    return Head(line.number, line.digest)
+
+
+def _last(db: sqlite3.Connection) -> Head:
+    found = db.execute("SELECT number, digest FROM ledger ORDER BY number DESC LIMIT 1").fetchone()
+    return Head(*found) if found else Head(0, GENESIS)
+
+
+def _stands(db: sqlite3.Connection, head: Head | None) -> bool:
+    """Whether the noted line is there."""
+    if head is None:
+        return False
+    asked = "SELECT 1 FROM ledger WHERE number = ? AND digest = ?"
+    return head == Head(0, GENESIS) or db.execute(asked, head).fetchone() is not None
+
+
+def _columns(db: sqlite3.Connection) -> set[str]:
+    return {row[1] for row in db.execute("PRAGMA table_info(ledger)")}
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat()
+
+
+def _kept(body: Mapping[str, Any]) -> str:
+    return json.dumps(without_examples(body), sort_keys=True)
+
+
+def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
+    number, at, kind, subject, key, body = row
+    moment = datetime.fromisoformat(at)
+    return Entry(number=number, at=moment, kind=kind, subject=subject, key=key, body=json.loads(body))

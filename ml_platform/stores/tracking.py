@@ -201,7 +201,7 @@ class Tracking:
         if found is None:
             raise NoChampion(
                 f"model {name} has no champion yet (asked {self.uri}); materialize models/{name}, evaluations/{name} "
-                f"and its service, or run `ml-platform run`"
+                f"and its service, or run `ml-platform run`; `ml-platform history {name}` tells if one awaits approval"
             )
         return found
 

@@ -18,6 +18,7 @@ from ml_platform.spec import ModelSpec, Project
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.ledger_kinds import DECISION, TRAINING
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.by_hand import try_out, with_parameters
 from ml_platform.training.estimators import train
@@ -85,7 +86,7 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult[Any]:
         # Read before the rows: a retraining that is decided meanwhile wants rows that this set may lack.
-        decision = answered(ledger.last("decision", spec.policy)) if spec.policy else 0
+        decision = answered(ledger.last(DECISION, spec.policy)) if spec.policy else 0
         found = gather(lake, project, spec, clock.now())
         version = lake.replace(table_of(spec), found.rows, None)
         manifest = set_manifest(project, spec, found.rows, found.tables, found.maturity, clock.now())
@@ -135,7 +136,7 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
             lake, tracking, trained, manifest, decision, run_id=context.run_id, asset=key, views=views
         )
         body = {"version": version.version, "decision": decision, "manifest": manifest.digest}
-        ledger.write("training", spec.name, context.run_id, clock.now(), body)
+        ledger.write(TRAINING, spec.name, context.run_id, clock.now(), body)
         told = {**version.tags, **metadata.figures(trained.facts)}
         told |= {"version": version.version, "mlflow_run": version.run_id}
         told["mlflow"] = f"{tracking.uri}: model {spec.name}, version {version.version}, run {version.run_id}"

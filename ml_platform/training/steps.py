@@ -15,6 +15,7 @@ from ml_platform.spec.calendar import day_start
 from ml_platform.spec.manifests import RunManifest, SetManifest, TableVersion
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Entry, Ledger
+from ml_platform.stores.ledger_kinds import GATHERING
 from ml_platform.stores.tracking import Dataset, ModelVersion, Tracking
 from ml_platform.training.feature_record import write_record
 from ml_platform.training.manifest import write_manifest
@@ -27,8 +28,6 @@ from ml_platform.training.training_set import (
     split,
     training_rows,
 )
-
-GATHERING = "gathering"  # the ledger's kind of line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,13 @@
 """A few small trees."""
 
+import os
 from datetime import timedelta
+from typing import cast
 
 import polars as pl
 
 from ml_platform.spec import GatePolicy, Label, ModelSpec, Task
+from ml_platform.spec.models import Approval
 
 _TASK = Task(
     name="late",
@@ -21,6 +24,9 @@ _TASK = Task(
     ),
 )
 
+# Of the process that loads it; whose word a promotion needs is no reason to train again.
+_APPROVAL = cast("Approval", os.environ.get("TRIPS_APPROVAL", "automatic"))
+
 late = ModelSpec(
     task=_TASK,
     views=("planned", "line_past", "leaving"),
@@ -29,6 +35,6 @@ late = ModelSpec(
     parameters={"num_leaves": 4, "learning_rate": 0.2, "min_data_in_leaf": 10},
     train_window=timedelta(days=5),
     min_rows=100,
-    gate=GatePolicy(holdout=timedelta(hours=36), min_rows=50),
+    gate=GatePolicy(holdout=timedelta(hours=36), min_rows=50, approval=_APPROVAL),
     policy="lateness",
 )

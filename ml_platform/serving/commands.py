@@ -1,0 +1,154 @@
+"""The commands about a model's versions: `ml-platform approve`, `reject`, `adopt` and `history`."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ml_platform.resources.profiles import Profile
+from ml_platform.spec import LedgerBroken, Project, UnknownName
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.home import Home
+from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.ledger_kinds import OF_A_MODEL
+from ml_platform.stores.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class _Here:
+    """What the commands work with."""
+
+    project: Project
+    tracking: Tracking
+    ledger: Ledger
+    now: datetime
+
+    @classmethod
+    def opened(cls) -> "_Here":
+        from ml_platform.resources.projects import load_project
+
+        profile = Profile.from_environment()
+        Home(profile.home).prepare(profile.project)
+        tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
+        now = Clock(profile.clock_path).now()
+        return cls(load_project(profile.project), tracking, Ledger(profile.ledger_path), now)
+
+    def declared(self, model: str) -> str:
+        """The model's name, if there is one."""
+        if model not in self.project.models:
+            raise UnknownName("model", model, self.project.models)
+        return model
+
+
+def _about_a_version(command: Callable[..., None]) -> Callable[..., None]:
+    """MODEL VERSION --by --reason, which the three commands that change something have in common."""
+    for option in (
+        click.option("--reason", required=True, help="Why; names no entity, for the ledger is never cleaned."),
+        click.option("--by", required=True, help="Who decides."),
+        click.argument("version", type=click.IntRange(1)),
+        click.argument("model"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_about_a_version
+@click.option("--override", is_flag=True, help="Also a version that did not pass the gate.")
+def approve(model: str, version: int, by: str, reason: str, override: bool) -> None:
+    """Let VERSION of MODEL pass, and promote it unless something else holds it.
+
+    What cannot be promoted now (served values differ) is promoted by the next deployment. Saying it again changes
+    nothing.
+    """
+    from ml_platform.serving.approvals import Word
+    from ml_platform.serving.approvals import approve as approved
+    from ml_platform.serving.deployment import deploy
+
+    here = _Here.opened()
+    name, word = here.declared(model), Word(by=by, reason=reason)
+    line = approved(here.tracking, here.ledger, name, version, word, here.now, override=override)
+    click.echo(f"line {line.number}: version {version} of {model} is approved by {line.body['by']}")
+    asks = here.project.models[name].gate.approval
+    for service in here.project.services.values():
+        if service.model == name:
+            done = deploy(service, here.tracking, here.ledger, here.now, approval=asks)
+            click.echo(f"services/{service.name}: {done.action}, champion is {done.champion or 'none'}: {done.reason}")
+
+
+@click.command()
+@_about_a_version
+def reject(model: str, version: int, by: str, reason: str) -> None:
+    """End the candidacy of VERSION of MODEL: it is never promoted."""
+    from ml_platform.serving.approvals import Word
+    from ml_platform.serving.approvals import reject as rejected
+
+    here = _Here.opened()
+    word = Word(by=by, reason=reason)
+    line = rejected(here.tracking, here.ledger, here.declared(model), version, word, here.now)
+    click.echo(f"line {line.number}: version {version} of {model} is rejected by {line.body['by']}")
+
+
+@click.command()
+@_about_a_version
+def adopt(model: str, version: int, by: str, reason: str) -> None:
+    """After somebody moved MODEL's champion in MLflow: VERSION (found there, or recorded here) is the right one."""
+    from ml_platform.serving.approvals import Word
+    from ml_platform.serving.approvals import adopt as adopted
+
+    here = _Here.opened()
+    word = Word(by=by, reason=reason)
+    line = adopted(here.tracking, here.ledger, here.declared(model), version, word, here.now)
+    click.echo(f"line {line.number}: version {version} of {model} is champion, said {line.body['by']}")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--at", "moment", help="What served then: a moment with its timezone, such as 2013-04-15T12:30+00:00.")
+@click.option("--json", "plain", is_flag=True, help="As JSON.")
+@click.option("--anyway", is_flag=True, help="Answer from a ledger that was tampered with, too.")
+def history(model: str, moment: str | None, plain: bool, anyway: bool) -> None:
+    """Everything that the ledger says of MODEL's versions, or what served at a moment."""
+    from ml_platform.serving.history import as_json, at, moment_of, table
+
+    here = _Here.opened()
+    known = {*here.project.models, *here.ledger.subjects(OF_A_MODEL)}
+    if model not in known:
+        raise UnknownName("model", model, known)
+    try:
+        asked = moment_of(moment, here.now) if moment is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--at") from error
+    broken = _broken(here.ledger, anyway=anyway)
+    lines = here.ledger.about(model, OF_A_MODEL)
+    if asked:
+        said, values = at(model, lines, asked)
+        click.echo(_json(values, broken) if plain else said)
+    elif plain:
+        click.echo(_json({"model": model, "lines": as_json(lines)}, broken))
+    else:
+        click.echo("\n".join(table(lines)) or f"the ledger says nothing of {model} yet")
+    sys.exit(int(broken is not None))
+
+
+def _broken(ledger: Ledger, *, anyway: bool) -> str | None:
+    """What is wrong with the chain, said aloud; None if nothing is.
+
+    Raises:
+        LedgerBroken: something is, and nobody asked for an answer anyway.
+    """
+    found = ledger.verify()
+    if found.state != "fail":
+        return None
+    if not anyway:
+        raise LedgerBroken(f"{found.reason}. With --anyway what stands there is told")
+    click.secho(f"LedgerBroken: {found.reason}. What follows cannot be trusted.", fg="red", err=True)
+    return found.reason
+
+
+def _json(values: dict[str, Any], broken: str | None) -> str:
+    return json.dumps({**values, "broken": broken}, indent=2)

@@ -1,0 +1,49 @@
+"""The kinds of line in the ledger: about what, when, and what their bodies hold. A new kind begins here.
+
+Versions are written as text. No body names an entity or a prediction: nothing in the ledger ever needs to be removed.
+
+| kind | about | written when | body |
+|---|---|---|---|
+| decision | a policy | every day | answer, reason, wanted, consumed, measures |
+| gathering | a model | a training set was gathered | decision, manifest |
+| training | a model | a version was registered | version, decision, manifest (its digest) |
+| gate | a model | a version was judged | version, state, reason, champion, measures |
+| hold | a model | a promotion has to wait | version, before, reason, gate |
+| refusal | a model | a version is not promoted | version, before, reason, gate |
+| approval | a model | a person let a version pass | version, champion, by, reason, gate, override |
+| rejection | a model | a person ended a candidacy | version, by, reason |
+| alias | a model | an alias is about to be moved | alias, version, before, reason, gate, approval |
+| promotion | a model | it was moved: the version serves | as alias |
+| found | a model | somebody else moved it | alias, version (null: removed), before |
+| adoption | a model | a person said which one is right | alias, version, before, by, reason |
+| rollout | a model | a canary's share changes | champion, canary, share (above 0, at most 1), reason |
+| rollback | a model | the canary lost, or the champion goes | version (that serves again), before, reason |
+| abort | a model | a rollout ended without a verdict | canary, reason |
+| skew | a service | answers were recomputed | days, compared, differing, reason |
+| failure | a project | a step of a replay failed | step, partition, reason |
+| chain | the ledger | lines from before the chain joined it | lines |
+"""
+
+DECISION = "decision"
+GATHERING = "gathering"
+TRAINING = "training"
+GATE = "gate"
+HOLD = "hold"
+REFUSAL = "refusal"
+APPROVAL = "approval"
+REJECTION = "rejection"
+ALIAS = "alias"
+PROMOTION = "promotion"
+FOUND = "found"
+ADOPTION = "adoption"
+ROLLOUT = "rollout"
+ROLLBACK = "rollback"
+ABORT = "abort"
+SKEW = "skew"
+FAILURE = "failure"
+CHAIN = "chain"
+
+# After which another version serves than before, or with another share.
+SERVING = (PROMOTION, FOUND, ADOPTION, ROLLOUT, ROLLBACK, ABORT)
+# What a model's history tells.
+OF_A_MODEL = (TRAINING, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, *SERVING)
