@@ -148,13 +148,14 @@ def _windows(
 def _fresh(subject: Subject, served: Served, table: str) -> pl.DataFrame:
     """What the source gives of the days after those that the raw table holds, judged as they are on their way in."""
     declared, project = subject.project.tables[table], subject.project
-    held = served.lake.days(f"raw/{table}") if declared.partitioned else set()
+    held = served.lake.days(f"raw/{table}")
     today = day_of(served.now, project.timezone)
     empty = pl.DataFrame(schema=dict(declared.columns))
-    if not held:
+    if not declared.partitioned:
         return empty
     references = read_references(declared, served.lake)
-    first = min(max(held) + _A_DAY, today)
+    # A table none of whose days was closed yet has sent events all the same.
+    first = min(max(held) + _A_DAY, today) if held else project.starts
     batch = fetch(declared, first, today, served.now, project.timezone, references, admit=served.admit)
     return batch.good.select(empty.columns)
 

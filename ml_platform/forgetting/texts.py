@@ -18,7 +18,11 @@ from ml_platform.training.model import SCHEMA_FILE
 
 @dataclass(frozen=True)
 class Databases:
-    """Texts in the databases of Dagster, MLflow and the ledger; ``home``: what their files are named from."""
+    """Texts in the databases of Dagster, MLflow and others; ``home``: what their files are named from.
+
+    The ledger's lines follow from each other and name no entity; none is changed. One that does name one remains, and is
+    named at the end.
+    """
 
     title: ClassVar[str] = "databases"
     databases: Sequence[TextDatabase]

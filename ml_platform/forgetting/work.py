@@ -182,7 +182,8 @@ class Forgetting:
         ]
 
     def _databases(self) -> list[TextDatabase]:
-        own = (self.profile.online_path, self.profile.live_path)  # no texts: read by their keys
+        # No texts, read by their keys; and the ledger, whose lines follow from each other.
+        own = (self.profile.online_path, self.profile.live_path, self.profile.ledger_path)
         files = [path for path in sqlite_files(self.profile.home) if path not in own]
         servers = (self.profile.dagster_storage, self.profile.mlflow_uri)
         named = [url for url in servers if url and url.startswith("postgresql")]
