@@ -20,8 +20,8 @@ from ml_platform.training.model import SCHEMA_FILE
 class Databases:
     """Texts in the databases of Dagster, MLflow and others; ``home``: what their files are named from.
 
-    The ledger's lines follow from each other and name no entity; none is changed. One that does remains, and is named at
-    the end.
+    The ledger's lines follow from each other and name no entity; none is changed. One that does so remains, and is
+    named at the end.
     """
 
     title: ClassVar[str] = "databases"
