@@ -5,14 +5,10 @@ import socket
 
 import pytest
 
-# Fixtures shared by the tests of automation.
+# Fixtures shared by the tests of automation and by those of the production profile.
 from ml_platform_tests.automation_world import bootstrapped, replay  # noqa: F401
-
-# Where the services of the tests listen; set them to use others.
-ADDRESSES = {
-    "postgres": (os.environ.get("TEST_POSTGRES_HOST", "127.0.0.1"), int(os.environ.get("TEST_POSTGRES_PORT", "5432"))),
-    "redis": (os.environ.get("TEST_REDIS_HOST", "127.0.0.1"), int(os.environ.get("TEST_REDIS_PORT", "6379"))),
-}
+from ml_platform_tests.production_world import postgres_url, production, s3_endpoint  # noqa: F401
+from ml_platform_tests.services import ADDRESSES
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -14,8 +14,8 @@ import redis
 
 from ml_platform.spec import Entity, FeatureView, Latest
 from ml_platform.stores.online import Online
-from ml_platform_tests.conftest import ADDRESSES
 from ml_platform_tests.online_writer import LINES, NOON, VIEW, rows
+from ml_platform_tests.services import ADDRESSES
 
 HOUR = timedelta(hours=1)
 PASSING = replace(VIEW, name="line_today", online_for=timedelta(hours=2))

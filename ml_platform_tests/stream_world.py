@@ -32,6 +32,7 @@ from ml_platform.stores.event_stream import EventStream, Message
 from ml_platform.stores.online import OnlineStore
 from ml_platform.stores.tiles import Change
 from ml_platform.stores.tiles_redis import RedisTiles
+from ml_platform_tests.services import ADDRESSES
 from ml_platform_tests.test_windows import START, UTC_TIME, VIEW
 
 DATABASE = 11
@@ -131,8 +132,6 @@ def drained(one: Consumer, within: float = 20) -> Consumer:
 @contextmanager
 def empty_place() -> Iterator[tuple[str, str]]:
     """Address and a project of which Redis holds nothing; what it then holds is removed at the end."""
-    from ml_platform_tests.conftest import ADDRESSES  # loads Dagster, which the child processes need not
-
     host, port = ADDRESSES["redis"]
     name = f"test{uuid.uuid4().hex[:12]}"
     yield f"redis://{host}:{port}/{DATABASE}", name

@@ -22,7 +22,6 @@ from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.delta_purge import first_readable, look, purge, table_names
 from ml_platform.stores.text_databases import TextDatabase
 from ml_platform.stores.texts import Words
-from ml_platform_tests.test_production import postgres_url, production, s3_endpoint  # noqa: F401
 
 GONE, DAYS = "N784JB", [date(2024, 3, 8), date(2024, 3, 9)]
 WORDS = Words(entity="tail", text=GONE, ids=frozenset(), names=frozenset(), token="forgotten-0a1b2c")
@@ -42,7 +41,7 @@ def _stored(profile: Profile, table: str) -> bytes:
     return b"".join(client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys)
 
 
-def test_rows_go_from_a_table_in_a_bucket(production: Profile) -> None:  # noqa: F811
+def test_rows_go_from_a_table_in_a_bucket(production: Profile) -> None:
     lake = Lake(production.lake, production.storage_options)
     assert table_names(lake) == []
     rows = pl.DataFrame({"tail": [GONE, "N1", GONE, "N2"], PARTITION: [*DAYS, *DAYS]})
@@ -68,7 +67,7 @@ def test_rows_go_from_a_table_in_a_bucket(production: Profile) -> None:  # noqa:
         lake.scan("raw/flights", version=1)
 
 
-def test_files_of_models_in_a_bucket_are_read_and_exchanged(production: Profile) -> None:  # noqa: F811
+def test_files_of_models_in_a_bucket_are_read_and_exchanged(production: Profile) -> None:
     files = Artifacts(f"{production.lake}-models")
     assert (files.folder, list(files.paths())) == (None, [])
     for path in ("late/m-1/schema.json", "late/run/evaluation/page.html"):
@@ -79,7 +78,7 @@ def test_files_of_models_in_a_bucket_are_read_and_exchanged(production: Profile)
 
 
 @pytest.mark.service("postgres")
-def test_texts_in_postgres_are_exchanged(postgres_url: str) -> None:  # noqa: F811
+def test_texts_in_postgres_are_exchanged(postgres_url: str) -> None:
     engine = sa.create_engine(postgres_url)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE events (id SERIAL PRIMARY KEY, body TEXT, at TIMESTAMP, size BIGINT)"))
