@@ -47,6 +47,12 @@ def micros(moment: datetime) -> int:
     return (moment - _EPOCH) // _TICK
 
 
+@lru_cache
+def _entity_encoder(names: tuple[str, ...]) -> Callable[[tuple[KeyValue, ...]], bytes]:
+    """One for all views of these entities, so that it remembers the keys of all of them."""
+    return lru_cache(1 << 14)(entity_key_encoder(names))
+
+
 @dataclass(frozen=True)
 class Log:
     """One kind of event of a view's entities: which columns it keeps, and how it is cut (microseconds)."""
@@ -81,7 +87,7 @@ class LiveView:
         if not view.key:
             raise DeclarationError(f"view {view.name} does not say by which key its source's rows are told apart")
         self.view = view
-        self.encode_entity = lru_cache(1 << 14)(entity_key_encoder(view.entity_names))
+        self.encode_entity = _entity_encoder(view.entity_names)
         windows = [feature for feature in view.features if isinstance(feature, Window)]
         columns: dict[str, frozenset[str]] = {}
         for window in windows:
@@ -205,8 +211,8 @@ class LiveViews:
             new = micros(moment)
             return None if before is not None and new <= before else (b"", new.to_bytes(8, signed=True))
 
-        self.tiles.update([Change(_REACH.log, _REACH.entity, _REACH.first, _FOR_GOOD, later)])
-        self.tiles.prune(micros(moment))
+        if self.tiles.update([Change(_REACH.log, _REACH.entity, _REACH.first, _FOR_GOOD, later)]):
+            self.tiles.prune(micros(moment))
 
     @property
     def logs(self) -> list[str]:
