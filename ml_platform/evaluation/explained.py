@@ -7,7 +7,6 @@ from typing import Any
 
 from ml_platform.evaluation.explain import Explanation, Input
 
-_HEAD = ("input", "value", "view", "contribution", "baseline")
 _TAGS = ("training_set", "trained_from", "holdout_until", "forgotten_rows")
 
 
@@ -21,7 +20,10 @@ def lines(found: Explanation) -> Iterator[str]:
     if told:
         yield f"the version: {told}"
     yield ""
-    yield from _table([_HEAD, *(_cells(each) for each in _sorted(found.inputs))])
+    added = f"contribution ({parts.scale})" if parts else "contribution"
+    yield from _table(
+        [("input", "value", "view", added, "baseline"), *(_cells(each) for each in _sorted(found.inputs))]
+    )
     yield ""
     if parts is None:
         yield str(found.without)

@@ -74,7 +74,9 @@ def _rebuilt(weights: Mapping[str, torch.Tensor]) -> TabularNetwork:
     sizes = [weight.shape[0] - 1 for weight in embeddings]
     network = TabularNetwork(sizes, weights["center"], weights["scale"], amounts, settings)
     network.load_state_dict(dict(weights))
-    return network.eval().requires_grad_(False)
+    network.eval()
+    network.requires_grad_(False)
+    return network
 
 
 def _named(weights: Mapping[str, torch.Tensor], prefix: str) -> list[str]:
