@@ -14,6 +14,7 @@ from typing import Any
 SALTS = "salts"  # the field beside the others: name -> salt; of one that was taken out, its seal
 TAKEN_OUT = "(redacted: it named an entity that was forgotten)"  # what readers find in its place
 _SALT_BYTES = 16
+_ENCODER = json.JSONEncoder(sort_keys=True)  # made once: `json.dumps` makes one each time, which is half of its work
 
 
 def sealed(body: Mapping[str, Any]) -> str:
@@ -29,11 +30,17 @@ def sealed(body: Mapping[str, Any]) -> str:
 
 def digested(text: str) -> str | Sequence[Sequence[str]]:
     """What the digest of a line covers: the seals by name, or of a body from before (or none at all) the text."""
+    return examined(text)[0]
+
+
+def examined(text: str) -> tuple[str | Sequence[Sequence[str]], tuple[str, ...]]:
+    """``digested`` and ``taken_out``, of which a look at all lines needs both."""
     parts = _parts(text)
     if parts is None:
-        return text
+        return text, ()
     told, salts = parts
-    return [[name, _seal(salt, name, told[name]) if name in told else salt] for name, salt in sorted(salts.items())]
+    seals = [[name, _seal(salt, name, told[name]) if name in told else salt] for name, salt in sorted(salts.items())]
+    return seals, tuple(name for name, _ in seals if name not in told)
 
 
 def opened(text: str) -> dict[str, Any]:
@@ -51,8 +58,7 @@ def opened(text: str) -> dict[str, Any]:
 
 def taken_out(text: str) -> tuple[str, ...]:
     """The names of the fields that are gone."""
-    parts = _parts(text)
-    return () if parts is None else tuple(sorted(parts[1].keys() - parts[0].keys()))
+    return examined(text)[1]
 
 
 def fields(text: str) -> Mapping[str, str]:
@@ -73,11 +79,11 @@ def without(text: str, names: Collection[str]) -> str:
 
 
 def _seal(salt: str, name: str, value: Any) -> str:
-    return sha256(json.dumps([salt, name, value], sort_keys=True).encode()).hexdigest()
+    return sha256(_written([salt, name, value]).encode()).hexdigest()
 
 
-def _written(body: Mapping[str, Any]) -> str:
-    return json.dumps(body, sort_keys=True)
+def _written(thing: Any) -> str:
+    return _ENCODER.encode(thing)
 
 
 def _parts(text: str) -> tuple[dict[str, Any], dict[str, str]] | None:

@@ -7,12 +7,12 @@ A field may be taken out of a line (``ledger_body.py``) if a later line, a *reda
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
-from ml_platform.stores.ledger_body import digested, opened, taken_out
+from ml_platform.stores.ledger_body import digested, examined, opened
 from ml_platform.stores.ledger_kinds import REDACTION
 
 GENESIS = "0" * 64  # what the first line follows
@@ -49,7 +49,11 @@ class Break:
 
 def digest_of(before: str, at: str, kind: str, subject: str, key: str, body: str) -> str:
     """Over everything but the number, which the place in the chain gives; of the body over the seals of its fields."""
-    return sha256(json.dumps([before, at, kind, subject, key, digested(body)], ensure_ascii=False).encode()).hexdigest()
+    return _digest(before, at, kind, subject, key, digested(body))
+
+
+def _digest(*covered: object) -> str:
+    return sha256(json.dumps(covered, ensure_ascii=False).encode()).hexdigest()
 
 
 def behind(last: Head, at: str, kind: str, subject: str, key: str, body: str) -> Line:
@@ -63,12 +67,14 @@ def breaks(lines: Sequence[Line], head: Head | None) -> list[Break]:
 
     lines: all that stand, by number. head: what was noted as the last one, elsewhere; None: the note is gone.
     """
+    bodies = [examined(line.body) for line in lines]
     found = [
         Break(number=line.number, what="changed", sentence=f"line {line.number} was changed")
-        for line in lines
-        if line.digest != digest_of(line.before, line.at, line.kind, line.subject, line.key, line.body)
+        for line, (body, _) in zip(lines, bodies, strict=True)
+        if line.digest != _digest(line.before, line.at, line.kind, line.subject, line.key, body)
     ]
-    found += [*_links(lines, head), *_redactions(lines), *_end(lines, head)]
+    gone = {line.number: names for line, (_, names) in zip(lines, bodies, strict=True)}
+    found += [*_links(lines, head), *_redactions(lines, gone), *_end(lines, head)]
     return sorted(found, key=lambda one: one.number)
 
 
@@ -93,7 +99,7 @@ def _links(lines: Sequence[Line], head: Head | None) -> Iterator[Break]:
         last = Head(line.number, line.digest)
 
 
-def _redactions(lines: Sequence[Line]) -> Iterator[Break]:
+def _redactions(lines: Sequence[Line], missing: Mapping[int, Sequence[str]]) -> Iterator[Break]:
     """Fields that are gone although no redaction says so, and those that stand again although one does."""
     said: dict[tuple[int, str], dict[str, int]] = {}
     for line in lines:
@@ -103,7 +109,7 @@ def _redactions(lines: Sequence[Line]) -> Iterator[Break]:
             if isinstance(of, int) and of < line.number and isinstance(names, list):
                 said.setdefault((of, str(told.get("digest"))), {}).update(dict.fromkeys(map(str, names), line.number))
     for line in lines:
-        gone, redacted = set(taken_out(line.body)), said.get((line.number, line.digest), {})
+        gone, redacted = set(missing[line.number]), said.get((line.number, line.digest), {})
         for name in sorted(gone - redacted.keys()):
             out = f"{name!r} was taken out of line {line.number}, and no redaction says so"
             yield Break(number=line.number, what="taken out", sentence=out)
