@@ -14,6 +14,7 @@ import click
 
 from ml_platform.bench.features import main as features
 from ml_platform.bench.loading import main as loading
+from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import Profile
 from ml_platform.serving import commands
@@ -355,7 +356,7 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
     click.echo(f"{len(done)} tables, {sum(one.removed for one in done)} files removed")
 
 
-for command in (commands.approve, commands.reject, commands.adopt, commands.history):
+for command in (commands.approve, commands.reject, commands.adopt, commands.history, explain):
     main.add_command(command)
 
 

@@ -70,6 +70,9 @@ def _mention(home: TripsHome, trip: str, line: str) -> None:
         datetime(2024, 3, 7, tzinfo=UTC),
         {"reason": f"2 differ; for example {trip} was served 3"},
     )
+    said = {"version": "1", "by": "ann", "override": False, "gate": 2, "champion": None}
+    for key, reason in (("names", f"trip {trip} looked fine"), ("names none", "all looked fine")):
+        ledger.write("approval", "late", key, datetime(2024, 3, 7, tzinfo=UTC), {**said, "reason": reason})
     write_dagster_yaml(home.profile.dagster_home, replayed=True)  # a copied folder's names the one that it came from
     with open_instance(home.profile.dagster_home) as instance:
         told = {"reason": f"for example trip={trip}", "rows": dg.MetadataValue.json({"trip": trip, "line": "Z"})}
@@ -107,6 +110,7 @@ def test_every_byte_of_an_entity_goes_and_nothing_of_others(home: TripsHome) -> 
         "reports/note.html",
         "event_log.db",
         "mlflow.db",
+        "ledger.db: 1 line naming it",
     ):
         assert said in listed.said, listed.said
 
@@ -114,6 +118,11 @@ def test_every_byte_of_an_entity_goes_and_nothing_of_others(home: TripsHome) -> 
     assert done.code == 0, done.said
     assert [place for place in places_of(home.path, SERVED) if "note.html" not in place] == []
     assert f"9{SERVED}9 is another" in (home.profile.reports_path / "note.html").read_text()
+
+    assert Ledger(home.profile.ledger_path).verify().passed
+    named, other = home.ledger("approval", "late")
+    assert (named.redacted, other.redacted, other.body["reason"]) == (("reason",), (), "all looked fine")
+    assert [line.body["line"] for line in home.ledger("redaction", "late")] == [named.number]
 
     after = tables_of(home)
     ids = ("trip", "prediction_id")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ml_platform.stores.home import Home
+from ml_platform.stores.ledger import Ledger
 from ml_platform_tests.forget_world import forget, places_of, records_of, tables_of
 from ml_platform_tests.replay_world import PACKAGE, TripsHome, eve, folder_of_the_run
 from ml_platform_tests.trips.world import SHIFTS_ON
@@ -56,6 +57,9 @@ def _nothing_goes_on(home: TripsHome, name: str) -> None:
 @pytest.mark.parametrize("entity", [f"trip={TRIP}", pytest.param(f"line={LINE}", marks=pytest.mark.slow)])
 def test_killed_at_any_moment_the_same_command_ends_it(home: TripsHome, folder: Path, entity: str) -> None:
     undisturbed = eve(folder).copy(home.path.with_name("undisturbed"))
+    for each in (home, undisturbed):
+        body = {"version": "1", "by": "ann", "reason": f"{entity} looked fine"}
+        Ledger(each.profile.ledger_path).write("approval", "late", "v1", each.clock(), body)
     assert forget(undisturbed, entity, "--yes").code == 0
     draw, kills = random.Random(entity), 0
     for _ in range(5):
@@ -79,6 +83,10 @@ def test_killed_at_any_moment_the_same_command_ends_it(home: TripsHome, folder: 
     assert [entry.body["models"] for entry in home.ledger("forgetting", "trips")] == [
         entry.body["models"] for entry in undisturbed.ledger("forgetting", "trips")
     ]
+    ledger = Ledger(home.profile.ledger_path)
+    assert ledger.verify().passed
+    assert [line.redacted for line in ledger.entries("approval", "late")] == [("reason",)]
+    assert len(ledger.entries("redaction", "late")) == 1
     if entity == f"trip={TRIP}":
         assert places_of(home.path, TRIP) == []
     assert home.run(SHIFTS_ON)["values_mismatched"] == 0

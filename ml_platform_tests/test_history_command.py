@@ -80,6 +80,9 @@ def test_every_kind_of_line_about_a_model_has_words(registry: Registry) -> None:
         "reason": "why",
         "override": False,
         "approval": None,
+        "line": 4,
+        "entity": "trip",
+        "fields": ["by", "reason"],
     }
     for kind in OF_A_MODEL:
         registry.ledger.write(kind, "other", "k", registry.at, body)
@@ -87,6 +90,7 @@ def test_every_kind_of_line_about_a_model_has_words(registry: Registry) -> None:
     assert len(lines) == len(OF_A_MODEL)
     assert "canary version 2 takes 10%: why" in "\n".join(lines)
     assert "registered, which answers retraining 3" in "\n".join(lines)
+    assert "a trip was forgotten, which by and reason of line 4 named: taken out of it" in "\n".join(lines)
 
 
 def test_what_served_at_a_moment(registry: Registry) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 from ml_platform.forgetting.places import Held
 from ml_platform.spec.entities import EntityValue
 from ml_platform.stores.artifacts import Artifacts
+from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.text_databases import TextDatabase
 from ml_platform.stores.text_files import TextFiles
 from ml_platform.stores.texts import Words
@@ -18,11 +20,7 @@ from ml_platform.training.model import SCHEMA_FILE
 
 @dataclass(frozen=True)
 class Databases:
-    """Texts in the databases of Dagster, MLflow and others; ``home``: what their files are named from.
-
-    The ledger's lines follow from each other and name no entity; none is changed. One that does so remains, and is
-    named at the end.
-    """
+    """Texts in the databases of Dagster, MLflow and others; ``home``: what their files are named from."""
 
     title: ClassVar[str] = "databases"
     databases: Sequence[TextDatabase]
@@ -46,6 +44,31 @@ class Databases:
         if path is None:
             return "Postgres"
         return str(path.relative_to(self.home)) if path.is_relative_to(self.home) else str(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Lines of the ledger, of which the fields that name it are taken out; their chain stays whole.
+
+    forgotten: the salted hash of its value. now: the platform's time.
+    """
+
+    title: ClassVar[str] = "lines of the ledger"
+    ledger: Ledger
+    words: Words
+    forgotten: str
+    now: datetime
+
+    def held(self) -> Iterator[Held]:
+        """See ``Place.held``."""
+        count = len(self.ledger.naming(self.words))
+        if count:
+            yield Held(place=self.ledger.path.name, count=count, what="lines naming it")
+
+    def purge(self) -> None:
+        """See ``Place.purge``: a line behind them says which were redacted."""
+        if self.ledger.naming(self.words):
+            self.ledger.redact(self.words, self.words.entity, self.forgotten, self.now)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ml_platform.forgetting.places import LABELS, PREDICTIONS, Held, Logs, Onlin
 from ml_platform.forgetting.rest import Left, Search, merged
 from ml_platform.forgetting.stream import Messages
 from ml_platform.forgetting.subject import Subject, gather
-from ml_platform.forgetting.texts import Databases, Files, Learned
+from ml_platform.forgetting.texts import Databases, Files, Learned, Lines
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.sources.admission import Admission
@@ -166,11 +166,13 @@ class Forgetting:
 
     def _purged(self, tables: frozenset[str]) -> list[Place]:
         profile, subject = self.profile, self.subject
-        words = subject.words(token(self._digest or "0" * 12))
+        digest, now = self._digest or "0" * 12, Clock(profile.clock_path).now()
+        words = subject.words(token(digest))
         artifacts = Artifacts(profile.mlflow_artifacts)
         return [
             Files(TextFiles(profile.home, frozenset([*_NO_TEXTS, *_within(artifacts.folder, profile.home)])), words),
             Databases(self._databases(), profile.home, words),
+            Lines(ledger=self._ledger, words=words, forgotten=digest, now=now),
             Learned(artifacts, self.entity, words),
             *([Messages(self._streams, subject, words)] if self._streams else []),
             Logs(profile.log_path, LABELS, subject),
@@ -182,7 +184,7 @@ class Forgetting:
         ]
 
     def _databases(self) -> list[TextDatabase]:
-        # No texts, read by their keys; and the ledger, whose lines follow from each other.
+        # No texts, read by their keys; and the ledger, whose lines follow from each other: ``Lines`` redacts them.
         own = (self.profile.online_path, self.profile.live_path, self.profile.ledger_path)
         files = [path for path in sqlite_files(self.profile.home) if path not in own]
         servers = (self.profile.dagster_storage, self.profile.mlflow_uri)

@@ -47,7 +47,9 @@ class _Here:
 def _about_a_version(command: Callable[..., None]) -> Callable[..., None]:
     """MODEL VERSION --by --reason, which the three commands that change something have in common."""
     for option in (
-        click.option("--reason", required=True, help="Why; names no entity, for the ledger is never cleaned."),
+        click.option(
+            "--reason", required=True, help="Why; better without naming an entity: forgetting it takes the reason out."
+        ),
         click.option("--by", required=True, help="Who decides."),
         click.argument("version", type=click.IntRange(1)),
         click.argument("model"),

@@ -14,6 +14,7 @@ from ml_platform.stores.ledger_kinds import (
     GATE,
     HOLD,
     PROMOTION,
+    REDACTION,
     REFUSAL,
     REJECTION,
     ROLLBACK,
@@ -41,6 +42,9 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     ROLLOUT: lambda b: f"canary version {b['canary']} takes {float(b['share']):.0%}: {b['reason']}",
     ROLLBACK: lambda b: f"version {b['version']} serves again instead of {_version(b['before'])}: {b['reason']}",
     ABORT: lambda b: f"the rollout of version {b['canary']} ended without a verdict: {b['reason']}",
+    REDACTION: lambda b: (
+        f"a {b['entity']} was forgotten, which {' and '.join(b['fields'])} of line {b['line']} named: taken out of it"
+    ),
 }
 
 
@@ -59,7 +63,14 @@ def table(lines: Sequence[Entry]) -> Iterator[str]:
 def as_json(lines: Sequence[Entry]) -> list[dict[str, Any]]:
     """The same as plain values."""
     return [
-        {"number": line.number, "at": line.at.isoformat(), "kind": line.kind, "said": sentence(line), **dict(line.body)}
+        {
+            "number": line.number,
+            "at": line.at.isoformat(),
+            "kind": line.kind,
+            "said": sentence(line),
+            "redacted": list(line.redacted),
+            **dict(line.body),
+        }
         for line in lines
     ]
 

@@ -10,6 +10,8 @@ PlatformError
 ├── TooFewLabels          not enough mature labels to train or to judge
 ├── NoChampion            the model has no champion yet
 ├── ModelRefused          a version that could not be loaded or checked
+├── NotExplained          a prediction that cannot be explained: unknown, without its vector, or its model is gone
+├── NoContributions       a model of a family of which nobody can say what each input added
 ├── WordRefused           what a person asked for with a version (to approve, reject, adopt it) cannot be done
 ├── ServiceError          the prediction service did not start, or answered with an error
 │   ├── RequestRefused    a request that the service does not accept; names row and field
@@ -69,6 +71,14 @@ class NoChampion(PlatformError):
 
 class ModelRefused(PlatformError):
     """A model version that could not be loaded or failed its check; the one before stays."""
+
+
+class NotExplained(PlatformError):
+    """A prediction that cannot be explained; says where was looked, or what of it is gone."""
+
+
+class NoContributions(PlatformError):
+    """The model's family does not add its inputs up, so nothing honest can be said; the message says why."""
 
 
 class WordRefused(PlatformError):

@@ -1,13 +1,12 @@
 """The ledger: registrations, verdicts, approvals, alias moves. Append-only, and each line follows from the one before.
 
-It names no entity, but for salted hashes. `ledger_kinds.py` lists what is written, `ledger_chain.py` says what was
-tampered with.
+A field that names an entity is taken out when that is forgotten, and nothing else ever is. `ledger_kinds.py` lists what
+is written, `ledger_body.py` how a field is taken out, `ledger_chain.py` says what was tampered with.
 """
 
-import json
 import re
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.spec import HomeDamaged, Verdict
+from ml_platform.stores.ledger_body import fields, opened, sealed, taken_out, without
 from ml_platform.stores.ledger_chain import GENESIS, Head, Line, behind, breaks
 from ml_platform.stores.ledger_head import Note, held, read
-from ml_platform.stores.ledger_kinds import CHAIN
+from ml_platform.stores.ledger_kinds import CHAIN, REDACTION
+from ml_platform.stores.texts import Words
 
 # What a reason adds to show what it means: rows and predictions by name. It stands in the check, and not here for good.
 _EXAMPLES = re.compile(r"; for example [^\n]*")
@@ -29,8 +30,11 @@ CREATE TABLE ledger (
     body TEXT NOT NULL, before TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (kind, subject, key))
 """
 # Against accidents: whoever means to change a line drops them first, and `verify` finds the line.
+_KEEPS_WORDS = (
+    "CREATE TRIGGER keeps_words BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'a line is never changed'); END"
+)
 _GUARDS = (
-    "CREATE TRIGGER keeps_words BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'a line is never changed'); END",
+    _KEEPS_WORDS,
     "CREATE TRIGGER keeps_lines BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'a line is never removed'); END",
     f"""
 CREATE TRIGGER grows_at_its_end BEFORE INSERT ON ledger
@@ -50,7 +54,10 @@ _MOST_NAMED = 5  # breaks in one sentence
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line: ``number`` grows by one, ``at`` is the platform's time, ``body`` what was found and done."""
+    """One line: ``number`` grows by one, ``at`` is the platform's time, ``body`` what was found and done.
+
+    redacted: the fields of the body that were taken out; a sentence that says so stands in their place.
+    """
 
     number: int
     at: datetime
@@ -58,6 +65,7 @@ class Entry:
     subject: str
     key: str
     body: Mapping[str, Any]
+    redacted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,20 +89,50 @@ class Ledger:
         """
         told = (_moment(at), kind, subject, key, _kept(body))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with held(self.head_path) as note:
-            with self._open() as db:
-                db.execute("BEGIN IMMEDIATE")
-                if "digest" not in _columns(db):
-                    _begin(db, note, _moment(at))
-                last, is_whole = _last(db), _stands(db, note.read())
-                stands = db.execute(f"{_ENTRY} WHERE kind = ? AND subject = ? AND key = ?", told[1:4]).fetchone()
-                if stands is None:
-                    last = _add(db, last, *told)
-                    stands = (last.number, *told)
-            # A note that does not fit what stands is kept: it is the one trace of lines that were cut off.
-            if is_whole:
-                note.write(last)
+        with self._adding(_moment(at)) as db:
+            stands = db.execute(f"{_ENTRY} WHERE kind = ? AND subject = ? AND key = ?", told[1:4]).fetchone()
+            if stands is None:
+                stands = (_add(db, _last(db), *told).number, *told)
         return _entry(stands)
+
+    def naming(self, words: Words) -> Mapping[int, Sequence[str]]:
+        """Number of a line -> its fields that name what is looked for and can be taken out.
+
+        Raises:
+            HomeDamaged: the file is not a ledger any more.
+        """
+        return _naming(self._rows(f"{_ENTRY} ORDER BY number", chained=True), words)
+
+    def redact(self, words: Words, entity: str, forgotten: str, at: datetime) -> int:
+        """Take the fields that name what is looked for out of their lines, and say so in a line for each: all or none.
+
+        The lines keep their place and digest. What was written before fields were sealed is not changed.
+
+        entity: its name. forgotten: the salted hash of its value. Returns how many lines were redacted.
+
+        Raises:
+            HomeDamaged: the file is not a ledger any more.
+        """
+        if not self.path.exists():
+            return 0
+        with self._adding(_moment(at)) as db:
+            lines = {row[0]: Line(*row) for row in db.execute(_LINES)}
+            found = _naming([line[:6] for line in lines.values()], words)
+            db.execute("DROP TRIGGER IF EXISTS keeps_words")
+            for number, names in found.items():
+                line = lines[number]
+                body = {
+                    "line": number,
+                    "digest": line.digest,
+                    "fields": names,
+                    "entity": entity,
+                    "forgotten": forgotten,
+                }
+                key = f"{number}: {', '.join(names)}"
+                _add(db, _last(db), _moment(at), REDACTION, line.subject, key, _kept(body))
+                db.execute("UPDATE ledger SET body = ? WHERE number = ?", (without(line.body, names), number))
+            db.execute(_KEEPS_WORDS)
+        return len(found)
 
     def entries(self, kind: str, subject: str) -> list[Entry]:
         """All lines of this kind about this subject, oldest first; none where nothing was written yet.
@@ -126,7 +164,7 @@ class Ledger:
     def verify(self) -> Verdict:
         """Whether all lines stand as they were written; names those that were changed, removed, inserted or moved.
 
-        Always all of them: ten thousand take a tenth of a second, and an old line is as good to tamper with as a new
+        Always all of them: ten thousand take about a second, and an old line is as good to tamper with as a new
         one. *unknown*: nothing was written yet, or nothing since before lines were chained.
 
         Raises:
@@ -153,6 +191,21 @@ class Ledger:
         with self._open() as db:
             needed = "digest" if chained else "body"
             return db.execute(asked, values).fetchall() if needed in _columns(db) else []
+
+    @contextmanager
+    def _adding(self, at: str) -> Iterator[sqlite3.Connection]:
+        """Be the one who writes, in one transaction, to a ledger that is chained; the last line is noted behind it."""
+        with held(self.head_path) as note:
+            with self._open() as db:
+                db.execute("BEGIN IMMEDIATE")
+                if "digest" not in _columns(db):
+                    _begin(db, note, at)
+                is_whole = _stands(db, note.read())
+                yield db
+                last = _last(db)
+            # A note that does not fit what stands is kept: it is the one trace of lines that were cut off.
+            if is_whole:
+                note.write(last)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -189,7 +242,7 @@ def _begin(db: sqlite3.Connection, note: Note, at: str) -> None:
     if note.read() is None:
         note.write(last)  # from now on a missing note was taken away
     for number, *told, body in old:
-        last = _add(db, Head(number - 1, last.digest), *told, _kept(json.loads(body)))
+        last = _add(db, Head(number - 1, last.digest), *told, _kept(opened(body)))
     for guard in _GUARDS:
         db.execute(guard)
     if old:
@@ -224,10 +277,22 @@ def _moment(at: datetime) -> str:
 
 
 def _kept(body: Mapping[str, Any]) -> str:
-    return json.dumps(without_examples(body), sort_keys=True)
+    return sealed(without_examples(body))
+
+
+def _naming(rows: Iterable[Sequence[Any]], words: Words) -> dict[int, list[str]]:
+    """rows: as ``_ENTRY`` reads them. A redaction names nothing, and is kept whole whatever its words are like."""
+    texts = [
+        (row[0], name, text) for row in rows if row[2] != REDACTION for name, text in sorted(fields(row[5]).items())
+    ]
+    found: dict[int, list[str]] = {}
+    for (number, name, _), named in zip(texts, words.found([text for *_, text in texts]), strict=True):
+        if named:
+            found.setdefault(number, []).append(name)
+    return found
 
 
 def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
     number, at, kind, subject, key, body = row
-    moment = datetime.fromisoformat(at)
-    return Entry(number=number, at=moment, kind=kind, subject=subject, key=key, body=json.loads(body))
+    told: dict[str, Any] = {"number": number, "at": datetime.fromisoformat(at), "kind": kind, "subject": subject}
+    return Entry(**told, key=key, body=opened(body), redacted=taken_out(body))

@@ -2,13 +2,18 @@
 
 It finds what was done to lines that were written. It cannot find who wrote a line, nor a history that somebody made
 anew from some line to the end, the note of the head included.
+
+A field may be taken out of a line (``ledger_body.py``) if a later line, a *redaction*, says which one, of which line.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from ml_platform.stores.ledger_body import digested, examined, opened
+from ml_platform.stores.ledger_kinds import REDACTION
 
 GENESIS = "0" * 64  # what the first line follows
 
@@ -38,13 +43,17 @@ class Break:
     """Where the chain is not what was written: at which line, what was done there, in words."""
 
     number: int
-    what: Literal["changed", "removed", "inserted", "reordered", "cut off", "unknown"]
+    what: Literal["changed", "removed", "inserted", "reordered", "cut off", "taken out", "unknown"]
     sentence: str
 
 
 def digest_of(before: str, at: str, kind: str, subject: str, key: str, body: str) -> str:
-    """Over everything but the number, which the place in the chain gives."""
-    return sha256(json.dumps([before, at, kind, subject, key, body], ensure_ascii=False).encode()).hexdigest()
+    """Over everything but the number, which the place in the chain gives; of the body over the seals of its fields."""
+    return _digest(before, at, kind, subject, key, digested(body))
+
+
+def _digest(*covered: object) -> str:
+    return sha256(json.dumps(covered, ensure_ascii=False).encode()).hexdigest()
 
 
 def behind(last: Head, at: str, kind: str, subject: str, key: str, body: str) -> Line:
@@ -58,12 +67,15 @@ def breaks(lines: Sequence[Line], head: Head | None) -> list[Break]:
 
     lines: all that stand, by number. head: what was noted as the last one, elsewhere; None: the note is gone.
     """
+    bodies = [examined(line.body) for line in lines]
     found = [
         Break(number=line.number, what="changed", sentence=f"line {line.number} was changed")
-        for line in lines
-        if line.digest != digest_of(line.before, line.at, line.kind, line.subject, line.key, line.body)
+        for line, (body, _) in zip(lines, bodies, strict=True)
+        if line.digest != _digest(line.before, line.at, line.kind, line.subject, line.key, body)
     ]
-    return sorted([*found, *_links(lines, head), *_end(lines, head)], key=lambda one: one.number)
+    gone = {line.number: names for line, (_, names) in zip(lines, bodies, strict=True)}
+    found += [*_links(lines, head), *_redactions(lines, gone), *_end(lines, head)]
+    return sorted(found, key=lambda one: one.number)
 
 
 def _links(lines: Sequence[Line], head: Head | None) -> Iterator[Break]:
@@ -85,6 +97,32 @@ def _links(lines: Sequence[Line], head: Head | None) -> Iterator[Break]:
             else:
                 yield _named(last, line, place, followed, head, missing)
         last = Head(line.number, line.digest)
+
+
+def _redactions(lines: Sequence[Line], missing: Mapping[int, Sequence[str]]) -> Iterator[Break]:
+    """Fields that are gone although no redaction says so, and those that stand again although one does."""
+    said: dict[tuple[int, str], dict[str, int]] = {}
+    for line in lines:
+        if line.kind == REDACTION:
+            told: dict[str, Any] = opened(line.body) if _is_object(line.body) else {}
+            of, names = told.get("line"), told.get("fields")
+            if isinstance(of, int) and of < line.number and isinstance(names, list):
+                said.setdefault((of, str(told.get("digest"))), {}).update(dict.fromkeys(map(str, names), line.number))
+    for line in lines:
+        gone, redacted = set(missing[line.number]), said.get((line.number, line.digest), {})
+        for name in sorted(gone - redacted.keys()):
+            out = f"{name!r} was taken out of line {line.number}, and no redaction says so"
+            yield Break(number=line.number, what="taken out", sentence=out)
+        for name in sorted(redacted.keys() - gone):
+            back = f"line {line.number} says {name!r} again, which line {redacted[name]} says was taken out"
+            yield Break(number=line.number, what="changed", sentence=back)
+
+
+def _is_object(body: str) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
 
 
 def _from_elsewhere(line: Line, place: dict[str, int], followed: dict[str, list[int]]) -> bool:

@@ -1,6 +1,8 @@
 """The kinds of line in the ledger: about what, when, and what their bodies hold. A new kind begins here.
 
-Versions are written as text. No body names an entity or a prediction: nothing in the ledger ever needs to be removed.
+Versions are written as text. No body names an entity or a prediction, unless a person's reason does: from such a line
+the field is taken out when the entity is forgotten, and a redaction says so. ``forgotten``, and a forgetting's
+``digest``, are salted hashes of the entity's value.
 
 | kind | about | written when | body |
 |---|---|---|---|
@@ -21,6 +23,8 @@ Versions are written as text. No body names an entity or a prediction: nothing i
 | abort | a model | a rollout ended without a verdict | canary, reason |
 | skew | a service | answers were recomputed | days, compared, differing, reason |
 | failure | a project | a step of a replay failed | step, partition, reason |
+| forgetting | a project | an entity was forgotten | entity, digest, held, models, readable_from, remains |
+| redaction | as its line | fields were taken out of a line | line, digest (the line's), fields, entity, forgotten |
 | chain | the ledger | lines from before the chain joined it | lines |
 """
 
@@ -41,9 +45,10 @@ ROLLBACK = "rollback"
 ABORT = "abort"
 SKEW = "skew"
 FAILURE = "failure"
+REDACTION = "redaction"
 CHAIN = "chain"
 
 # After which another version serves than before, or with another share.
 SERVING = (PROMOTION, FOUND, ADOPTION, ROLLOUT, ROLLBACK, ABORT)
 # What a model's history tells.
-OF_A_MODEL = (TRAINING, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, *SERVING)
+OF_A_MODEL = (TRAINING, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, *SERVING, REDACTION)

@@ -195,6 +195,16 @@ class PredictionLog:
         """Distinct answers asked on the days in [first, last]; columns of ``PREDICTION_COLUMNS``, oldest first."""
         return self.read_predictions(service, first=first, last=last).frame
 
+    def find(self, service: str, prediction_id: str) -> pl.DataFrame:
+        """The answer under this id, whenever it was asked (of doubles the one answered first), or no row.
+
+        Raises:
+            HomeDamaged: as ``read_predictions``, of a file that may hold it.
+        """
+        wanted = json.dumps(prediction_id).encode()  # as it stands in a record
+        files = (path for path in self._paths("predictions", service, None, None) if wanted in path.read_bytes())
+        return self._read(service, files).frame.filter(pl.col("prediction_id") == prediction_id)
+
     def labels(self, service: str, *, first: date | None = None, last: date | None = None) -> pl.DataFrame:
         """Distinct truths known on the days in [first, last]; columns of ``LABEL_COLUMNS``, oldest first."""
         return self.read_labels(service, first=first, last=last).frame
@@ -205,8 +215,10 @@ class PredictionLog:
         Raises:
             HomeDamaged: a line that is not a file's last fails its checksum; names file and line.
         """
+        return self._read(service, self._paths("predictions", service, first, last))
+
+    def _read(self, service: str, files: Iterable[Path]) -> Reading:
         rows: list[tuple[Any, ...]] = []
-        files = self._paths("predictions", service, first, last)
         torn = 0
         for path in files:
             names: dict[str, list[str]] = {}

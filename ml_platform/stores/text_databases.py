@@ -1,4 +1,4 @@
-"""Texts in databases that others keep (Dagster's, MLflow's, the ledger): where they name an entity, and replaced there.
+"""Texts in databases that others keep (Dagster's, MLflow's): where they name an entity, and replaced there.
 
 Only text cells are looked at, of every table that is there; no table is known by name.
 """

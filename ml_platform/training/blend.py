@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ml_platform.spec import ModelRefused
+from ml_platform.training.contributions import Contributions, weighted
 from ml_platform.training.encoding import Floats
 from ml_platform.training.model import Model, read_schema, stored_digests, text_digest
 
@@ -37,6 +38,15 @@ class Blend(Model):
         answers = [member.predict_quantity(matrix) for member in self.members]
         known = [answer for answer in answers if answer is not None]
         return np.mean(known, axis=0) if known else None
+
+    def contributions(self, row: Floats) -> Contributions:
+        """Those of its members, on the scale on which they are blended: probability.
+
+        Raises:
+            NoContributions: a member has none.
+        """
+        parts = [member.contributions(row) for member in self.members]
+        return weighted(parts, self.shares, [member.estimator for member in self.members])
 
     def save(self, folder: Path) -> Path:
         """Each member in a folder of its own beside the shares."""

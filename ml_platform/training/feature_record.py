@@ -21,6 +21,7 @@ RECORD_FILE = "features.json"
 CURES = (
     "restore the declaration, declare the changed feature under a new name beside the old one, or train the model again"
 )
+_SHOWN = 8  # hexadecimal digits that tell a declaration from its neighbours
 OTHERWISE, GONE = "is declared otherwise now", "is not declared any more"
 
 
@@ -33,6 +34,11 @@ class FeatureRecord:
 
     polars: str
     features: Mapping[str, tuple[str, str | None]]
+
+    def version(self, view: str) -> str | None:
+        """A short name of how this view's features were declared; None if none is recorded."""
+        of_view = {name: list(prints) for name, prints in self.features.items() if name.partition("__")[0] == view}
+        return fingerprint(of_view)[:_SHOWN] if of_view else None
 
 
 def record_of(views: Iterable[View]) -> FeatureRecord:

@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ml_platform.spec import HAPPENS_AT, ModelRefused, TooFewLabels
+from ml_platform.training.contributions import Contributions
 from ml_platform.training.encoding import Encoding, Floats, Value
 
 SCHEMA_FILE = "schema.json"
@@ -56,6 +57,14 @@ class Model(ABC):
     def predict_quantity(self, matrix: Floats) -> Floats | None:
         """The truth's amount, in its unit, for each encoded row; None for a model that learned none."""
         return None
+
+    @abstractmethod
+    def contributions(self, row: Floats) -> Contributions:
+        """What each input added to the answer to one encoded row of shape (inputs,).
+
+        Raises:
+            NoContributions: the family has none; says why.
+        """
 
     @abstractmethod
     def _write(self, path: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from ml_platform.spec import DeclarationError, ModelRefused, ModelSpec, TooFewLabels
+from ml_platform.spec import DeclarationError, ModelRefused, ModelSpec, NoContributions, TooFewLabels
+from ml_platform.training.contributions import Contributions
 from ml_platform.training.encoding import Encoding, Floats
 from ml_platform.training.model import Model, in_blocks, read_schema
 from ml_platform.training.training_set import LABEL
@@ -21,6 +22,17 @@ from ml_platform.training.training_set import LABEL
 MODEL_FILE = "model.skops"
 # Modules whose types only hold numbers. skops itself trusts a part of them.
 _HARMLESS = ("sklearn.", "numpy.", "scipy.")
+
+# Steps that make one column of each, of that one alone.
+_INPUT_BY_INPUT = (
+    "SimpleImputer",
+    "StandardScaler",
+    "MinMaxScaler",
+    "MaxAbsScaler",
+    "RobustScaler",
+    "QuantileTransformer",
+    "PowerTransformer",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +48,39 @@ class Scikit(Model):
         if not len(matrix):
             return np.empty(0)
         return in_blocks(matrix, lambda block: np.asarray(self.fitted.predict_proba(block)[:, 1], dtype=np.float64))
+
+    def contributions(self, row: Floats) -> Contributions:
+        """Of a logistic regression behind steps that treat each input alone: coefficient times value.
+
+        Raises:
+            NoContributions: the pipeline is any other one.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        steps = [step for _, step in self.fitted.steps]
+        names = [type(step).__name__ for step in steps]
+        if not isinstance(steps[-1], LogisticRegression):
+            raise NoContributions(
+                f"no contributions for {names[-1]}: of scikit-learn's models only LogisticRegression adds its inputs "
+                f"up, and what is guessed by changing inputs of the others depends on how they are changed"
+            )
+        mixing = [name for name in names[:-1] if name not in _INPUT_BY_INPUT]
+        if mixing or steps[-1].coef_.shape != (1, len(row)):
+            raise NoContributions(
+                f"no contributions for {' and '.join(mixing) or 'steps that add or drop inputs'} before "
+                f"{names[-1]}: its coefficients are not those of single inputs any more"
+            )
+        asked = row.reshape(1, -1)
+        changed = asked if len(steps) == 1 else self.fitted[:-1].transform(asked)
+        return Contributions(
+            values=steps[-1].coef_[0] * np.asarray(changed, dtype=np.float64)[0],
+            base=float(steps[-1].intercept_[0]),
+            raw=float(self.fitted.decision_function(asked)[0]),
+            scale="log-odds",
+            method="coefficient times value, after the steps before",
+            baseline="each input at what those steps turn into 0 (its mean, after a StandardScaler)",
+            baselines=(None,) * len(row),
+        )
 
     def _write(self, path: Path) -> None:
         path.write_bytes(_stored(self.fitted))

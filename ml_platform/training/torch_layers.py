@@ -1,4 +1,4 @@
-"""The layers of the network; the one module that imports PyTorch at its top, so import it inside functions."""
+"""The layers of the network. Imports PyTorch at its top, so import it inside functions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,6 +40,10 @@ class TabularNetwork(torch.nn.Module):  # type: ignore[misc]  # mypy is told to 
 
     def outputs(self, matrix: torch.Tensor) -> torch.Tensor:
         """(rows, outputs) for encoded rows (float64, NaN where missing)."""
+        return self.layers(self.entering(matrix))
+
+    def entering(self, matrix: torch.Tensor) -> torch.Tensor:
+        """(rows, width): what the first layer gets; embeddings by input, then standardized numbers, then flags."""
         count = len(self.sizes)
         parts = [
             embedding(torch.nan_to_num(matrix[:, n], nan=float(size)).long())
@@ -48,7 +52,7 @@ class TabularNetwork(torch.nn.Module):  # type: ignore[misc]  # mypy is told to 
         numbers = matrix[:, count:]
         standard = torch.nan_to_num((numbers - self.center) / self.scale, nan=0.0).clamp(-_FAR, _FAR)
         flags = torch.isnan(numbers)
-        return self.layers(torch.cat([*parts, standard.float(), flags.float()], dim=1))
+        return torch.cat([*parts, standard.float(), flags.float()], dim=1)
 
     def forward(self, matrix: torch.Tensor) -> torch.Tensor:
         """(rows, outputs), float64: P(label = 1), then the truth's amount where it was learned."""

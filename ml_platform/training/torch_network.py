@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ml_platform.spec import DeclarationError, ModelRefused, ModelSpec
+from ml_platform.training.contributions import Contributions
 from ml_platform.training.encoding import Encoding, Floats
 from ml_platform.training.model import BLOCK, Model, in_blocks, read_schema, stopping_split
 from ml_platform.training.training_set import LABEL, QUANTITY
@@ -58,6 +59,13 @@ class Network(Model):
             return np.empty((0, 1 if self.facts.get("quantity_weight") is None else 2))
         with torch.inference_mode(), _threads(1):  # a block is too small to share
             return in_blocks(matrix, lambda block: self.graph(torch.from_numpy(block)).numpy())
+
+    def contributions(self, row: Floats) -> Contributions:
+        """Integrated gradients; the weights are read out of the graph."""
+        from ml_platform.training.torch_gradients import integrated
+
+        with _threads(1):
+            return integrated(self.exported.state_dict, self.encoding, row)
 
     def _write(self, path: Path) -> None:
         import torch
