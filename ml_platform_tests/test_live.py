@@ -86,8 +86,9 @@ def test_any_delivery_gives_the_value_of_the_raw_rows(history: tuple, asked: lis
 
 
 @settings(max_examples=100, deadline=None)
-@given(trips, closings, asked_at)
-def test_live_and_batch_give_the_same_bits(rows: list, ends: list, asked: list) -> None:
+@given(trips, closings, asked_at, st.integers(0, 12))
+def test_live_and_batch_give_the_same_bits(rows: list, ends: list, asked: list, cut: int) -> None:
+    """Also where rows are evaluated together and written in two parts."""
     frames = frames_of(rows, ends, [])
     points = pl.DataFrame(
         [(city, line, at) for city, line, at, _ in asked if city],
@@ -98,7 +99,9 @@ def test_live_and_batch_give_the_same_bits(rows: list, ends: list, asked: list) 
     with new_tiles() as path:
         live = LiveViews([LIVE], SqliteTiles(path))
         for table, frame in frames.items():
-            live.apply(table, frame)
+            evaluated = live.evaluated(table, frame)
+            live.write(evaluated.part(0, cut))
+            live.write(evaluated.part(cut, frame.height))
         found = [live.values([(LIVE.name, row[:2])], row[2])[0] for row in points.iter_rows()]
     assert found == batch
 

@@ -230,24 +230,50 @@ class LiveViews:
 
         since: leave out what no window reaches that is asked at this moment or later.
         """
-        if rows.is_empty():
-            return 0
+        return self.write(self.evaluated(table, rows), since=since) if rows.height else 0
+
+    def evaluated(self, table: str, rows: pl.DataFrame) -> "Evaluated":
+        """What the views need of the rows, to be written at once or in parts."""
+        own = [live for live in self.views.values() if table == live.view.source]
+        closed = [
+            (active, log) for live in self.views.values() for active, log in live.actives if table in active.closed_by
+        ]
+        return Evaluated(
+            opening=list(zip(own, counted([live.needs for live in own], rows), strict=True)),
+            closing=[(log, _closed(active, rows)) for active, log in closed],
+        )
+
+    def write(self, found: "Evaluated", *, since: datetime | None = None) -> int:
+        """The second half of ``apply``."""
         tiles: dict[tuple[str, bytes, int], _Draft] = {}
         later: list[_Known] = []
-        own = [live for live in self.views.values() if table == live.view.source]
-        for live, found in zip(own, counted([live.needs for live in own], rows), strict=True):
-            _window_events(live, found, since, tiles)
-            for (_, log), opened in zip(live.actives, found.opened, strict=True):
-                later += _openings(live, log, found, opened)
-        for live in self.views.values():
-            for active, log in live.actives:
-                if table in active.closed_by:
-                    later += _closings(active, log, rows)
+        for live, some in found.opening:
+            _window_events(live, some, since, tiles)
+            for (_, log), opened in zip(live.actives, some.opened, strict=True):
+                later += _openings(live, log, some, opened)
+        for log, closed in found.closing:
+            later += [_closing(log, ordered(fact), moment) for fact, moment in closed if None not in fact]
         facts = [fact.change() for fact in later]
         written = self.tiles.update(facts) if facts else 0
         for fact in later:
             fact.settle(tiles)
-        return written + self.tiles.update([draft.change() for draft in tiles.values()])
+        return written + (self.tiles.update([draft.change() for draft in tiles.values()]) if tiles else 0)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Rows of a table as the views need them: of each view that has the table as its source what counts, and for each
+    ``Active`` that the table closes the facts of all rows and the moments (unix microseconds) they were closed."""
+
+    opening: list[tuple[LiveView, Counted]]
+    closing: list[tuple[Log, list[tuple[tuple[Any, ...], int]]]]
+
+    def part(self, first: int, end: int) -> "Evaluated":
+        """That of the rows at the places [first, end)."""
+        return Evaluated(
+            opening=[(live, found.part(first, end)) for live, found in self.opening],
+            closing=[(log, facts[first:end]) for log, facts in self.closing],
+        )
 
 
 class _Draft:
@@ -355,7 +381,5 @@ def _openings(live: LiveView, log: Log, found: Counted, opened: Iterable[tuple[t
     ]
 
 
-def _closings(active: Active, log: Log, rows: pl.DataFrame) -> list[_Known]:
-    known = rows[KNOWN_AT].dt.epoch("us").to_list()
-    facts = zip(key_rows(rows, active.key), known, strict=True)
-    return [_closing(log, ordered(fact), moment) for fact, moment in facts if None not in fact]
+def _closed(active: Active, rows: pl.DataFrame) -> list[tuple[tuple[Any, ...], int]]:
+    return list(zip(key_rows(rows, active.key), rows[KNOWN_AT].dt.epoch("us").to_list(), strict=True))

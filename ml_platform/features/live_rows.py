@@ -1,8 +1,10 @@
 """What the live windows need of raw rows, for all views of a table in one evaluation.
 
-A delivery is often a handful of rows, for which each further evaluation costs more than its work.
+A delivery is often a handful of rows, for which each further evaluation costs more than its work; who knows of more to
+come evaluates them together and applies them in parts.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -57,16 +59,29 @@ class Needs:
 
 @dataclass(frozen=True)
 class Counted:
-    """One view's rows that count: per row its entity, key, moment (unix microseconds) and values.
+    """One view's rows that count: per row its place among all, entity, key, moment (unix microseconds) and values.
 
     opened: for each ``Active`` of the view the fact's key and the moment of its opening.
     """
 
+    places: list[int]
     entities: list[_Row]
     keys: list[_Row]
     moments: list[int]
     values: list[_Row]
     opened: list[list[tuple[_Row, int]]]
+
+    def part(self, first: int, end: int) -> "Counted":
+        """Those of the rows at the places [first, end)."""
+        some = slice(bisect_left(self.places, first), bisect_left(self.places, end))
+        return Counted(
+            places=self.places[some],
+            entities=self.entities[some],
+            keys=self.keys[some],
+            moments=self.moments[some],
+            values=self.values[some],
+            opened=[facts[some] for facts in self.opened],
+        )
 
 
 def counted(needs: Sequence[Needs], rows: pl.DataFrame) -> list[Counted]:
@@ -115,6 +130,7 @@ def _counted(needs: Needs, lists: list[list[Any]], height: int) -> Counted:
         facts = _rows(fact, height)
         opened.append([(facts[n], opening[n]) for n in kept])
     return Counted(
+        places=kept,
         entities=[by_row[n] for n in kept],
         keys=[key_by_row[n] for n in kept],
         moments=[moments[n] for n in kept],

@@ -12,7 +12,7 @@ from ml_platform.features.live import micros
 from ml_platform.monitoring.performance import FOLLOWED_FOR
 from ml_platform.replay.traffic import Question, questions, truths
 from ml_platform.serving.client import Answers, Client
-from ml_platform.serving.events import Ingestor
+from ml_platform.serving.events import Ingestor, Prepared
 from ml_platform.sources.ingest import Batch, fetch, read_references
 from ml_platform.spec import KNOWN_AT, MissingHistory, Project, Service, SourceError, SourceTable
 from ml_platform.spec.calendar import day_of, days_between
@@ -153,7 +153,7 @@ class Hours:
     ) -> tuple[int, int]:
         """A question leaves when every event known by then is applied; it need not be answered before the next event,
         since a window is computed as of the moment asked."""
-        left = {name: _Events(rows) for name, rows in arrived.items()}
+        left = {name: _Events(rows[KNOWN_AT], self.ingestor.prepare(name, rows)) for name, rows in arrived.items()}
         waiting: list[Future[Answers]] = []
         try:
             for moment, group in groupby(asked, key=lambda question: question[1]):
@@ -179,10 +179,10 @@ class Hours:
         """
         for name, events in left.items():
             rows = events.take(until)
-            if rows.height:
+            if rows is not None:
                 if self.ingestor.replaces_values(name):
                     wait_for(waiting)  # a stored value is not as of an earlier moment any more
-                self.ingestor.apply_good(name, rows)
+                self.ingestor.apply_prepared(rows)
 
     def close(self) -> None:
         """End the threads."""
@@ -191,16 +191,15 @@ class Hours:
 
 
 class _Events:
-    """Rows in the order in which they became known, taken from the front."""
+    """Rows in the order in which they became known, evaluated together and taken from the front."""
 
-    def __init__(self, rows: pl.DataFrame) -> None:
-        self.rows, self.taken = rows, 0
-        self.known = rows[KNOWN_AT].to_physical().to_numpy()
+    def __init__(self, known: pl.Series, rows: Prepared) -> None:
+        self.known, self.rows, self.taken = known.to_physical().to_numpy(), rows, 0
 
-    def take(self, until: datetime) -> pl.DataFrame:
-        """Those known by ``until`` that were not taken yet."""
+    def take(self, until: datetime) -> Prepared | None:
+        """Those known by ``until`` that were not taken yet; None if there are none."""
         start, self.taken = self.taken, int(self.known.searchsorted(micros(until), side="right"))
-        return self.rows.slice(start, self.taken - start)
+        return self.rows.part(start, self.taken) if start < self.taken else None
 
 
 def wait_for(answers: list[Future[Answers]]) -> None:

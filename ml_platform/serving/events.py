@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from ml_platform.features.follow import followed
-from ml_platform.features.live import LiveViews, micros
+from ml_platform.features.live import Evaluated, LiveViews, micros
 from ml_platform.features.windows import AS_OF
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
@@ -223,17 +223,42 @@ class Ingestor:
 
     def apply_good(self, name: str, rows: pl.DataFrame) -> None:
         """Apply rows that were judged already."""
-        if rows.is_empty():
-            return
-        self.live.apply(name, rows)
-        for view in self._stored:
-            if view.source == name:
-                found = newest_values(view, rows)
-                self.online.publish(view, found, found[AS_OF].max())  # type: ignore[arg-type]
+        if rows.height:
+            self.apply_prepared(self.prepare(name, rows))
+
+    def prepare(self, name: str, rows: pl.DataFrame) -> "Prepared":
+        """Evaluate rows that were judged already, to apply them at once or in parts."""
+        numbered = rows.with_row_index(_PLACE)
+        return Prepared(
+            windows=self.live.evaluated(name, rows),
+            newest=[(view, newest_values(view, numbered, _PLACE)) for view in self._stored if view.source == name],
+        )
+
+    def apply_prepared(self, rows: "Prepared") -> None:
+        """Apply what ``prepare`` made."""
+        self.live.write(rows.windows)
+        for view, found in rows.newest:
+            if found.height:
+                self.online.publish(view, found.drop(_PLACE), found[AS_OF].max())  # type: ignore[arg-type]
 
 
-def newest_values(view: FeatureView, rows: pl.DataFrame) -> pl.DataFrame:
-    """What each row makes of a view of newest values: entity columns, ``as_of``, the features."""
+@dataclass(frozen=True)
+class Prepared:
+    """Rows of one table, evaluated for everything that follows them online."""
+
+    windows: Evaluated
+    newest: list[tuple[FeatureView, pl.DataFrame]]
+
+    def part(self, first: int, end: int) -> "Prepared":
+        """That of the rows at the places [first, end)."""
+        inside = pl.col(_PLACE).is_between(first, end, closed="left")
+        return Prepared(
+            windows=self.windows.part(first, end), newest=[(view, found.filter(inside)) for view, found in self.newest]
+        )
+
+
+def newest_values(view: FeatureView, rows: pl.DataFrame, *kept: str) -> pl.DataFrame:
+    """What each row makes of a view of newest values: entity columns, ``as_of``, the features, the columns ``kept``."""
     derived = rows.with_columns(**view.derive)
     if view.where is not None:
         derived = derived.filter(view.where)
@@ -245,4 +270,4 @@ def newest_values(view: FeatureView, rows: pl.DataFrame) -> pl.DataFrame:
         for name, _, _ in feature.features()
     ]
     as_of = pl.max_horizontal(view.time, KNOWN_AT).alias(AS_OF)
-    return derived.filter(named).sort(KNOWN_AT, *view.key).select(*view.entity_names, as_of, *features)
+    return derived.filter(named).sort(KNOWN_AT, *view.key).select(*view.entity_names, as_of, *features, *kept)
