@@ -5,20 +5,26 @@ from the step before, so one computation serves training (join the newest row) a
 An entity whose windows are all empty has the values of ``FeatureView.empty()``, whether it was ever seen or not.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from ml_platform.features.aggregates import Floats, Ints, Numbers, Values, aggregate
 from ml_platform.features.corrections import ENDS, corrected, counts, effective, with_ends
+from ml_platform.features.key_codes import ABSENT, numbered, stable_order
 from ml_platform.features.timeline import Asked, Mask, Timeline, held_at, microseconds
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
 
 AS_OF = "as_of"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EFFECTIVE, _CODE, _KEY = "_effective", "_code", "_key"
+_EFFECTIVE, _KEY = "_effective", "_key"
+_WORTH_THREADS = 50_000
 _NEVER = 1 << 61  # unix microseconds that no clock shows
 Column = tuple[Floats, Mask]
 
@@ -124,19 +130,24 @@ def _values(
     view: FeatureView, events: pl.DataFrame, frames: Mapping[str, pl.DataFrame], points: pl.DataFrame
 ) -> pl.DataFrame:
     names = list(view.entity_names)
-    index = points.select(names).unique(maintain_order=True).with_row_index(_CODE)
-    coded = points.select(names).join(index, on=names, how="left", nulls_equal=True, maintain_order="left")
-    order = _order(view, events) if _order_matters(view) else []
-    ends = [ENDS] if ENDS in events.columns else []
-    used = [*names, _EFFECTIVE, *_columns(view), *order, *ends]
-    relevant = events.select(*dict.fromkeys(used)).join(index, on=names, how="inner", nulls_equal=True)
+    codes, theirs = numbered(points, events, names)
+    if (theirs == ABSENT).any():
+        kept = theirs != ABSENT
+        events, theirs = events.filter(pl.Series(kept)), theirs[kept]
     spans = [span for feature in view.features for _, span, _ in feature.features() if span is not None]
-    asked = Asked.of(coded[_CODE], points[AS_OF], relevant[_EFFECTIVE], spans)
-    # One integer is sorted in a third of the time that two columns take.
-    keys = pl.Series(_KEY, asked.keys(relevant[_CODE], relevant[_EFFECTIVE]))
-    by = [_EFFECTIVE, *order] if order else []
-    relevant = relevant.select(keys, *dict.fromkeys([*by, *_columns(view), *ends])).sort([_KEY, *by])
-    timeline = asked.timeline(relevant[_KEY].to_numpy())
+    asked, turn = Asked.of(codes, points[AS_OF], events[_EFFECTIVE], spans).in_order()
+    keys, ends = asked.keys(theirs, events[_EFFECTIVE]), [ENDS] if ENDS in events.columns else []
+    order = _order(view, events) if _order_matters(view) else []
+    relevant = events.select(*dict.fromkeys([*_columns(view), *ends, *([_EFFECTIVE, *order] if order else [])]))
+    if not order and _ascends(events[_EFFECTIVE].to_numpy()):
+        by_entity = stable_order(theirs)
+        keys, relevant = keys[by_entity], pl.DataFrame([_gathered(column, by_entity) for column in relevant])
+    else:
+        # One integer is sorted in a third of the time that two columns take.
+        sorting = [_KEY, *([_EFFECTIVE, *order] if order else [])]
+        relevant = relevant.with_columns(pl.Series(_KEY, keys)).sort(sorting)
+        keys = relevant[_KEY].to_numpy()
+    timeline = asked.timeline(keys)
     found: dict[str, Column] = {}
     for feature in view.features:
         if isinstance(feature, Active):
@@ -150,7 +161,20 @@ def _values(
             for name, column in _all_windows(windows, relevant[places], part, part_timeline).items():
                 for whole, own in zip(found[name], column, strict=True):
                     whole[some] = own
-    return _assembled(view, points.select(*names, AS_OF), found)
+    back = np.empty_like(turn)
+    back[turn] = np.arange(len(turn))
+    return _assembled(view, points.select(*names, AS_OF), found, back)
+
+
+def _gathered(column: pl.Series, places: Ints) -> pl.Series:
+    """The column at these places; numbers without gaps by numpy, which takes a third of the time."""
+    if column.dtype.is_numeric() and not column.has_nulls():
+        return pl.Series(column.name, column.to_numpy()[places])
+    return column.gather(places)
+
+
+def _ascends(moments: Ints) -> bool:
+    return bool((moments[1:] >= moments[:-1]).all())
 
 
 def _order(view: FeatureView, events: pl.DataFrame) -> list[str]:
@@ -170,8 +194,13 @@ def _columns(view: FeatureView) -> list[str]:
     return columns
 
 
-def _assembled(view: FeatureView, points: pl.DataFrame, found: dict[str, Column]) -> pl.DataFrame:
-    """Numbers and masks as one frame; one expression a column, since each separate step costs more than the sums."""
+def _assembled(
+    view: FeatureView, points: pl.DataFrame, found: dict[str, Column], places: Ints | None = None
+) -> pl.DataFrame:
+    """Numbers and masks as one frame; one expression a column, since each separate step costs more than the sums.
+
+    places: where the values of each point stand; None: in the order of the points.
+    """
     raw = {name: values for name, (values, _) in found.items()}
     masks = {f"{name}?": valid for name, (_, valid) in found.items()}
     types = {name: pl.Int64 if kind == "int64" else pl.Float64 for name, kind in view.schema().items()}
@@ -179,8 +208,8 @@ def _assembled(view: FeatureView, points: pl.DataFrame, found: dict[str, Column]
         pl.when(pl.col(f"{name}?")).then(pl.col(name).cast(kind)).otherwise(None).alias(name)
         for name, kind in types.items()
     ]
-    frame = points.with_columns(pl.DataFrame({**raw, **masks}))
-    return frame.select(*points.columns, *columns)
+    values = pl.DataFrame({**raw, **masks}).select(columns)
+    return points.hstack(values if places is None else values[places])
 
 
 def _active(feature: Active, bounds: tuple[Ints, Ints], asked: Asked, timeline: Timeline) -> dict[str, Column]:
@@ -219,15 +248,27 @@ def _windows(features: list[Window], column: pl.Series, asked: Asked, timeline: 
     values, present = _numbers(column)
     own, known = timeline.where(present), Values(values if present.all() else values[present])
     upper, first = asked.upper(own), asked.first(own)
-    edges: dict[timedelta, Ints] = {}
-    found: dict[str, Column] = {}
-    for feature in features:
-        for name, span, _ in feature.features():
-            if span not in edges:
-                # An event exactly one window old has left it, so the lower edge counts entries up to t - w.
-                edges[span] = np.maximum(asked.upper(own, before=span), first)
-            found[name] = aggregate(feature.aggregate, known, edges[span], upper)
-    return found
+
+    def lower(span: timedelta) -> Ints:
+        # An event exactly one window old has left it, so the lower edge counts entries up to t - w.
+        return np.maximum(asked.upper(own, before=span), first)
+
+    over = {span: None for feature in features for span in feature.over}
+    each = [(name, feature.aggregate, span) for feature in features for name, span, _ in feature.features()]
+    with _workers(len(upper)) as together:
+        edges = dict(zip(over, together(lower, over), strict=True))
+        columns = together(lambda one: aggregate(one[1], known, edges[one[2]], upper), each)
+        return {name: column for (name, _, _), column in zip(each, columns, strict=True)}
+
+
+@contextmanager
+def _workers(questions: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """``map``, on all cores where the questions are worth it: numpy lets go of the interpreter's lock."""
+    if questions < _WORTH_THREADS:
+        yield map
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield threads.map
 
 
 def _numbers(column: pl.Series) -> tuple[Numbers, Mask]:
