@@ -20,7 +20,8 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_platform.features.live import LiveViews, micros
+from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import micros
 from ml_platform.features.oracle import Oracle
 from ml_platform.resources.profiles import Profile
 from ml_platform.serving.client import Client

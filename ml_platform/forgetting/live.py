@@ -14,7 +14,8 @@ import polars as pl
 
 from ml_platform.features.assets import GRID
 from ml_platform.features.follow import follow_days
-from ml_platform.features.live import KEPT_BEHIND, LiveViews, micros
+from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import KEPT_BEHIND, micros
 from ml_platform.features.refresh import is_daily, rows_of_reference
 from ml_platform.forgetting.places import Held
 from ml_platform.forgetting.subject import Subject

@@ -8,7 +8,9 @@ from typing import Any, NoReturn
 import polars as pl
 
 from ml_platform.features.follow import followed
-from ml_platform.features.live import Evaluated, LiveViews, micros
+from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import micros
+from ml_platform.features.live_write import Evaluated
 from ml_platform.features.windows import AS_OF
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
