@@ -70,8 +70,8 @@ class LiveViews:
             new = micros(moment)
             return None if before is not None and new <= before else (b"", new.to_bytes(8, signed=True))
 
-        self.tiles.update([Change(_REACH.log, _REACH.entity, _REACH.first, _FOR_GOOD, later)])
-        self.tiles.prune(micros(moment))
+        if self.tiles.update([Change(_REACH.log, _REACH.entity, _REACH.first, _FOR_GOOD, later)]):
+            self.tiles.prune(micros(moment))
 
     @property
     def logs(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from ml_platform.features.live_rows import Needs
 from ml_platform.features.tiles import (
@@ -34,6 +35,12 @@ KEPT_BEHIND = timedelta(days=2)
 def micros(moment: datetime) -> int:
     """Unix microseconds."""
     return (moment - EPOCH) // TICK
+
+
+@lru_cache
+def _entity_encoder(names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], bytes]:
+    """One for all views of these entities, so that it remembers the keys of all of them."""
+    return lru_cache(1 << 14)(entity_key_encoder(names))
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class LiveView:
         if not view.key:
             raise DeclarationError(f"view {view.name} does not say by which key its source's rows are told apart")
         self.view = view
-        self.encode_entity = lru_cache(1 << 14)(entity_key_encoder(view.entity_names))
+        self.encode_entity = _entity_encoder(view.entity_names)
         windows = [feature for feature in view.features if isinstance(feature, Window)]
         columns: dict[str, frozenset[str]] = {}
         for window in windows:
