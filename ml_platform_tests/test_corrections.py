@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ml_platform.features.follow import within_reach
 from ml_platform.features.live import LiveViews
 from ml_platform.features.oracle import Oracle
+from ml_platform.features.skew import compare
 from ml_platform.features.windows import AS_OF, feature_rows, values_at
 from ml_platform.spec import KNOWN_AT, Active, FeatureView
 from ml_platform.stores.tiles import SqliteTiles
@@ -113,7 +114,7 @@ def follow(views: list[FeatureView], path: Path, frames: dict, deliveries: list,
     assert sum(live.apply(table, frame) for table, frame in frames.items()) == 0  # again it changes nothing
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(view=st.sampled_from(LIVE_VIEWS[:2]), history=histories(versions), asked=asked_at, restart=st.integers(0, 40))
 def test_any_delivery_gives_the_value_of_the_raw_rows(
     view: FeatureView, history: tuple, asked: list, restart: int
@@ -161,3 +162,30 @@ def test_a_corrected_fact_counts_once_and_where_it_was_moved_to() -> None:
     )
     retracted = frames_of([first, other, {**first, "minutes": -1, "wait": 4}], [], [])
     assert fares(CONDITION, retracted, "a", 1) == (1, 10.0, 10.0, 1, 1)
+
+
+def test_skew_sees_corrections_that_name_another_entity_or_another_time() -> None:
+    """Of all rows only those in reach are recomputed from; what superseded them must be among them."""
+    far = {"trip": 1, "city": "a", "line": 1, "at": START + 90 * HOUR, "minutes": 5, "fare": 30.0, "note": "x"}
+    rows = [
+        {**far, "wait": -4 * 80},  # planned ten hours after START, moved soon to another day
+        {**far, "at": START + 12 * HOUR, "wait": -4},
+        {**far, "trip": 2, "at": START + 89 * HOUR, "wait": 0},
+        {**far, "trip": 2, "city": "b", "at": START + 89 * HOUR, "wait": 2},
+        {**far, "trip": 3, "at": START + 89 * HOUR, "wait": 1, "fare": 7.0},
+    ]
+    frames, at = frames_of(rows, [], []), START + 90 * HOUR
+    live = replace(KEYED, features=LIVE.features[:20])
+    names = [f"{live.name}__fare_count_5h", f"{live.name}__fare_sum_5h"]
+    served = pl.DataFrame(
+        {
+            "prediction_id": ["p"],
+            "asked_at": [at],
+            "as_of": [at],
+            "feature_names": [names],
+            "features": [[1.0, 7.0]],
+            "entities": ['{"city": "a", "line": 1}'],
+        }
+    )
+    compared, differing = compare(served, {live.name: live}, frames)
+    assert (compared, differing.rows()) == (2, [])
