@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_platform.features.follow import within_reach
+from ml_platform.features.live import LiveViews
 from ml_platform.features.oracle import Oracle
+from ml_platform.features.skew import compare
 from ml_platform.features.windows import AS_OF, feature_rows, values_at
 from ml_platform.spec import KNOWN_AT, Active, FeatureView
+from ml_platform.stores.tiles import SqliteTiles
+from ml_platform_tests.test_live import LIVE, asked_at, assert_live_equals_oracle, histories, new_tiles
 from ml_platform_tests.test_windows import HOUR, START, UTC_TIME, VIEW, closings, frames_of, moments
 
 KEYED = replace(VIEW, key=("trip",))
@@ -94,6 +100,48 @@ def test_no_value_depends_on_rows_known_before_its_windows(rows: list, hours: in
     assert values_at(view, frames, points).equals(values_at(view, recent, points))
 
 
+LIVE_VIEWS = [replace(view, features=LIVE.features) for view in (KEYED, CONDITION)] + [
+    replace(CONDITION, name="as_known", time=KNOWN_AT, features=LIVE.features, entities=VIEW.entities[::-1])
+]
+
+
+def follow(views: list[FeatureView], path: Path, frames: dict, deliveries: list, restart: int = -1) -> None:
+    live = LiveViews(views, SqliteTiles(path))
+    for n, (table, numbers) in enumerate(deliveries):
+        if n == restart:
+            live = LiveViews(views, SqliteTiles(path))
+        live.apply(table, frames[table][numbers])
+    assert sum(live.apply(table, frame) for table, frame in frames.items()) == 0  # again it changes nothing
+
+
+@settings(max_examples=100, deadline=None)
+@given(view=st.sampled_from(LIVE_VIEWS[:2]), history=histories(versions), asked=asked_at, restart=st.integers(0, 40))
+def test_any_delivery_gives_the_value_of_the_raw_rows(
+    view: FeatureView, history: tuple, asked: list, restart: int
+) -> None:
+    with new_tiles() as path:
+        follow([view], path, *history, restart)
+        assert_live_equals_oracle(SqliteTiles(path), history[0], asked, view)
+
+
+@settings(max_examples=40, deadline=None)
+@given(history=histories(versions), asked=asked_at, first=st.booleans())
+def test_views_share_what_is_remembered_of_a_table(history: tuple, asked: list, first: bool) -> None:
+    """Whether they follow it together or, as days are closed, one after the other."""
+    views = [LIVE_VIEWS[0], LIVE_VIEWS[2]]
+    with new_tiles() as path:
+        follow(views[:1] if first else views, path, *history)
+        for view in views:
+            frames = within_reach(view, history[0], START - timedelta(days=9))
+            live = LiveViews([view], SqliteTiles(path))
+            for table, frame in frames.items():
+                live.apply(table, frame)
+        assert_live_equals_oracle(SqliteTiles(path), history[0], asked, views[0])
+        live, oracle = LiveViews(views[1:], SqliteTiles(path)), Oracle(views[1], history[0])
+        for city, line, at, _ in asked:
+            assert live.values([("as_known", (line, city))], at) == [oracle.values((line, city), at)]
+
+
 def fares(view: FeatureView, frames: dict[str, pl.DataFrame], city: str, hour: float) -> tuple:
     (row,) = values_at(view, frames, points_of([(city, 1, START + hour * HOUR)])).rows(named=True)
     return row["fare_count_5h"], row["fare_sum_5h"], row["fare_max_5h"], row["newest"], row["open_3h"]
@@ -114,3 +162,30 @@ def test_a_corrected_fact_counts_once_and_where_it_was_moved_to() -> None:
     )
     retracted = frames_of([first, other, {**first, "minutes": -1, "wait": 4}], [], [])
     assert fares(CONDITION, retracted, "a", 1) == (1, 10.0, 10.0, 1, 1)
+
+
+def test_skew_sees_corrections_that_name_another_entity_or_another_time() -> None:
+    """Of all rows only those in reach are recomputed from; what superseded them must be among them."""
+    far = {"trip": 1, "city": "a", "line": 1, "at": START + 90 * HOUR, "minutes": 5, "fare": 30.0, "note": "x"}
+    rows = [
+        {**far, "wait": -4 * 80},  # planned ten hours after START, moved soon to another day
+        {**far, "at": START + 12 * HOUR, "wait": -4},
+        {**far, "trip": 2, "at": START + 89 * HOUR, "wait": 0},
+        {**far, "trip": 2, "city": "b", "at": START + 89 * HOUR, "wait": 2},
+        {**far, "trip": 3, "at": START + 89 * HOUR, "wait": 1, "fare": 7.0},
+    ]
+    frames, at = frames_of(rows, [], []), START + 90 * HOUR
+    live = replace(KEYED, features=LIVE.features[:20])
+    names = [f"{live.name}__fare_count_5h", f"{live.name}__fare_sum_5h"]
+    served = pl.DataFrame(
+        {
+            "prediction_id": ["p"],
+            "asked_at": [at],
+            "as_of": [at],
+            "feature_names": [names],
+            "features": [[1.0, 7.0]],
+            "entities": ['{"city": "a", "line": 1}'],
+        }
+    )
+    compared, differing = compare(served, {live.name: live}, frames)
+    assert (compared, differing.rows()) == (2, [])

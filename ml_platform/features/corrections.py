@@ -64,7 +64,7 @@ def _all_differ(keys: pl.DataFrame) -> bool:
 
 def with_ends(view: FeatureView, rows: pl.DataFrame) -> pl.DataFrame:
     """The view's source rows (derived columns included) with ``ENDS``, if there is a correction among them."""
-    place = "_place"
+    place = "_version"
     several = corrected(view.key, rows.with_row_index(place)) if view.key else rows.clear()
     if several.is_empty():
         return rows
@@ -75,6 +75,12 @@ def with_ends(view: FeatureView, rows: pl.DataFrame) -> pl.DataFrame:
     next_known = pl.col(KNOWN_AT).dt.epoch("us").shift(-1).over([n for n in names if n.startswith("_key")])
     ends = versions.sort([*names, place]).select(place, next_known.alias(ENDS))
     return rows.with_row_index(place).join(ends, on=place, how="left", maintain_order="left").drop(place)
+
+
+def newest(view: FeatureView, rows: pl.DataFrame) -> pl.DataFrame:
+    """The view's source rows (derived columns included) that no other one among them supersedes."""
+    ended = with_ends(view, rows)
+    return ended.filter(pl.col(ENDS).is_null()).drop(ENDS) if ENDS in ended.columns else rows
 
 
 def versions_of(key: Sequence[str], rows: pl.DataFrame, all_rows: pl.DataFrame) -> pl.DataFrame:

@@ -6,7 +6,8 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from ml_platform.features.corrections import versions_of
-from ml_platform.features.live import KEPT_BEHIND, LiveViews
+from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import KEPT_BEHIND
 from ml_platform.features.refresh import is_daily
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Project
 from ml_platform.spec.calendar import day_start

@@ -26,7 +26,7 @@ class Oracle:
     """Recomputes one view's values from raw rows."""
 
     def __init__(self, view: FeatureView, frames: Mapping[str, pl.DataFrame], *, since: datetime | None = None) -> None:
-        """Keep each entity's rows, in order, with the moments (unix microseconds) from which and until which each counts.
+        """Keep each entity's rows, in order, with the moments (unix microseconds) between which each counts.
 
         A row of which a later version is known (of the same key) counts until that became known.
 
