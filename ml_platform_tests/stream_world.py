@@ -73,8 +73,8 @@ def project(name: str) -> Project:
     )
 
 
-def many_frames(count: int, seed: int = 1) -> dict[str, pl.DataFrame]:
-    """Trips of two days in few cities, and how some ended."""
+def many_frames(count: int, seed: int = 1, *, corrected: int = 0) -> dict[str, pl.DataFrame]:
+    """Trips of two days in few cities, and how some ended; ``corrected``: so many rows more that correct others."""
     draw = np.random.default_rng(seed)
     at = [START + timedelta(minutes=int(n)) for n in np.sort(draw.integers(0, 2700, count))]
     known = [moment + timedelta(minutes=int(n)) for moment, n in zip(at, draw.integers(-30, 120, count), strict=True)]
@@ -91,9 +91,18 @@ def many_frames(count: int, seed: int = 1) -> dict[str, pl.DataFrame]:
         },
         schema_overrides={"at": UTC_TIME, KNOWN_AT: UTC_TIME},
     )
+    again = trips.sample(corrected, seed=seed, with_replacement=True).with_columns(
+        pl.col(KNOWN_AT) + pl.Series(draw.integers(1, 300, corrected)) * timedelta(minutes=1),
+        pl.Series("city", draw.choice(["a", "b"], corrected)),
+        pl.Series("minutes", draw.integers(-20, 90, corrected)),
+    )
     closed = trips.sample(fraction=0.6, seed=seed).select("trip", pl.col("at") + timedelta(minutes=50))
     closed = closed.rename({"at": KNOWN_AT})
-    return {"trips": trips, "ends": closed, "losses": closed.head(20).with_columns(pl.col(KNOWN_AT).dt.offset_by("1h"))}
+    return {
+        "trips": pl.concat([trips, again]),
+        "ends": closed,
+        "losses": closed.head(20).with_columns(pl.col(KNOWN_AT).dt.offset_by("1h")),
+    }
 
 
 def as_json(frame: pl.DataFrame) -> list[bytes]:
@@ -145,7 +154,7 @@ def write(url: str, name: str, seed: int) -> int:
     """Rows of its own and rows that others write, too, in an order of its own; returns the tiles written."""
     order, written = random.Random(seed), 0
     deliveries = []
-    for table, frame in many_frames(600).items():
+    for table, frame in many_frames(600, corrected=200).items():
         own = frame.filter((pl.col("trip") % 3 == seed) | (pl.col("trip") % 5 == 0))
         shuffled = own.sample(fraction=1, shuffle=True, seed=seed)
         deliveries += [(table, part) for part in shuffled.iter_slices(order.choice([3, 20, 60]))]

@@ -56,7 +56,7 @@ CHANGED: list[tuple[dict[str, Any], list[str]]] = [
     ({"entities": (Entity(name="who", dtype="int64"),)}, ALL),
     ({"where": pl.col("a") > 0}, ALL),
     ({"time": "at"}, ALL[:-1]),
-    ({"key": ("id", "at")}, ["a_last_1h"]),
+    ({"key": ("id", "at")}, ALL),  # other rows correct each other
     ({"derive": {**VIEW.derive, "big": pl.col("a") > 2}}, ["big_share_1h", "big_share_2h"]),
     ({"derive": {**VIEW.derive, "a": pl.col("a") * 2}}, ["a_mean_1h", "a_last_1h"]),
     ({"features": (replace(MEAN, column="b", name="a_mean"), LAST, BIG, OPEN)}, ["a_mean_1h"]),

@@ -72,9 +72,14 @@ def _frames(draw: random.Random) -> dict[str, pl.DataFrame]:
         (n, draw.choice("xy"), draw.choice(["ann", "bob", "cid"]), round(draw.uniform(0, 99), 2), moment)
         for n, moment in enumerate(sorted(at))
     ]
+    for n, shop, buyer, _, moment in draw.sample(orders, len(orders) // 4):  # corrections, perhaps of everything
+        known = min(moment + timedelta(minutes=draw.randint(1, 2000)), NOW - timedelta(minutes=1))
+        if known > moment:
+            other = (draw.choice([shop, "x", "y"]), draw.choice([buyer, "ann", "bob"]), round(draw.uniform(0, 99), 2))
+            orders.append((n, *other, known))
     sent = [
         (n, draw.choice(["ann", "bob", who]), min(moment + timedelta(minutes=draw.randint(0, 900)), NOW))
-        for n, _, who, _, moment in orders
+        for n, _, who, _, moment in {order[0]: order for order in orders}.values()
         if draw.random() < 0.6
     ]
     return {
@@ -117,6 +122,8 @@ def test_windows_and_newest_values_are_those_of_what_is_left(seed: int, who: str
         live.make_anew(subject, served, reach)
         left = {table: rows.filter(pl.col(name) != text) if name in rows else rows for table, rows in frames.items()}
         _assert_served(project, served, left)
+        held = (folder / "live.db").read_bytes()
+        assert subject.entity.name == "shop" or text.encode() not in held
     with pytest.raises(MissingHistory):
         followed(project, tiles).values([("by_shop", ("x",))], NOW - timedelta(days=2, microseconds=1))
 

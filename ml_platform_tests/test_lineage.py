@@ -81,10 +81,12 @@ def raw(*names: str) -> frozenset[Column]:
 # Expectations written out by hand
 
 BY_HAND = {
-    ("weather_now", "precip_sum_3h"): raw("weather.precip", "weather.origin", "weather.known_at"),
+    ("weather_now", "precip_sum_3h"): raw(
+        "weather.precip", "weather.origin", "weather.observed_at", "weather.known_at"
+    ),
     ("weather_now", "temp_last_6h"): raw("weather.temp", "weather.origin", "weather.observed_at", "weather.known_at"),
     ("route_arrivals", "late_share_14d"): raw(
-        "flight_outcomes.arr_delay", "flight_outcomes.origin", "flight_outcomes.dest", "flight_outcomes.known_at"
+        *(f"flight_outcomes.{name}" for name in ("flight_id", "arr_delay", "origin", "dest", "known_at"))
     ),
     ("aircraft", "seats"): raw("planes.seats", "planes.tailnum", "planes.known_at"),
     ("origin_demand", "scheduled_6h"): raw(
@@ -124,13 +126,13 @@ def test_derived_columns_conditions_and_entities_lead_to_raw_ones() -> None:
             Active(opened_at="at", closed_by=("ends",), key=("id",), expires_after=HOUR, name="open"),
         ),
     )
-    common = raw("visits.who", "visits.a", "visits.b", "visits.known_at")
+    common = raw("visits.id", "visits.who", "visits.a", "visits.b", "visits.known_at")
     found = feature_columns(view, TABLES)
     assert found == {
         "both_sum_1h": common | raw("visits.at"),
         "both_sum_2h": common | raw("visits.at"),
-        "a_last_1h": common | raw("visits.at", "visits.id"),
-        "open_1h": common | raw("visits.at", "visits.id", "ends.id", "ends.known_at"),
+        "a_last_1h": common | raw("visits.at"),
+        "open_1h": common | raw("visits.at", "ends.id", "ends.known_at"),
     }
     assert view_columns(view, TABLES) == found["open_1h"] | raw("visits.flag")
 

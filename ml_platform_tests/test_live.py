@@ -16,7 +16,7 @@ from ml_platform.features.follow import within_reach
 from ml_platform.features.live import LiveViews
 from ml_platform.features.oracle import Oracle
 from ml_platform.features.windows import AS_OF, values_at
-from ml_platform.spec import KNOWN_AT, Latest, MissingHistory, Window
+from ml_platform.spec import KNOWN_AT, FeatureView, Latest, MissingHistory, Window
 from ml_platform.stores.tiles import SqliteTiles, TileStore
 from ml_platform.training.training_set import join_features, question_rows
 from ml_platform_tests.test_training import BY_LINE, TASK
@@ -36,9 +36,11 @@ LIVE = replace(
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[dict[str, pl.DataFrame], list[tuple[str, list[int]]]]:
+def histories(
+    draw: st.DrawFn, listed: st.SearchStrategy[list] = trips
+) -> tuple[dict[str, pl.DataFrame], list[tuple[str, list[int]]]]:
     """Raw tables, and deliveries (table, row numbers) that bring every row at least once, in any order."""
-    frames = frames_of(draw(trips), draw(closings), draw(closings))
+    frames = frames_of(draw(listed), draw(closings), draw(closings))
     rows = [(table, n) for table, frame in frames.items() for n in range(frame.height)]
     again = draw(st.lists(st.sampled_from(rows), max_size=10)) if rows else []
     order = draw(st.permutations([*rows, *again]))
@@ -62,11 +64,13 @@ def new_tiles() -> Iterator[Path]:
         yield Path(folder) / "live.db"
 
 
-def assert_live_equals_oracle(tiles: TileStore, frames: dict[str, pl.DataFrame], asked: list) -> None:
-    live, oracle = LiveViews([LIVE], tiles), Oracle(LIVE, frames)
+def assert_live_equals_oracle(
+    tiles: TileStore, frames: dict[str, pl.DataFrame], asked: list, view: FeatureView = LIVE
+) -> None:
+    live, oracle = LiveViews([view], tiles), Oracle(view, frames)
     for city, line, moment, tick in asked:
         at = moment + timedelta(microseconds=tick)  # just before, on and just after an edge
-        (values,) = live.values([(LIVE.name, (city, line))], at)
+        (values,) = live.values([(view.name, (city, line))], at)
         assert values == oracle.values((city, line), at), (city, line, at)
 
 

@@ -20,7 +20,8 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_platform.features.live import LiveViews, micros
+from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import micros
 from ml_platform.features.oracle import Oracle
 from ml_platform.resources.profiles import Profile
 from ml_platform.serving.client import Client
@@ -44,6 +45,7 @@ from ml_platform_tests.stream_world import (
     many_frames,
     write,
 )
+from ml_platform_tests.test_corrections import LIVE_VIEWS, versions
 from ml_platform_tests.test_live import LIVE as LONG
 from ml_platform_tests.test_live import asked_at, assert_live_equals_oracle, histories
 from ml_platform_tests.test_windows import START
@@ -72,6 +74,20 @@ def test_any_delivery_gives_the_value_of_the_raw_rows(history: tuple, asked: lis
         assert sum(live.apply(table, frame) for table, frame in frames.items()) == 0
 
 
+@settings(max_examples=60, deadline=None)
+@given(histories(versions), asked_at, st.integers(0, 40))
+def test_any_delivery_of_corrections_gives_the_value_of_the_raw_rows(history: tuple, asked: list, restart: int) -> None:
+    frames, deliveries = history
+    with empty_place() as (url, name):
+        live = LiveViews([LIVE_VIEWS[1]], RedisTiles(url, name))
+        for n, (table, numbers) in enumerate(deliveries):
+            if n == restart:
+                live = LiveViews([LIVE_VIEWS[1]], RedisTiles(url, name))
+            live.apply(table, frames[table][numbers])
+        assert_live_equals_oracle(RedisTiles(url, name), frames, asked, LIVE_VIEWS[1])
+        assert sum(live.apply(table, frame) for table, frame in frames.items()) == 0
+
+
 def assert_equals_oracle(url: str, name: str, frames: dict[str, pl.DataFrame]) -> None:
     live, oracle = LiveViews([LIVE], RedisTiles(url, name)), Oracle(LIVE, frames)
     keys = [(city, line) for city in ("a", "b") for line in (1, 2)]
@@ -86,7 +102,7 @@ def test_writers_at_the_same_time_lose_nothing(place: tuple[str, str]) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         written = pool.starmap(write, [(url, name, seed) for seed in range(3)])
     assert min(written) > 0
-    frames = many_frames(600)
+    frames = many_frames(600, corrected=200)
     assert_equals_oracle(url, name, frames)
     live = LiveViews([LIVE], RedisTiles(url, name))
     assert sum(live.apply(table, frame) for table, frame in frames.items()) == 0
@@ -157,7 +173,7 @@ def send_all(stream: EventStream, frames: dict[str, pl.DataFrame], seed: int = 1
 
 def test_killed_consumers_lose_nothing_and_double_nothing(place: tuple[str, str], tmp_path: Path) -> None:
     url, name = place
-    frames, stream = many_frames(250), EventStream(*place)
+    frames, stream = many_frames(200, corrected=50), EventStream(*place)
     send_all(stream, frames)
     sent = stream.waiting()
     for death in ("finish", "update", "without"):

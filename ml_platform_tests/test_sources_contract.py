@@ -1,6 +1,7 @@
 """Contracts: every row is judged by every rule, none is lost."""
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -53,15 +54,15 @@ def test_every_row_is_good_or_quarantined_for_exactly_the_rules_it_breaks(cells:
     found = apply_contract(source, rows, {"shops": SHOPS})
 
     expected: dict[int, str] = {}
-    kept: set[str | None] = set()
+    kept: set[tuple[str | None, datetime]] = set()
     for row in sorted(rows.to_dicts(), key=lambda r: (r["known_at"], r["id"] is not None, r["id"] or "", r["nr"])):
         broken = _broken_by_hand(row)
-        if row["id"] in kept:
+        if (row["id"], row["known_at"]) in kept:  # known later, it would be a correction
             broken.append("duplicate_key")
         if broken:
             expected[row["nr"]] = ", ".join(broken)
         else:
-            kept.add(row["id"])
+            kept.add((row["id"], row["known_at"]))
     assert dict(found.quarantined.select("nr", "reason").iter_rows()) == expected
     assert sorted(found.good["nr"].to_list() + list(expected)) == list(range(len(cells)))
     assert found.quarantined.drop("reason").schema == rows.schema

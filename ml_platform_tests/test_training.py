@@ -237,3 +237,25 @@ def test_a_task_with_a_quantity_has_it_in_its_rows() -> None:
     assert found.drop("quantity").equals(rows_of(world, START + timedelta(days=20)))
     wanted = found.join(world["arrivals"], on="trip", maintain_order="left")["delay"].cast(pl.Float64)
     assert found["quantity"].equals(wanted.alias("quantity"))
+
+
+def test_of_a_corrected_question_or_label_one_version_counts() -> None:
+    world, now = world_of(40), START + timedelta(days=30)
+    plain = rows_of(world, now).filter(pl.col("label") == 1).head(1)
+    trip, at = plain["trip"].item(), plain["label_known_at"].item()
+    known = {"known_at": pl.lit(at + timedelta(hours=1)).cast(pl.Datetime("us", "UTC"))}
+    other = world["arrivals"].filter(pl.col("trip") == trip).with_columns(pl.lit(0).cast(pl.Int64).alias("delay"))
+    moved = world["trips"].filter(pl.col("trip") == trip).with_columns(pl.lit("z").alias("line"))
+    early = moved.with_columns(known_at=pl.col("known_at") + timedelta(minutes=1))
+    late = moved.with_columns(**known)
+    for trips, line in ((early, "z"), (late, plain["line"].item())):
+        changed = {
+            **world,
+            "arrivals": pl.concat([world["arrivals"], other.with_columns(**known)]),
+            "trips": pl.concat([world["trips"], trips]),
+        }
+        rows = rows_of(changed, now)
+        assert rows.height == rows_of(world, now).height
+        assert rows.filter(pl.col("trip") == trip).select("line", "label").row(0) == (line, 0)
+        before = rows_of(changed, at)
+        assert before.filter(pl.col("trip") == trip).select("label", "label_known_at").row(0) == (1, at)

@@ -56,7 +56,7 @@ closings = st.lists(st.tuples(st.integers(0, 25), moments), max_size=15)
 def frames_of(rows: list[dict], ends: list[tuple], losses: list[tuple]) -> dict[str, pl.DataFrame]:
     schema = {"trip": pl.Int64, "city": pl.String, "line": pl.Int64, "at": UTC_TIME, "known_at": UTC_TIME}
     listed = [
-        {**row, "trip": n, "known_at": row["at"] + row["wait"] * timedelta(minutes=15)} for n, row in enumerate(rows)
+        {"trip": n, **row, "known_at": row["at"] + row["wait"] * timedelta(minutes=15)} for n, row in enumerate(rows)
     ]
     closing = {"trip": pl.Int64, "known_at": UTC_TIME}
     return {

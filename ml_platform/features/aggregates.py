@@ -36,7 +36,9 @@ class Values:
     @cached_property
     def running(self) -> Ints:
         """The sum of the first n, for each n from 0 on."""
-        return np.concatenate([[0], np.cumsum(self.exact)])
+        sums = np.zeros(len(self.numbers) + 1, np.int64)
+        np.cumsum(self.exact, out=sums[1:])
+        return sums
 
 
 def aggregate(kind: str, values: Values, lower: Ints, upper: Ints) -> tuple[Floats, NDArray[np.bool_]]:

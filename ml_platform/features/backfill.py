@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.features.follow import follow_days
-from ml_platform.features.live import KEPT_BEHIND
+from ml_platform.features.live_view import KEPT_BEHIND
 from ml_platform.features.refresh import is_daily, rows_of_days, rows_of_reference, table_name
 from ml_platform.features.windows import history_needed
 from ml_platform.spec import KNOWN_AT, FeatureView, HomeDamaged, MissingHistory, PlatformError, Project, UnknownName

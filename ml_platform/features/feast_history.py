@@ -120,9 +120,10 @@ def answered(entities: pa.Table, at: str, asked: Sequence[Wanted], config: RepoC
     moments = questions[at].cast(pl.Datetime("us", "UTC"))
     last, oldest = moments.max(), moments.min()
     table = entities
-    for view in asked:
+    until = last if isinstance(last, datetime) else None
+
+    def features(view: Wanted) -> dict[str, pa.ChunkedArray]:
         first = oldest - view.ttl if isinstance(oldest, datetime) and view.ttl else None
-        until = last if isinstance(last, datetime) else None
         rows = view.rows(config, first=first, last=until, known_by=until if only_known else None)
         found = newest_known(
             questions,
@@ -134,7 +135,10 @@ def answered(entities: pa.Table, at: str, asked: Sequence[Wanted], config: RepoC
             only_known=only_known,
             ttl=view.ttl,
         )
-        for name, column in gathered(rows.select(*view.features), found).items():
+        return gathered(rows.select(*view.features), found)
+
+    for view in asked:  # the rows of one are let go before those of the next are read
+        for name, column in features(view).items():
             table = table.append_column(name, column)
     return table
 

@@ -5,7 +5,9 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from ml_platform.features.live import KEPT_BEHIND, LiveViews
+from ml_platform.features.corrections import versions_of
+from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import KEPT_BEHIND
 from ml_platform.features.refresh import is_daily
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Project
 from ml_platform.spec.calendar import day_start
@@ -43,6 +45,7 @@ def within_reach(view: FeatureView, frames: Mapping[str, pl.DataFrame], since: d
     actives = [feature for feature in view.features if isinstance(feature, Active)]
     moments = [view.derive.get(name, pl.col(name)) for name in {view.time, *(a.opened_at for a in actives)}]
     reached = frames[view.source].filter(pl.max_horizontal(*moments, KNOWN_AT) > oldest)
+    reached = versions_of(view.key, reached, frames[view.source])
     found = {view.source: reached}
     opened = reached.with_columns(**view.derive)
     for table in view.sources[1:]:

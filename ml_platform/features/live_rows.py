@@ -83,6 +83,17 @@ class Counted:
             opened=[facts[some] for facts in self.opened],
         )
 
+    def chosen(self, kept: Sequence[int]) -> "Counted":
+        """The kept ones of these rows, by number."""
+        return Counted(
+            places=[self.places[n] for n in kept],
+            entities=[self.entities[n] for n in kept],
+            keys=[self.keys[n] for n in kept],
+            moments=[self.moments[n] for n in kept],
+            values=[self.values[n] for n in kept],
+            opened=[[facts[n] for n in kept] for facts in self.opened],
+        )
+
 
 def counted(needs: Sequence[Needs], rows: pl.DataFrame) -> list[Counted]:
     """What each view needs of its source's rows, in the order of ``needs``."""

@@ -15,8 +15,9 @@ from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
 
 Key = tuple[Any, ...]
 Value = float | int | None
-_Rows = list[tuple[int, tuple[Any, ...]]]
+_Rows = list[tuple[int, int | None, tuple[Any, ...]]]  # from when a row counts, until when, its values
 SCALE = 1_000_000
+_ENDS = "_ends"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
@@ -25,7 +26,9 @@ class Oracle:
     """Recomputes one view's values from raw rows."""
 
     def __init__(self, view: FeatureView, frames: Mapping[str, pl.DataFrame], *, since: datetime | None = None) -> None:
-        """Keep each entity's rows, in order, with the moment (unix microseconds) from which each counts.
+        """Keep each entity's rows, in order, with the moments (unix microseconds) between which each counts.
+
+        A row of which a later version is known (of the same key) counts until that became known.
 
         frames: raw tables by name, with all history that may matter.
         since: no moment before it is asked for, so that rows which left a window before need not be looked at again.
@@ -34,6 +37,7 @@ class Oracle:
         self._since = _micros(since) if since is not None else None
         self._in_reach: dict[tuple[Key, timedelta], _Rows] = {}
         rows = frames[view.source].with_columns(**view.derive)
+        rows = rows.with_columns(pl.Series(_ENDS, _ends(view, rows), pl.Int64))
         if view.where is not None:
             rows = rows.filter(view.where)
         rows = rows.sort(view.key or rows.columns)  # ties in time stand in the order of their keys
@@ -45,8 +49,9 @@ class Oracle:
         self._place = {column: n for n, column in enumerate(columns)}
         values = list(rows.select(columns).iter_rows()) if columns else [()] * len(entities)
         self._events: dict[Key, _Rows] = {}
+        ends = rows[_ENDS].to_list()
         for n in sorted(range(len(times)), key=times.__getitem__):
-            self._events.setdefault(entities[n], []).append((times[n], values[n]))
+            self._events.setdefault(entities[n], []).append((times[n], ends[n], values[n]))
         self._open = {
             feature.name: _lives(feature, rows, entities, frames)
             for feature in view.features
@@ -65,16 +70,21 @@ class Oracle:
                 if isinstance(feature, Active):
                     lives = self._open[feature.name].get(entity, [])
                     expiry = feature.expires_after // _TICK
-                    value: Value = sum(_is_open(opened, closed, now, expiry) for opened, closed in lives)
+                    value: Value = sum(
+                        _is_open(opened, closed, now, expiry) for opened, ends, closed in lives if _holds(ends, now)
+                    )
                 elif isinstance(feature, Latest):
-                    known = [row for counts_from, row in self._events.get(entity, []) if counts_from <= now]
+                    events = self._events.get(entity, [])
+                    known = [row for counts_from, ends, row in events if counts_from <= now and _holds(ends, now)]
                     value = known[-1][self._place[feature.column]] if known else None
                 else:
                     assert span is not None
                     if span not in inside:
                         after = now - span // _TICK
                         events = self._reach(entity, span)
-                        inside[span] = [row for counts_from, row in events if after < counts_from <= now]
+                        inside[span] = [
+                            row for counts_from, ends, row in events if after < counts_from <= now and _holds(ends, now)
+                        ]
                     place = self._place[feature.column]
                     value = _aggregate(feature, [row[place] for row in inside[span] if row[place] is not None])
                 values[name] = _typed(value, kind)
@@ -84,7 +94,9 @@ class Oracle:
         if (entity, span) not in self._in_reach:
             oldest = None if self._since is None else self._since - span // _TICK
             events = self._events.get(entity, [])
-            self._in_reach[entity, span] = events if oldest is None else [row for row in events if row[0] > oldest]
+            self._in_reach[entity, span] = (
+                events if oldest is None else [event for event in events if event[0] > oldest]
+            )
         return self._in_reach[entity, span]
 
 
@@ -98,18 +110,60 @@ def _micros(moment: datetime) -> int:
 
 def _lives(
     active: Active, rows: pl.DataFrame, entities: Sequence[Key], frames: Mapping[str, pl.DataFrame]
-) -> dict[Key, list[tuple[int, int | None]]]:
-    """When each fact of an entity was opened and, as far as known, closed."""
+) -> dict[Key, list[tuple[int, int | None, int | None]]]:
+    """When each row of an entity opened its fact, was superseded and, as far as known, saw its fact closed."""
     closed: dict[Key, int] = {}
     for table in active.closed_by:
         keys = frames[table].select(active.key).iter_rows()
         for key, known in zip(keys, _moments(frames[table], KNOWN_AT), strict=True):
             closed[key] = min(known, closed.get(key, known))
-    lives: dict[Key, list[tuple[int, int | None]]] = {}
+    lives: dict[Key, list[tuple[int, int | None, int | None]]] = {}
     opened = zip(_moments(rows, active.opened_at), _moments(rows, KNOWN_AT), strict=True)
-    for entity, key, moments in zip(entities, rows.select(active.key).iter_rows(), opened, strict=True):
-        lives.setdefault(entity, []).append((max(moments), closed.get(key)))
+    keys = rows.select(active.key).iter_rows()
+    for entity, key, ends, moments in zip(entities, keys, rows[_ENDS].to_list(), opened, strict=True):
+        lives.setdefault(entity, []).append((max(moments), ends, closed.get(key)))
     return lives
+
+
+def _ends(view: FeatureView, rows: pl.DataFrame) -> list[int | None]:
+    """For each row when a later version of its fact became known: another row of the same key, known later.
+
+    Of two that became known at the same moment the one holds of which the view makes more: one that counts, then the
+    greater entity, time, values. Of two that are alike to the view, the second.
+    """
+    ends: list[int | None] = [None] * rows.height
+    facts: dict[Key, list[int]] = {}
+    for n, key in enumerate(rows.select(view.key).iter_rows() if view.key else ()):
+        if None not in key:
+            facts.setdefault(key, []).append(n)
+    for several in (places for places in facts.values() if len(places) > 1):
+        versions = _versions(view, rows[several])
+        for n, version in zip(several, versions, strict=True):
+            ends[n] = min((other[0] for other in versions if other > version), default=None)
+    return ends
+
+
+def _versions(view: FeatureView, rows: pl.DataFrame) -> list[tuple[Any, ...]]:
+    """Something for each row of one fact that is greater the later the version."""
+    known, times = _moments(rows, KNOWN_AT), _moments(rows, view.time)
+    holds = [True] * rows.height if view.where is None else rows.with_columns(_holds=view.where)["_holds"].to_list()
+    named = list(rows.select(view.entity_names).iter_rows())
+    made: list[list[Any]] = [
+        [bool(holds[n]) and None not in named[n], *named[n], max(times[n], known[n])] for n in range(rows.height)
+    ]
+    for column in dict.fromkeys(f.column for f in view.features if not isinstance(f, Active)):
+        for n, value in enumerate(rows[column].to_list()):
+            made[n].append(value)
+    for feature in view.features:
+        if isinstance(feature, Active):
+            opened = _moments(rows, feature.opened_at)
+            for n, key in enumerate(rows.select(feature.key).iter_rows()):
+                made[n] += [*key, max(opened[n], known[n])]
+    return [(known[n], [(value is not None, value) for value in made[n]], n) for n in range(rows.height)]
+
+
+def _holds(ends: int | None, at: int) -> bool:
+    return ends is None or ends > at
 
 
 def _is_open(opened: int, closed: int | None, at: int, expires_after: int) -> bool:

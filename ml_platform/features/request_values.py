@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from ml_platform.features.live import micros
+from ml_platform.features.live_view import micros
 from ml_platform.spec import DeclarationError, RequestView, View
 from ml_platform.spec.features import feature_name
 from ml_platform.spec.request_views import POLARS_TYPES

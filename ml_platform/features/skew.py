@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from ml_platform.features.corrections import versions_of
 from ml_platform.features.oracle import Oracle, Value
 from ml_platform.features.request_oracle import RequestOracle
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, RequestView, Verdict, View
@@ -92,10 +93,11 @@ def _within_reach(
         newest = main.with_columns(**view.derive).select(pl.max_horizontal(moments)).to_series()
         main = main.filter(newest >= first - view.lookback - timedelta(days=1))
     names = [name for name in view.entity_names if name not in view.derive]
-    if not names:
-        return {**frames, view.source: main}
-    columns = {name: pl.Series([row[name] for row in asked]).cast(main.schema[name]) for name in names}
-    return {**frames, view.source: main.join(pl.DataFrame(columns).unique(), on=names, how="semi")}
+    if names:
+        columns = {name: pl.Series([row[name] for row in asked]).cast(main.schema[name]) for name in names}
+        main = main.join(pl.DataFrame(columns).unique(), on=names, how="semi")
+    # What supersedes a row may name another entity, or lie at another time.
+    return {**frames, view.source: versions_of(view.key, main, frames[view.source])}
 
 
 def verdict(compared: int, differing: pl.DataFrame) -> Verdict:

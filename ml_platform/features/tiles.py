@@ -18,7 +18,8 @@ from ml_platform.spec import Window
 from ml_platform.spec.features import FIXED_POINT, ZERO_WHEN_EMPTY
 
 Scalar = float | int | str | bool | None
-# (moment from which it counts in unix microseconds, key within the log, values by column of the log)
+# (moment from which it counts in unix microseconds, name within the log, values by column of the log). One that was
+# superseded has one value more: when the correction became known, from which on it does not count.
 Event = tuple[int, str, tuple[Scalar, ...]]
 
 
@@ -43,7 +44,7 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
 NOTHING = Part()
 _SUMS = frozenset(["count", "sum", "mean", "share"])  # what most windows ask for needs no more than two sums
 _Events = tuple[Event, ...]
-_Parts = tuple[Part, ...]
+_Parts = tuple[Part | int, ...]
 _events_from = msgspec.msgpack.Decoder(_Events)
 _parts_from = msgspec.msgpack.Decoder(_Parts)
 _encoder = msgspec.msgpack.Encoder()
@@ -56,24 +57,44 @@ def events_of(encoded: bytes) -> tuple[Event, ...]:
 
 
 @lru_cache(maxsize=1 << 16)
-def parts_of(encoded: bytes) -> tuple[Part, ...]:
-    """The parts of a tile, one a column of the log."""
-    return _parts_from.decode(encoded)
+def whole_of(encoded: bytes) -> tuple[tuple[Part, ...], int]:
+    """The parts of a tile, one a column of the log, and since when they hold: from the last end of an event in it on.
+
+    0 if no event was superseded. Before that moment the tile's events say what held.
+    """
+    *parts, last = _parts_from.decode(encoded) or (0,)
+    since = last if isinstance(last, int) else 0
+    return tuple(part for part in (*parts, last) if isinstance(part, Part)), since
 
 
 def encode(events: Sequence[Event], kinds: Sequence[frozenset[str]]) -> tuple[bytes, bytes]:
     """A tile's events and parts as bytes; ``kinds``: the aggregates asked of each column."""
-    return _encoder.encode(events), _encoder.encode([summarize(column_of(events, n), k) for n, k in enumerate(kinds)])
+    width = len(kinds)
+    lasting = [event for event in events if len(event[2]) == width]
+    parts: list[Part | int] = [summarize(column_of(lasting, n), k) for n, k in enumerate(kinds)]
+    if len(lasting) < len(events):
+        parts.append(max(event[2][width] for event in events if len(event[2]) > width))  # type: ignore[type-var, arg-type]  # ints
+    return _encoder.encode(events), _encoder.encode(parts)
 
 
-def merged(encoded: bytes | None, new: Iterable[Event]) -> list[Event] | None:
-    """The tile's events with the new ones; ``None`` if it holds them all already. Of two with the same moment and key,
-    the one that came first stays: it is the same fact, delivered again."""
+def holding(events: Iterable[Event], at: int, width: int) -> list[Event]:
+    """The events that were not superseded by the moment; ``width``: how many columns the log has."""
+    return [event for event in events if len(event[2]) == width or event[2][width] > at]  # type: ignore[operator]  # ints
+
+
+def merged(encoded: bytes | None, new: Iterable[Event], width: int) -> list[Event] | None:
+    """The tile's events with the new ones; ``None`` if it holds them all already. Of two with the same moment and name,
+    the one that came first stays, with the earliest end: it is the same row, delivered again."""
     held = {(at, key): event for event in (events_of(encoded) if encoded else ()) for at, key in [event[:2]]}
-    before = len(held)
+    changed = False
     for event in new:
-        held.setdefault(event[:2], event)
-    return [held[place] for place in sorted(held)] if len(held) > before else None
+        place = event[:2]
+        before = held.get(place)
+        if before is None:
+            held[place], changed = event, True
+        elif len(event[2]) > width and (len(before[2]) == width or before[2][width] > event[2][width]):  # type: ignore[operator]  # ints
+            held[place], changed = (*place, (*before[2][:width], event[2][width])), True
+    return [held[place] for place in sorted(held)] if changed else None
 
 
 def column_of(events: Iterable[Event], column: int) -> list[Any]:

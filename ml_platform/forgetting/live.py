@@ -14,7 +14,9 @@ import polars as pl
 
 from ml_platform.features.assets import GRID
 from ml_platform.features.follow import follow_days
-from ml_platform.features.live import KEPT_BEHIND, LiveViews, micros
+from ml_platform.features.live import LiveViews
+from ml_platform.features.live_facts import facts_log
+from ml_platform.features.live_view import KEPT_BEHIND, micros
 from ml_platform.features.refresh import is_daily, rows_of_reference
 from ml_platform.forgetting.places import Held
 from ml_platform.forgetting.subject import Subject
@@ -132,7 +134,9 @@ def _windows(
         return
     windows = LiveViews(views, served.tiles)
     windows.set_whole_from(_NEVER)
-    served.tile_purge.clear(windows.logs)
+    # What is remembered of other tables' facts holds nothing of the entity, and views that are left alone need it.
+    others = {facts_log(view.source) for view in views if view.source not in subject.tables}
+    served.tile_purge.clear(log for log in windows.logs if log not in others)
     kept_from = [reach] if reach is not None else []
     for view in views:
         days = [day for table in view.sources for day in served.lake.days(f"raw/{table}")]

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import polars as pl
 
-from ml_platform.features.live import micros
+from ml_platform.features.live_view import micros
 from ml_platform.monitoring.performance import FOLLOWED_FOR
 from ml_platform.replay.traffic import Question, questions, truths
 from ml_platform.serving.client import Answers, Client

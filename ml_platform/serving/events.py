@@ -7,8 +7,11 @@ from typing import Any, NoReturn
 
 import polars as pl
 
+from ml_platform.features.corrections import newest
 from ml_platform.features.follow import followed
-from ml_platform.features.live import Evaluated, LiveViews, micros
+from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import micros
+from ml_platform.features.live_write import Evaluated
 from ml_platform.features.windows import AS_OF
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
@@ -259,7 +262,7 @@ class Prepared:
 
 def newest_values(view: FeatureView, rows: pl.DataFrame, *kept: str) -> pl.DataFrame:
     """What each row makes of a view of newest values: entity columns, ``as_of``, the features, the columns ``kept``."""
-    derived = rows.with_columns(**view.derive)
+    derived = newest(view, rows.with_columns(**view.derive))
     if view.where is not None:
         derived = derived.filter(view.where)
     named = pl.all_horizontal(pl.col(name).is_not_null() for name in view.entity_names)

@@ -45,9 +45,10 @@ def judge(
 ) -> Validated:
     """Judge every row by every rule; nothing is refused here.
 
-    Of rows with the same key, the first otherwise good one in the order of (``known_at``, *key) stays. A rule whose
-    condition is null does not hold. ``batch`` names the part of the rows (a day) whose share of quarantined rows is
-    judged, so that a bad day cannot hide among many good ones; one row alone never exceeds a share above zero.
+    Of rows with the same key and ``known_at``, the first otherwise good one stays; one that became known later is a
+    correction, and stays, too. A rule whose condition is null does not hold. ``batch`` names the part of the rows (a
+    day) whose share of quarantined rows is judged, so that a bad day cannot hide among many good ones; one row alone
+    never exceeds a share above zero.
 
     Args:
         table: the declaration.
@@ -159,11 +160,12 @@ def _condition(table: SourceTable, rule: Rule, references: Mapping[str, pl.DataF
 
 
 def _later_copies(table: SourceTable, rows: pl.DataFrame, bad: pl.Series) -> pl.Series:
-    """Rows of a key of which an earlier row is good."""
-    if not rows.select(table.key).is_duplicated().any():
+    """Rows of a key and ``known_at`` of which an earlier row is good; one that became known later is a correction."""
+    version = list(dict.fromkeys([*table.key, KNOWN_AT]))
+    if not rows.select(version).is_duplicated().any():
         return _nowhere(rows)
     good = (~bad).cast(pl.Int64).alias("good")
-    before = rows.select(table.key).with_columns(good).select(pl.col("good").cum_sum().over(table.key) - pl.col("good"))
+    before = rows.select(version).with_columns(good).select(pl.col("good").cum_sum().over(version) - pl.col("good"))
     return before.to_series() > 0
 
 

@@ -102,8 +102,8 @@ class FeatureView:
         nothing is ever computed from rows known later.
     derive: columns computed row by row before anything else (name -> expression over the raw columns).
     where: rows that count; others are left out.
-    key: columns that tell the source's rows apart, its table's ``key``: filled in when the project is loaded. Rows of
-        the same moment stand in its order.
+    key: columns that name the source's facts, its table's ``key``: filled in when the project is loaded. Of rows with
+        the same key the newest known counts, alone; rows of the same moment stand in its order.
     online_for: how long a value may be asked for online, for entities that come and go (a flight, an hour); older
         ones are neither published nor kept there. ``None``: the newest value is kept for good.
     """

@@ -1,7 +1,7 @@
 """Which columns a declaration reads: raw columns behind every feature, question and label.
 
-Read off the declarations alone, expressions included. What only breaks ties (the table's key, where the order of rows
-of the same moment matters) counts, since a value can hang on it.
+Read off the declarations alone, expressions included. The table's key counts, since a later row with the same key takes
+an earlier one's place.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -10,14 +10,13 @@ from typing import Literal
 
 import polars as pl
 
-from ml_platform.spec.features import Active, Feature, FeatureView, Latest, Window
+from ml_platform.spec.features import Active, Feature, FeatureView
 from ml_platform.spec.models import ASKED_AT, HAPPENS_AT, ModelSpec, Task
 from ml_platform.spec.project import Project
 from ml_platform.spec.request_views import Computed, RequestView
 from ml_platform.spec.tables import KNOWN_AT, SourceTable
 
 Tables = Mapping[str, SourceTable]
-_ORDERED = ("first", "last", "change")  # aggregates that hang on the order of rows
 
 
 @dataclass(frozen=True, order=True)
@@ -38,17 +37,9 @@ Columns = frozenset[Column]
 
 def used_names(view: FeatureView, feature: Feature) -> frozenset[str]:
     """Columns of the view's source, derived ones by their own names, that the feature's values are made of."""
-    if isinstance(feature, Active):
-        own = {feature.opened_at, *feature.key}
-    else:
-        own = {feature.column, view.time}
-        own |= set(view.key) if order_matters(feature) else set()
-    return frozenset(own | {KNOWN_AT, *view.entity_names} | _condition(view))
-
-
-def order_matters(feature: Feature) -> bool:
-    """Whether rows of the same moment must stand in a fixed order: that of their table's key."""
-    return isinstance(feature, Latest) or (isinstance(feature, Window) and feature.aggregate in _ORDERED)
+    own = {feature.opened_at, *feature.key} if isinstance(feature, Active) else {feature.column, view.time}
+    # The key says which row corrects which.
+    return frozenset(own | {KNOWN_AT, *view.entity_names, *view.key} | _condition(view))
 
 
 def _condition(view: FeatureView) -> set[str]:

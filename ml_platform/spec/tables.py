@@ -64,7 +64,9 @@ class SourceTable:
     read: called with a half-open UTC interval, returns the rows whose ``known_at`` lies in it, with ``columns``.
         A reference table (``partitioned=False``) is read whole.
     columns: name -> Polars type, ``known_at`` (UTC, microseconds) included.
-    key: columns that are unique over the table; later copies are quarantined as ``duplicate_key``.
+    key: columns that name the fact of a row. A row with the same key and a later ``known_at`` is a correction: from
+        then on it holds in place of the earlier one. A copy with the same ``known_at`` is quarantined as
+        ``duplicate_key``.
     known_at_source: where ``known_at`` comes from, and whether it is assumed.
     max_quarantined: largest share of a batch (0..1) that may be set aside before the batch is refused.
     fresh_within: how old the newest data may be; ``None`` only for reference tables.

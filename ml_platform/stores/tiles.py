@@ -8,10 +8,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 _BUSY_SECONDS = 30
+_A_STATEMENT = (1, 4, 16, 64, 256, 1024)  # places that are asked for at once; few sizes, so that all stay prepared
+_WRITE = (
+    "INSERT INTO tiles VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET until = max(until, excluded.until), "
+    "parts = excluded.parts, events = excluded.events"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,8 @@ class Found:
 class Change:
     """One tile's change: ``make`` gets its events as they stand and returns (parts, events), or None to leave it.
 
-    It may be called again when another writer was quicker. until: unix microseconds after which nobody asks for it.
+    It may be called again when another writer was quicker. until: unix microseconds after which nobody asks for it;
+    of several changes the latest counts.
     """
 
     log: str
@@ -63,6 +70,9 @@ class TileStore(Protocol):
         ...
 
 
+_Place = tuple[str, bytes, int]
+
+
 class SqliteTiles:
     """Tiles in a SQLite file; the changes of one ``update`` are one transaction."""
 
@@ -86,17 +96,23 @@ class SqliteTiles:
         return answers
 
     def update(self, changes: Sequence[Change]) -> int:
-        """Make the changes, all or none; returns how many tiles were written."""
+        """Make the changes, all or none; returns how many did something."""
+        by_place: dict[_Place, list[Change]] = {}
+        for change in changes:
+            by_place.setdefault((change.log, change.entity, change.tile), []).append(change)
         db, written = self._connection(), 0
         db.execute("BEGIN IMMEDIATE")
         try:
-            for change in changes:
-                place = (change.log, change.entity, change.tile)
-                row = db.execute("SELECT events FROM tiles WHERE log = ? AND entity = ? AND tile = ?", place).fetchone()
-                made = change.make(row[0] if row else None)
-                if made is not None:
-                    db.execute("INSERT OR REPLACE INTO tiles VALUES (?, ?, ?, ?, ?, ?)", (*place, change.until, *made))
-                    written += 1
+            held, rows = _events(db, list(by_place)), []
+            for place, some in by_place.items():
+                events, new = held.get(place), None
+                for change in some:
+                    made = change.make(events)
+                    if made is not None:
+                        new, events, written = made, made[1], written + 1
+                if new is not None:
+                    rows.append((*place, max(change.until for change in some), *new))
+            db.executemany(_WRITE, rows)
         except BaseException:
             db.execute("ROLLBACK")
             raise
@@ -130,6 +146,26 @@ class SqliteTiles:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open anew."""
         self.__init__(**state)  # type: ignore[misc]
+
+
+def _events(db: sqlite3.Connection, places: Sequence[_Place]) -> dict[_Place, bytes]:
+    """The events that stand at these places, many a statement: each costs as much as reading ten of them."""
+    found: dict[_Place, bytes] = {}
+    for start in range(0, len(places), _A_STATEMENT[-1]):
+        some = places[start : start + _A_STATEMENT[-1]]
+        size = next(size for size in _A_STATEMENT if size >= len(some))
+        values = [value for place in (*some, *[some[-1]] * (size - len(some))) for value in place]
+        for *place, events in db.execute(_asked(size), values):
+            found[tuple(place)] = events
+    return found
+
+
+@cache
+def _asked(size: int) -> str:
+    return (
+        f"WITH asked(l, e, t) AS (VALUES {', '.join(['(?, ?, ?)'] * size)}) "
+        "SELECT log, entity, tile, events FROM asked CROSS JOIN tiles ON log = l AND entity = e AND tile = t"
+    )
 
 
 def _read(opened: int) -> str:

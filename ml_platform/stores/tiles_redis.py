@@ -44,6 +44,8 @@ for n = 2, #KEYS do
   if seen ~= (held and redis.sha1hex(held) or '') then
     missed[#missed + 1] = {n - 2, held}
   else
+    local was = held and redis.call('HGET', key, 'p' .. tile)
+    if was then till = math.max(till, (struct.unpack('>l', was))) end
     local parts = struct.pack('>l', till) .. ARGV[at + 3]
     redis.call('HSET', key, 'e' .. tile, ARGV[at + 4], 'p' .. tile, parts)
     redis.call('ZADD', KEYS[1], 'LT', ARGV[at + 1], key)

@@ -15,7 +15,7 @@ import polars as pl
 from ml_platform.spec import Active, Computed, FeatureView, ModelRefused, RequestView, View, Window
 from ml_platform.spec.features import Feature, feature_name
 from ml_platform.spec.fingerprint import fingerprint
-from ml_platform.spec.lineage import order_matters, used_names
+from ml_platform.spec.lineage import used_names
 
 RECORD_FILE = "features.json"
 CURES = (
@@ -66,6 +66,7 @@ def _fingerprints(view: FeatureView, feature: Feature, name: str) -> tuple[str, 
     ((span, kind),) = [(span, kind) for each, span, kind in feature.features() if each == name]
     plain = {
         "source": view.source,
+        "key": view.key,
         "entities": [(entity.name, entity.dtype) for entity in view.entities],
         "names": sorted(names),
         "derived": {each: sorted(expression.meta.root_names()) for each, expression in derived.items()},
@@ -79,10 +80,9 @@ def _fingerprints(view: FeatureView, feature: Feature, name: str) -> tuple[str, 
 
 def _own(view: FeatureView, feature: Feature) -> Mapping[str, Any]:
     if isinstance(feature, Active):
-        return {"opened_at": feature.opened_at, "closed_by": sorted(feature.closed_by), "key": feature.key}
+        return {"opened_at": feature.opened_at, "closed_by": sorted(feature.closed_by), "fact": feature.key}
     aggregate = feature.aggregate if isinstance(feature, Window) else "latest"
-    order = view.key if order_matters(feature) else ()
-    return {"column": feature.column, "aggregate": aggregate, "time": view.time, "order": order}
+    return {"column": feature.column, "aggregate": aggregate, "time": view.time}
 
 
 def write_record(folder: Path, views: Iterable[View]) -> None:

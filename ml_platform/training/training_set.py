@@ -98,22 +98,30 @@ def training_rows(
     Columns: key, ``happens_at``, ``as_of``, the inputs, ``label`` (0 or 1), ``label_known_at``, and ``quantity`` where
     the task declares one. A label that became
     known after ``now`` is not there; nor is a question about a row that was not yet known when it was asked.
+    Of a corrected question the version counts that was known when it was asked, of a corrected label the newest.
     since: earliest ``happens_at`` (where features lack history before).
     """
     task = spec.task
     asked = question_rows(task, spine, request_fields(views)).with_columns(spine[KNOWN_AT].alias(KNOWN_AT))
-    asked = asked.filter(pl.col(KNOWN_AT) <= pl.col(ASKED_AT), pl.col(HAPPENS_AT) < now)
+    asked = _newest(asked.filter(pl.col(KNOWN_AT) <= pl.col(ASKED_AT)), [task.key]).filter(pl.col(HAPPENS_AT) < now)
     starts = [moment for moment in (since, reach(spec, now)) if moment is not None]
     if starts:
         asked = asked.filter(pl.col(HAPPENS_AT) >= max(starts))
     amount = [] if task.label.quantity is None else [task.label.quantity.cast(pl.Float64).alias(QUANTITY)]
-    truths = outcomes.filter(pl.col(KNOWN_AT) <= now).select(
+    truths = _newest(outcomes.filter(pl.col(KNOWN_AT) <= now), task.label.on).select(
         *task.label.on, task.label.value.alias(LABEL), pl.col(KNOWN_AT).alias(LABEL_KNOWN_AT), *amount
     )
     labelled = asked.drop(KNOWN_AT).join(truths.drop_nulls(LABEL), on=list(task.label.on), how="inner", validate="m:1")
     joined = join_features(labelled.sort(HAPPENS_AT, task.key), frames, views)
     told = [LABEL, LABEL_KNOWN_AT, *([] if task.label.quantity is None else [QUANTITY])]
     return joined.select(task.key, HAPPENS_AT, AS_OF, *input_names(task, views), *told)
+
+
+def _newest(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Of each fact the version known last."""
+    if not rows.select(key).is_duplicated().any():
+        return rows
+    return rows.sort(KNOWN_AT, maintain_order=True).unique(key, keep="last", maintain_order=True)
 
 
 def reach(spec: ModelSpec, now: datetime) -> datetime | None:
