@@ -164,6 +164,21 @@ def test_a_corrected_fact_counts_once_and_where_it_was_moved_to() -> None:
     assert fares(CONDITION, retracted, "a", 1) == (1, 10.0, 10.0, 1, 1)
 
 
+def test_as_of_before_a_correction_a_whole_tile_holds_what_it_held(tmp_path: Path) -> None:
+    """A window of nine days reads a tile of eight hours as a whole, unless somebody asks of before an end in it."""
+    first = {"trip": 7, "city": "a", "line": 1, "at": START, "wait": 0, "minutes": 5, "fare": 30.0, "note": "x"}
+    rows = [first, {**first, "trip": 8, "fare": 10.0}, {**first, "fare": 50.0, "wait": 4 * 30}]
+    frames = frames_of(rows, [], [])
+    live = LiveViews([LIVE_VIEWS[0]], SqliteTiles(tmp_path / "live.db"))
+    for table, frame in frames.items():
+        live.apply(table, frame)
+
+    def mean(hour: float) -> object:
+        return live.values([("trips", ("a", 1))], START + hour * HOUR)[0]["long_fare_9d"]
+
+    assert [mean(hour) for hour in (29.9, 30, 60)] == [20.0, 30.0, 30.0]
+
+
 def test_skew_sees_corrections_that_name_another_entity_or_another_time() -> None:
     """Of all rows only those in reach are recomputed from; what superseded them must be among them."""
     far = {"trip": 1, "city": "a", "line": 1, "at": START + 90 * HOUR, "minutes": 5, "fare": 30.0, "note": "x"}

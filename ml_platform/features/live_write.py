@@ -63,6 +63,11 @@ def write(tiles: TileStore, found: Evaluated, since: int | None) -> int:
 
     since: unix microseconds; leave out what no window reaches that is asked then or later.
     """
+    with tiles.together():
+        return _write(tiles, found, since)
+
+
+def _write(tiles: TileStore, found: Evaluated, since: int | None) -> int:
     written = 0
     opening = [_Opening(live, some) for live, some in found.opening]
     if found.facts is not None:

@@ -6,6 +6,7 @@ of the days that are not closed yet. Until that is done the windows answer nothi
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -80,6 +81,10 @@ class _Looking:
             if events is not None and change.make(events) is None:
                 self.found.add((change.log, change.entity, change.tile))
         return 0
+
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing is changed."""
+        return nullcontext()
 
     def prune(self, before: int) -> None:
         """Removes nothing."""

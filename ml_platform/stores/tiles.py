@@ -6,7 +6,8 @@ A tile is addressed by its log's name, its entity (Feast's bytes of the key) and
 
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -65,6 +66,10 @@ class TileStore(Protocol):
         """Make the changes, each whole or not at all; returns how many tiles were written."""
         ...
 
+    def together(self) -> AbstractContextManager[None]:
+        """Updates made within are one, where the store can do that: it saves time. Nobody may rely on it."""
+        ...
+
     def prune(self, before: int) -> None:
         """Drop the tiles that nobody asks for after ``before`` (unix microseconds)."""
         ...
@@ -101,8 +106,7 @@ class SqliteTiles:
         for change in changes:
             by_place.setdefault((change.log, change.entity, change.tile), []).append(change)
         db, written = self._connection(), 0
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with self.together():
             held, rows = _events(db, list(by_place)), []
             for place, some in by_place.items():
                 events, new = held.get(place), None
@@ -113,11 +117,22 @@ class SqliteTiles:
                 if new is not None:
                     rows.append((*place, max(change.until for change in some), *new))
             db.executemany(_WRITE, rows)
+        return written
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Updates made within are one transaction."""
+        db = self._connection()
+        if db.in_transaction:
+            yield
+            return
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
         except BaseException:
             db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
-        return written
 
     def prune(self, before: int) -> None:
         """Drop the tiles that nobody asks for after ``before`` (unix microseconds)."""

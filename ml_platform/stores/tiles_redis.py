@@ -6,6 +6,7 @@ moment lets ``prune`` find what is out of reach.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -150,6 +151,10 @@ class RedisTiles:
                 counts, pending = self._write(pending)
                 written += counts
         return written
+
+    def together(self) -> AbstractContextManager[None]:
+        """Each update stands for itself."""
+        return nullcontext()
 
     def prune(self, before: int) -> None:
         """Drop the tiles that nobody asks for after ``before`` (unix microseconds).
