@@ -63,7 +63,7 @@ SPEC = ModelSpec(
     description="",
     min_rows=300,
     train_window=timedelta(days=60),
-    gate=GatePolicy(min_rows=200),
+    gate=GatePolicy(min_rows=200, baselines=("constant",)),  # the truth of this world is a logistic regression
 )
 
 

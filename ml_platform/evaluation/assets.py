@@ -31,10 +31,10 @@ def evaluation_assets(project: Project) -> list[dg.AssetsDefinition]:
     """``evaluations/<model>`` of every declared model.
 
     Raises:
-        DeclarationError: a model's gate cannot judge anything.
+        DeclarationError: a model's gate cannot judge anything, or a slice names a column that is not there.
     """
     for spec in project.models.values():
-        check_gate(spec, project.retrain_policies[spec.policy] if spec.policy else None)
+        check_gate(spec, project)
     return [_evaluation(project, spec) for spec in project.models.values()]
 
 
@@ -60,14 +60,15 @@ def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         profile: dg.ResourceParam[Profile],
     ) -> _Events:
         with tempfile.TemporaryDirectory() as scratch:
-            found = evaluate(lake, tracking, spec, project.timezone, Path(scratch))
+            found = evaluate(lake, tracking, ledger, project, spec, Path(scratch))
         page = _write(profile.reports_path, found)
-        tracking.record(found.version, _named(found), {page.name: found.report.page.encode()})
+        files = {page.name: found.report.page.encode(), "model_card.md": found.report.card.encode()}
+        tracking.record(found.version, _named(found), files)
         ledger.write(GATE, spec.name, f"v{found.version.version}", clock.now(), found.body())
-        version = dg.DataVersion(f"{found.version.version}-{found.verdict.state}")
+        version = dg.DataVersion(f"{found.version.version}-{found.judged.verdict.state}")
         told = {**_told(found), "report": dg.MetadataValue.path(page)}
         yield dg.MaterializeResult(metadata=told, data_version=version)
-        yield metadata.check(found.verdict, name=CHECK)
+        yield metadata.check(found.judged.verdict, name=CHECK)
 
     return evaluation
 
@@ -87,4 +88,6 @@ def _told(found: Evaluated) -> dict[str, Any]:
     plots = {title: metadata.image(b64encode(png).decode(), title) for title, png in found.report.plots.items()}
     champion = found.champion.version if found.champion else "none yet"
     versions = {"version": found.version.version, "champion": champion}
-    return {**metadata.verdict(found.verdict), **metadata.figures(found.report.measures), **versions, **plots}
+    asked = {f"gate: {name}": f"{each.state}: {each.reason}" for name, each in found.judged.criteria.items()}
+    told = {**metadata.verdict(found.judged.verdict), **asked, **metadata.figures(found.report.measures)}
+    return {**told, **versions, **plots, "model_card": dg.MetadataValue.md(found.report.card)}

@@ -44,7 +44,8 @@ class Logistic:
             ModelRefused: the rows lack an input.
         """
         design = _design(_numbers(self.encoding, self.odds, rows), self.columns)
-        return _chances((design @ self.weights).astype(np.float64))
+        logits = (design @ self.weights).astype(np.float64)
+        return 1 / (1 + np.exp(-logits))
 
 
 def baselines(spec: ModelSpec, rows: pl.DataFrame) -> dict[str, Answer]:
@@ -78,7 +79,7 @@ def fit_logistic(spec: ModelSpec, rows: pl.DataFrame) -> Logistic:
 
 def _odds(values: pl.Series, labels: pl.Series) -> dict[str, float]:
     """Category -> log-odds of its ones, drawn to the average where its rows are few."""
-    share = labels.mean()
+    share = float(labels.to_numpy().mean())
     found = pl.DataFrame({"value": values, "label": labels}).drop_nulls("value").group_by("value")
     mixed = (pl.col("label").sum() + _PRIOR_ROWS * share) / (pl.len() + _PRIOR_ROWS)
     return dict(found.agg((mixed / (1 - mixed)).log()).sort("value").iter_rows())
@@ -141,5 +142,6 @@ def _loss(design: _Floats, labels: _Floats, penalty: _Floats, weights: _Floats) 
     return float(losses.sum(dtype=np.float64) + (penalty * weights**2).sum() / 2), gradient
 
 
-def _chances(logits: NDArray[np.floating]) -> NDArray[np.floating]:
-    return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+def _chances(logits: _Floats) -> _Floats:
+    chances = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    return chances.astype(np.float32, copy=False)

@@ -40,11 +40,12 @@ class Draws:
     @property
     def days(self) -> int:
         """How many there are."""
-        return self.counts.shape[1]
+        return int(self.counts.shape[1])
 
     def summed(self, values: Floats) -> Floats:
         """(days,): the sum of a row's values by day."""
-        return np.bincount(self.day, weights=values, minlength=self.days)
+        sums: Floats = np.bincount(self.day, weights=values, minlength=self.days).astype(np.float64)
+        return sums
 
 
 def draw(days: ArrayLike, *, seed: int, resamples: int) -> Draws:
@@ -79,6 +80,26 @@ def intervals(
     draws = draw(days, seed=seed, resamples=resamples)
     counts = draws.counts[of_both_classes(truth, draws)]
     return {name: _interval(values[name], measure(counts)) for name, measure in by_day(truth, given, draws).items()}
+
+
+def paired_intervals(
+    labels: ArrayLike, one: ArrayLike, other: ArrayLike, days: ArrayLike, *, seed: int, resamples: int = 1000
+) -> dict[str, Interval]:
+    """One model's measures less the other's on the same rows of the same drawn days.
+
+    Raises:
+        TooFewLabels: one day only, or one class only.
+    """
+    truth = np.asarray(labels, dtype=np.float64)
+    first, second = (np.asarray(each, dtype=np.float64) for each in (one, other))
+    values, rivals = metrics.measures(truth, first), metrics.measures(truth, second)
+    draws = draw(days, seed=seed, resamples=resamples)
+    counts = draws.counts[of_both_classes(truth, draws)]
+    theirs = by_day(truth, second, draws)
+    return {
+        name: _interval(values[name] - rivals[name], measure(counts) - theirs[name](counts))
+        for name, measure in by_day(truth, first, draws).items()
+    }
 
 
 def of_both_classes(truth: Floats, draws: Draws) -> NDArray[np.bool_]:

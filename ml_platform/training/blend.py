@@ -38,6 +38,10 @@ class Blend(Model):
         known = [answer for answer in answers if answer is not None]
         return np.mean(known, axis=0) if known else None
 
+    def weights(self) -> Floats:
+        """Those of all members."""
+        return np.concatenate([member.weights() for member in self.members])
+
     def save(self, folder: Path) -> Path:
         """Each member in a folder of its own beside the shares."""
         for number, member in enumerate(self.members):

@@ -59,6 +59,10 @@ class Network(Model):
         with torch.inference_mode(), _threads(1):  # a block is too small to share
             return in_blocks(matrix, lambda block: self.graph(torch.from_numpy(block)).numpy())
 
+    def weights(self) -> Floats:
+        """All parameters of the graph."""
+        return np.concatenate([each.detach().numpy().ravel() for each in self.exported.parameters()])
+
     def _write(self, path: Path) -> None:
         import torch
 
