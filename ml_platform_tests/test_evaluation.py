@@ -20,6 +20,7 @@ from ml_platform.resources.bound import bound
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import (
     GatePolicy,
+    ModelSpec,
     Project,
     RetrainPolicy,
     Slice,
@@ -128,20 +129,18 @@ class House:
         found: Ledger = self.resources["ledger"]
         return found
 
-    def at(self, moment: datetime) -> dg.ExecuteInProcessResult:
+    def at(self, moment: datetime, selection: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:
         clock: Clock = self.resources["clock"]
         clock.set(moment)
-        return dg.materialize(self.assets, resources=self.resources)
+        return dg.materialize(self.assets, resources=self.resources, selection=selection)
 
 
 def _never(start: datetime, end: datetime) -> pl.DataFrame:
     raise AssertionError("nothing is read from a source here")
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A project of one model on a lake that another stage filled."""
-    home = tmp_path_factory.mktemp("home")
+def made_house(home: Path, *models: ModelSpec) -> House:
+    """A project of these models on a lake that another stage filled."""
     world = world_of(70, rows=3500)
     tables = {
         name: SourceTable(
@@ -159,7 +158,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         replay_until=date(2024, 4, 30),
         tables=tables,
         views={view.name: view for view in VIEWS},
-        models={SPEC.name: replace(SPEC, policy="late", slices=SLICES, gate=replace(SPEC.gate, resamples=200))},
+        models={spec.name: spec for spec in models},
         retrain_policies={"late": RetrainPolicy(name="late")},
     )
     profile = Profile.at(home)
@@ -169,7 +168,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         dated = world[name].with_columns(pl.col("known_at").dt.date().alias("known_date"))
         lake.replace(f"raw/{name}", dated, sorted(set(dated["known_date"])))
     days = dg.DailyPartitionsDefinition("2024-02-28", timezone="America/New_York")
-    yield House(project, profile, resources, [*training_assets(project, days), *evaluation_assets(project)])
+    return House(project, profile, resources, [*training_assets(project, days), *evaluation_assets(project)])
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    home = tmp_path_factory.mktemp("home")
+    yield made_house(home, replace(SPEC, policy="late", slices=SLICES, gate=replace(SPEC.gate, resamples=200)))
     shutil.rmtree(home)
 
 

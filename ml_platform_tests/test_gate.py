@@ -175,12 +175,18 @@ def test_fairness_counts_who_is_called_rightly_and_wrongly() -> None:
 def test_who_does_not_beat_a_baseline_fails() -> None:
     rows = scored()
     told = evidence(rows)
-    found = judge(replace(told, scored=told.scored.with_columns(logistic="challenger")), GATED)
+    better = told.scored.select(pl.col("challenger") * 0.1 + pl.col("label") * 0.9).to_series()
+    found = judge(replace(told, scored=told.scored.with_columns(logistic=better)), GATED)
     assert states(found)["baselines"] == "fail"
-    assert "; but it does not beat logistic regression: the gain is +0.0000" in found.verdict.reason
+    assert "; but it does not beat logistic regression: the gain is -0." in found.verdict.reason
     assert "constant" not in found.verdict.reason
     only = replace(GATED, gate=replace(GATED.gate, baselines=("constant",)))
-    assert judge(replace(told, scored=told.scored.with_columns(logistic="challenger")), only).verdict.state == "pass"
+    assert judge(replace(told, scored=told.scored.with_columns(logistic=better)), only).verdict.state == "pass"
+    day = told.scored["day"].dt.day() % 2 == 0
+    like = told.scored.select(pl.when(day).then(better).otherwise(0.5)).to_series()
+    close = judge(replace(told, scored=told.scored.with_columns(logistic=like)), GATED)
+    assert (states(close)["baselines"], close.verdict.state) == ("warn", "warn")
+    assert "; it does not beat logistic regression: the gain is" in close.verdict.reason
     assert beats_all({}).state == "pass"
 
 

@@ -10,7 +10,9 @@ import dagster as dg
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import after_upstream
+from ml_platform.evaluation.contest import check_contests, enter, hold_contest
 from ml_platform.evaluation.gate import check_gate
+from ml_platform.evaluation.plots import contest as contest_plot
 from ml_platform.evaluation.steps import Evaluated, evaluate
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
@@ -22,20 +24,26 @@ from ml_platform.stores.ledger_kinds import GATE
 from ml_platform.stores.tracking import Tracking
 
 GROUP = "evaluation"
-CHECK = "beats_champion"
+CHECK, WINNER = "beats_champion", "somebody_wins"
 
 _Events = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
 
 def evaluation_assets(project: Project) -> list[dg.AssetsDefinition]:
-    """``evaluations/<model>`` of every declared model.
+    """``evaluations/<model>`` of every declared model, ``contests/<model>`` of those that others challenge.
 
     Raises:
-        DeclarationError: a model's gate cannot judge anything, or a slice names a column that is not there.
+        DeclarationError: a gate cannot judge anything, a slice names a column that is not there, or a challenger
+            could not take the place that it competes for.
     """
     for spec in project.models.values():
         check_gate(spec, project)
-    return [_evaluation(project, spec) for spec in project.models.values()]
+    check_contests(project)
+    held = [spec for spec in project.models.values() if project.challengers_of(spec)]
+    return [
+        *(_evaluation(project, spec) for spec in project.models.values()),
+        *(_contest(project, spec) for spec in held),
+    ]
 
 
 def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
@@ -71,6 +79,39 @@ def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         yield metadata.check(found.judged.verdict, name=CHECK)
 
     return evaluation
+
+
+def _contest(project: Project, holder: ModelSpec) -> dg.AssetsDefinition:
+    key = asset_keys.contest(holder.name)
+    models = [holder.name, *(spec.name for spec in project.challengers_of(holder))]
+
+    @dg.asset(
+        key=key,
+        description=f"The newest versions of {', '.join(models)} on the same fresh rows against the champion of "
+        f"{holder.name}, when somebody asks for it. The best that the gate lets pass becomes a version of "
+        f"{holder.name}, which its service then deploys.",
+        deps=[asset_keys.training_set(holder.name), *(asset_keys.model(name) for name in models)],
+        check_specs=[dg.AssetCheckSpec(WINNER, asset=key, description="The gate lets a challenger pass.")],
+        kinds=asset_keys.kinds(key, "mlflow", "polars"),
+        owners=[holder.owner],
+        group_name=GROUP,
+    )
+    def contest(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        tracking: dg.ResourceParam[Tracking],
+        ledger: dg.ResourceParam[Ledger],
+        clock: dg.ResourceParam[Clock],
+    ) -> _Events:
+        with tempfile.TemporaryDirectory() as scratch:
+            held = hold_contest(lake, tracking, ledger, project, holder, Path(scratch))
+            entered = enter(tracking, ledger, held, holder, clock.now(), Path(scratch), run_id=context.run_id)
+        drawn = metadata.image(b64encode(contest_plot(held.table())).decode(), "Gain over the champion")
+        shown = {"candidates": metadata.rows(held.table(), most=20), "gains": drawn, "entered_as": entered or "nothing"}
+        yield dg.MaterializeResult(metadata={**metadata.verdict(held.verdict), **shown})
+        yield metadata.check(held.verdict, name=WINNER)
+
+    return contest
 
 
 def _write(folder: Path, found: Evaluated) -> Path:

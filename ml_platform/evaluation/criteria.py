@@ -15,7 +15,7 @@ from ml_platform.spec import GatePolicy, Verdict
 from ml_platform.training.encoding import Encoding
 from ml_platform.training.training_set import LABEL
 
-SLICE_RISK = 0.05  # that a gate refuses a challenger for a group which does not lose beyond its margin
+RISK = 0.05  # of refusing for a group that does not lose beyond its margin, or for a baseline that is no better
 
 
 def sane(probabilities: ArrayLike, weights: ArrayLike, bound: float) -> Verdict:
@@ -108,11 +108,17 @@ def _too_few(truth: NDArray[np.float64], days: NDArray[np.generic], policy: Gate
 
 
 def beats_all(found: Mapping[str, Verdict]) -> Verdict:
-    """Of the verdicts against each baseline (``beats``): all pass."""
-    lost = [verdict.reason for verdict in found.values() if verdict.state == "fail"]
+    """Of the verdicts against each baseline (``beats``): none is surely better.
+
+    A baseline that cannot be told apart warns: were it to refuse, a better challenger would leave a worse champion.
+    """
     told = {f"{name}_{key}": each.measures[key] for name, each in found.items() for key in ("gain", "rival_log_loss")}
+    open_ = {name: each for name, each in found.items() if each.state == "fail"}
+    lost = [each.reason for each in open_.values() if float(each.measures["confidence"]) <= RISK]
     if lost:
         return Verdict(state="fail", reason="; ".join(lost), measures=told)
+    if open_:
+        return Verdict(state="warn", reason="; ".join(each.reason for each in open_.values()), measures=told)
     wins = ", ".join(f"{name} by {verdict.measures['gain']:+.4f}" for name, verdict in found.items())
     return Verdict(state="pass", reason=f"it beats the baselines in log-loss: {wins}", measures=told)
 
@@ -127,7 +133,7 @@ def no_slice_regresses(table: pl.DataFrame) -> Verdict:
     told: dict[str, float | int | str] = {"slices_judged": judged.height, "slices_shown": table.height}
     if judged.is_empty():
         return Verdict(state="pass", reason=f"none of {table.height} groups has the rows to be judged", measures=told)
-    asked = 1 - SLICE_RISK / judged.height
+    asked = 1 - RISK / judged.height
     lost = judged.filter(-pl.col("gain") > pl.col("margin"), pl.col("beyond_margin") >= asked).sort("gain")
     told["slices_lost"], told["worst_gain"] = lost.height, float(judged["gain"].sort()[0])
     if lost.is_empty():

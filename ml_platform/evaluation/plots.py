@@ -96,6 +96,23 @@ def slices(table: pl.DataFrame) -> bytes:
     return _png(figure)
 
 
+def contest(table: pl.DataFrame) -> bytes:
+    """Each candidate's gain over the champion with its interval, the best at the top; green: it passes the gate."""
+    known = table.drop_nulls("gain")
+    figure, axes = _figure(9.5, max(1.8, 1.2 + 0.35 * known.height), left=2.6)
+    places = np.arange(known.height)[::-1]
+    passed = known["state"].is_in(["pass", "warn"]).to_numpy()
+    for mine, colour in ((passed, _GOOD), (~passed, _OPEN)):
+        chosen = known.filter(mine)
+        axes.hlines(places[mine], chosen["gain_low"], chosen["gain_high"], color=colour, linewidth=3)
+        axes.scatter(chosen["gain"], places[mine], color=colour, s=30, zorder=3)
+    axes.axvline(0, color=_GREY, linewidth=1)
+    axes.set_yticks(places, known["candidate"].to_list())
+    axes.set_ylim(-0.6, known.height - 0.4)
+    axes.set(title="Gain over the champion on the same rows; green: passes the gate", xlabel="log-loss won")
+    return _png(figure)
+
+
 def importance(importances: Mapping[str, float]) -> bytes:
     """The fifteen inputs that the model uses most, by its own measure."""
     figure, axes = _figure(9.5, 3.4, left=3.2)

@@ -61,7 +61,8 @@ class GatePolicy:
     holdout: the newest event days, kept out of training; ``min_rows`` labelled rows are needed.
     min_gain: log-loss that the challenger must win (0: any), with ``confidence`` by a paired bootstrap over days.
     approval: ``person``: what passed waits until somebody says `ml-platform approve` (or `reject`).
-    baselines: what it must beat with the same confidence, learned from the same training rows.
+    baselines: what it must beat, learned from the same training rows: one that is surely better (95 %) refuses it, one
+        that cannot be told apart with the confidence warns.
     latency_budget_ms: within it 95 % of single rows must be answered (by the model, features at hand).
     auc_ceiling: a better AUC is too good to be true: it warns, and names the input that is likely to leak the label.
     weight_bound: largest absolute weight (leaf value) that is still sane.
@@ -139,6 +140,8 @@ class ModelSpec:
         ``sklearn`` what ``scikit`` makes, ``blend`` what ``blend_of`` makes.
     train_window: how far back the training rows go from the holdout's start; ``None`` is everything (expanding).
     policy: name of the ``RetrainPolicy`` that decides when it is trained again; ``None``: only when asked.
+    challenges: name of a model whose place it competes for in ``contests/<that model>``: another window, estimator or
+        choice of its views; trained when asked.
     slices: by name, groups of rows that the report shows and the gate looks at. fairness: which of them to compare.
     """
 
@@ -155,6 +158,7 @@ class ModelSpec:
     fairness: Fairness | None = field(default=None, metadata=NOT_CONTENT)
     search: Search | None = None
     policy: str | None = None
+    challenges: str | None = field(default=None, metadata=NOT_CONTENT)
     fresh_within: timedelta | None = None
     owner: str = "team:data-science"
     name: str = ""

@@ -14,4 +14,5 @@ delay_blend = ModelSpec(
     description="The mean of LightGBM and the network; trained on demand.",
     parameters=blend_of(_trees, _network),
     slices=SLICES,
+    challenges="delay_lightgbm",
 )

@@ -12,4 +12,5 @@ delay_torch = ModelSpec(
     description="A perceptron with embeddings on all views; trained on demand.",
     parameters={"hidden": (128, 64), "learning_rate": 0.002},
     slices=SLICES,
+    challenges="delay_lightgbm",
 )
