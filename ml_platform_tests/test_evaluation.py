@@ -132,7 +132,8 @@ class House:
     def at(self, moment: datetime, selection: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:
         clock: Clock = self.resources["clock"]
         clock.set(moment)
-        return dg.materialize(self.assets, resources=self.resources, selection=selection)
+        asked = selection or dg.AssetSelection.all() - dg.AssetSelection.key_prefixes(["ablations"], ["contests"])
+        return dg.materialize(self.assets, resources=self.resources, selection=asked)
 
 
 def _never(start: datetime, end: datetime) -> pl.DataFrame:
@@ -275,6 +276,15 @@ def test_a_second_version_meets_the_champion_on_the_same_rows(house: House, firs
     challenger = house.tracking.challenger("late_trees")
     assert challenger is not None
     assert challenger.version == 2
+
+
+def test_an_ablation_is_made_when_asked_for_and_changes_nothing(house: House, first: dg.ExecuteInProcessResult) -> None:
+    before = len(house.tracking.versions("late_trees"))
+    key = asset_keys.ablation("late_trees")
+    made = told(house.at(START + timedelta(days=60), dg.AssetSelection.assets(key)), key)
+    assert [record.data["without"] for record in made["without"].records][:2] == ["(everything)", "by_line"]
+    assert "data:image/png" in made["lost"]
+    assert len(house.tracking.versions("late_trees")) == before
 
 
 def test_too_few_labels_stop_the_training_with_counts(house: House, first: dg.ExecuteInProcessResult) -> None:

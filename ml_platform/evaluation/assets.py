@@ -1,17 +1,20 @@
 """Stage 5 as assets: every newest version against the champion on the same fresh rows."""
 
+import os
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import after_upstream
+from ml_platform.evaluation.ablation import ablate, by_feature, by_view
 from ml_platform.evaluation.contest import check_contests, enter, hold_contest
 from ml_platform.evaluation.gate import check_gate
+from ml_platform.evaluation.plots import ablation as ablation_plot
 from ml_platform.evaluation.plots import contest as contest_plot
 from ml_platform.evaluation.steps import Evaluated, evaluate
 from ml_platform.resources import metadata
@@ -22,6 +25,7 @@ from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import GATE
 from ml_platform.stores.tracking import Tracking
+from ml_platform.training.steps import read_set
 
 GROUP = "evaluation"
 CHECK, WINNER = "beats_champion", "somebody_wins"
@@ -30,7 +34,8 @@ _Events = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
 
 def evaluation_assets(project: Project) -> list[dg.AssetsDefinition]:
-    """``evaluations/<model>`` of every declared model, ``contests/<model>`` of those that others challenge.
+    """``evaluations/<model>`` of every declared model, ``contests/<model>`` of those that others challenge, and
+    ``ablations/<model>`` of those that challenge nobody.
 
     Raises:
         DeclarationError: a gate cannot judge anything, a slice names a column that is not there, or a challenger
@@ -43,6 +48,7 @@ def evaluation_assets(project: Project) -> list[dg.AssetsDefinition]:
     return [
         *(_evaluation(project, spec) for spec in project.models.values()),
         *(_contest(project, spec) for spec in held),
+        *(_ablation(project, spec) for spec in project.models.values() if spec.challenges is None),
     ]
 
 
@@ -112,6 +118,34 @@ def _contest(project: Project, holder: ModelSpec) -> dg.AssetsDefinition:
         yield metadata.check(held.verdict, name=WINNER)
 
     return contest
+
+
+class By(dg.Config):
+    """``view``: what is lost without each view. ``feature``: without each single input, which takes far longer."""
+
+    by: Literal["view", "feature"] = "view"
+
+
+def _ablation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
+    key = asset_keys.ablation(spec.name)
+
+    @dg.asset(
+        key=key,
+        description=f"What {spec.name} loses without each view (or feature), and what that costs; it is trained anew "
+        f"without each, when somebody asks for it. It changes nothing.",
+        deps=[asset_keys.training_set(spec.name)],
+        kinds=asset_keys.kinds(key, "polars"),
+        owners=[spec.owner],
+        group_name=GROUP,
+    )
+    def ablation(config: By, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+        parts = read_set(lake, spec)
+        groups = by_view(spec, parts) if config.by == "view" else by_feature(spec, parts)
+        found = ablate(spec, parts, groups, project.timezone, threads=os.cpu_count() or 1)
+        drawn = metadata.image(b64encode(ablation_plot(found)).decode(), "Lost without it")
+        return dg.MaterializeResult(metadata={"without": metadata.rows(found, most=100), "lost": drawn})
+
+    return ablation
 
 
 def _write(folder: Path, found: Evaluated) -> Path:
