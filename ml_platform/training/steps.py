@@ -129,8 +129,8 @@ def refuse_empty_features(spec: ModelSpec, rows: pl.DataFrame) -> None:
     if empty:
         views = ", ".join(dict.fromkeys(f"features/{name.partition('__')[0]}" for name in empty))
         raise MissingHistory(
-            f"model {spec.name}: {', '.join(empty)} is null in all {rows.height} training rows; look at {views} and the "
-            f"tables behind (`ml-platform backfill` makes a view anew), or leave the view out"
+            f"model {spec.name}: {', '.join(empty)} is null in all {rows.height} training rows; look at {views} and "
+            f"the tables behind (`ml-platform backfill` makes a view anew), or leave the view out"
         )
 
 
