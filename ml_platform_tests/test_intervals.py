@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_platform import metrics
-from ml_platform.evaluation.intervals import by_day, draw, intervals, of_both_classes, paired_gains
+from ml_platform.evaluation.intervals import by_day, draw, of_both_classes, paired_gains, resample
 from ml_platform.spec import TooFewLabels
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -93,10 +93,21 @@ def test_intervals_over_days_cover_the_truth_where_those_over_rows_do_not() -> N
     assert covered["rows"] <= 45
 
 
+def test_a_model_less_itself_is_nothing_and_less_another_is_paired() -> None:
+    labels, day = world(3)
+    one, other = (np.full(day.size, chance) for chance in (0.25, 0.3))
+    first, second = (resample(labels, each, day, seed=1, resamples=300) for each in (one, other))
+    assert {(found.value, found.low, found.high) for found in first.less(first).values()} == {(0, 0, 0)}
+    gained, alone = first.less(second)["log_loss"], first.intervals()["log_loss"]
+    assert gained.value == pytest.approx(metrics.log_loss(labels, one) - metrics.log_loss(labels, other))
+    assert gained.low < gained.value < gained.high
+    assert gained.high - gained.low < alone.high - alone.low  # what days share cancels
+
+
 def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(TooFewLabels, match="on one day"):
-        intervals([0, 1], [0.2, 0.4], [1, 1], seed=1)
+        resample([0, 1], [0.2, 0.4], [1, 1], seed=1)
     with pytest.raises(TooFewLabels, match="needs both classes"):
-        intervals([1, 1], [0.2, 0.4], [1, 2], seed=1)
+        resample([1, 1], [0.2, 0.4], [1, 2], seed=1)
     with pytest.raises(ValueError, match="1 of 2 numbers are no probabilities"):
-        intervals([0, 1], [0.2, np.nan], [1, 2], seed=1)
+        resample([0, 1], [0.2, np.nan], [1, 2], seed=1)

@@ -9,7 +9,7 @@ from ml_platform import metrics
 from ml_platform.evaluation.baselines import CONSTANT, LOGISTIC
 from ml_platform.evaluation.comparison import CHALLENGER, CHAMPION, DAY, has_champion
 from ml_platform.evaluation.gate import Judged
-from ml_platform.evaluation.intervals import Interval, intervals, paired_intervals
+from ml_platform.evaluation.intervals import Interval, resample
 from ml_platform.evaluation.slices import fairness_table, groups
 from ml_platform.spec import ModelSpec, TooFewLabels
 from ml_platform.training.training_set import LABEL
@@ -45,17 +45,19 @@ def measure(spec: ModelSpec, scored: pl.DataFrame, rows: pl.DataFrame, judged: J
     if judged.criteria["sane"].state == "fail":
         return Figures(unmeasured=judged.criteria["sane"].reason)
     truth, days = scored[LABEL], scored[DAY]
-    told = {"seed": spec.seed, "resamples": _RESAMPLES}
     try:
-        of = {model: intervals(truth, scored[model], days, **told) for model in models(scored)}
-        rival = scored[CHAMPION] if has_champion(scored) else None
-        gains = {} if rival is None else paired_intervals(truth, scored[CHALLENGER], rival, days, **told)
+        found = {
+            model: resample(truth, scored[model], days, seed=spec.seed, resamples=_RESAMPLES)
+            for model in models(scored)
+        }
     except TooFewLabels as error:
         return Figures(unmeasured=str(error))
     fairness = None
     if spec.fairness is not None:
         grouped = groups(rows, {name: spec.slices[name] for name in spec.fairness.slices}, timezone)
         fairness = fairness_table(truth, scored[CHALLENGER], grouped, spec.fairness)
+    of = {model: each.intervals() for model, each in found.items()}
+    gains = found[CHALLENGER].less(found[CHAMPION]) if CHAMPION in found else {}
     return Figures(of=of, gains=gains, slices=judged.slices, fairness=fairness)
 
 

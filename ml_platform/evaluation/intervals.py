@@ -6,7 +6,7 @@ to the measure of the drawn days' rows put together. The AUC is one, too: of its
 many are in order between each two days.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +66,29 @@ def draw(days: ArrayLike, *, seed: int, resamples: int) -> Draws:
     return Draws(counts=counts.astype(np.float64), day=day.astype(np.int64))
 
 
-def intervals(
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """A model's measures of all rows, and of each resample: arrays of one length, of the same days for one seed."""
+
+    values: Mapping[str, float]
+    drawn: Mapping[str, Floats]
+
+    def intervals(self) -> dict[str, Interval]:
+        """Each measure with its interval."""
+        return {name: _interval(value, self.drawn[name]) for name, value in self.values.items()}
+
+    def less(self, other: "Resampled") -> dict[str, Interval]:
+        """Its measures less another model's on the same rows of the same drawn days."""
+        return {
+            name: _interval(value - other.values[name], self.drawn[name] - other.drawn[name])
+            for name, value in self.values.items()
+        }
+
+
+def resample(
     labels: ArrayLike, probabilities: ArrayLike, days: ArrayLike, *, seed: int, resamples: int = 1000
-) -> dict[str, Interval]:
-    """Each of ``metrics.measures`` with its interval. Resamples of one class only are left out.
+) -> Resampled:
+    """Each of ``metrics.measures``, of all rows and of drawn days. Resamples of one class only are left out.
 
     Raises:
         TooFewLabels: one day only, or one class only.
@@ -79,27 +98,8 @@ def intervals(
     truth, given = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     draws = draw(days, seed=seed, resamples=resamples)
     counts = draws.counts[of_both_classes(truth, draws)]
-    return {name: _interval(values[name], measure(counts)) for name, measure in by_day(truth, given, draws).items()}
-
-
-def paired_intervals(
-    labels: ArrayLike, one: ArrayLike, other: ArrayLike, days: ArrayLike, *, seed: int, resamples: int = 1000
-) -> dict[str, Interval]:
-    """One model's measures less the other's on the same rows of the same drawn days.
-
-    Raises:
-        TooFewLabels: one day only, or one class only.
-    """
-    truth = np.asarray(labels, dtype=np.float64)
-    first, second = (np.asarray(each, dtype=np.float64) for each in (one, other))
-    values, rivals = metrics.measures(truth, first), metrics.measures(truth, second)
-    draws = draw(days, seed=seed, resamples=resamples)
-    counts = draws.counts[of_both_classes(truth, draws)]
-    theirs = by_day(truth, second, draws)
-    return {
-        name: _interval(values[name] - rivals[name], measure(counts) - theirs[name](counts))
-        for name, measure in by_day(truth, first, draws).items()
-    }
+    found = {name: measure(counts) for name, measure in by_day(truth, given, draws).items()}
+    return Resampled(values=values, drawn=found)
 
 
 def of_both_classes(truth: Floats, draws: Draws) -> NDArray[np.bool_]:
