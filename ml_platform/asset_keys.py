@@ -78,6 +78,16 @@ def evaluation(model: str) -> dg.AssetKey:
     return dg.AssetKey(["evaluations", model])
 
 
+def ablation(model: str) -> dg.AssetKey:
+    """What a model loses without each view or feature."""
+    return dg.AssetKey(["ablations", model])
+
+
+def contest(model: str) -> dg.AssetKey:
+    """The models that compete for one model's place."""
+    return dg.AssetKey(["contests", model])
+
+
 def service(service: str) -> dg.AssetKey:
     """What a service serves: the champion's version."""
     return dg.AssetKey(["services", service])

@@ -70,9 +70,24 @@ def calibration_gap(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(abs(given.mean() - truth.mean()))
 
 
+def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error: the mean gap within bins of about equal size, a bin counting by its rows."""
+    predicted, observed, rows = calibration_curve(labels, probabilities, bins)
+    return float(np.average(np.abs(predicted - observed), weights=rows))
+
+
+def lift(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Floats, Floats]:
+    """(share of rows, lift) at each distinct probability from the highest down.
+
+    Lift is the share of ones among the rows so far over that among all rows.
+    """
+    hits, taken = _cumulated(*_checked(labels, probabilities, both_classes="the lift"))
+    return taken / taken[-1], hits / taken * taken[-1] / hits[-1]
+
+
 def measures(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
-    """Every single figure by its name: AUC, log-loss, PR-AUC, Brier score, calibration gap."""
-    functions = (auc, log_loss, pr_auc, brier, calibration_gap)
+    """Every single figure by its name: AUC, log-loss, PR-AUC, Brier score, calibration gap and error."""
+    functions = (auc, log_loss, pr_auc, brier, calibration_gap, calibration_error)
     return {function.__name__: function(labels, probabilities) for function in functions}
 
 
@@ -81,13 +96,18 @@ def calibration_curve(
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """(mean probability, share of ones, rows) of each bin; bins of about equal size, empty ones left out."""
     truth, given = _checked(labels, probabilities)
-    edges = np.percentile(given, np.linspace(0, 1, bins + 1) * 100)
-    placed = np.searchsorted(edges[1:-1], given)
+    placed = equal_bins(given, bins)
     rows = np.bincount(placed, minlength=bins)
     kept = rows > 0
     predicted = np.bincount(placed, weights=given, minlength=bins)[kept] / rows[kept]
     observed = np.bincount(placed, weights=truth, minlength=bins)[kept] / rows[kept]
     return predicted, observed, rows[kept].astype(np.int64)
+
+
+def equal_bins(probabilities: Floats, bins: int) -> NDArray[np.int64]:
+    """The bin (from 0) of each probability; all bins hold about as many rows."""
+    edges = np.percentile(probabilities, np.linspace(0, 1, bins + 1) * 100)
+    return np.searchsorted(edges[1:-1], probabilities).astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

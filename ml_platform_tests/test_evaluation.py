@@ -14,16 +14,16 @@ import pytest
 
 from ml_platform import asset_keys, metrics
 from ml_platform.evaluation.assets import evaluation_assets
-from ml_platform.evaluation.comparison import compare, fresh
-from ml_platform.evaluation.gate import check_gate, judge
-from ml_platform.evaluation.report import losses_by_day, report
+from ml_platform.evaluation.comparison import fresh
+from ml_platform.evaluation.criteria import beats
 from ml_platform.resources.bound import bound
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import (
-    DeclarationError,
     GatePolicy,
+    ModelSpec,
     Project,
     RetrainPolicy,
+    Slice,
     SourceTable,
     StateError,
     TooFewLabels,
@@ -44,6 +44,7 @@ from ml_platform_tests.test_training import SPEC, START, VIEWS, world_of
 MADE_OF = SetManifest(
     gathered_at=START.isoformat(), tables={}, declared="", rows={}, content_hash="none", label_maturity=1.0, bounds={}
 )
+SLICES = {"line": Slice(by=pl.col("line"), min_rows=50), "hour": Slice(by=pl.col("happens_at").dt.hour(), bands=(12,))}
 POLICY = GatePolicy(min_rows=200, resamples=400)
 
 
@@ -63,9 +64,9 @@ def scored(rows: int = 1400, days: int = 7, skill: float = 1.0) -> pl.DataFrame:
     )
 
 
-def verdict_on(rows: pl.DataFrame, policy: GatePolicy = POLICY, *, first: bool = False) -> Verdict:
-    champion = None if first else rows["champion"]
-    return judge(rows["challenger"], champion, rows["label"], rows["day"], policy, seed=1)
+def verdict_on(rows: pl.DataFrame, policy: GatePolicy = POLICY, *, rival: str = "champion") -> Verdict:
+    told = (rows["label"], rows["day"], policy, 1)
+    return beats(rows["challenger"], rows[rival], *told, name=f"the {rival}", min_gain=policy.min_gain)
 
 
 def test_a_better_challenger_passes_and_says_by_how_much() -> None:
@@ -88,25 +89,6 @@ def test_an_equal_or_worse_one_fails() -> None:
     assert verdict_on(rows, replace(POLICY, min_gain=gain * 2)).state == "fail"
 
 
-def test_the_first_version_must_beat_the_constant() -> None:
-    rows = scored()
-    found = verdict_on(rows, first=True)
-    assert found.state == "pass"
-    assert found.reason.startswith("the first version; it beats the constant by +")
-    shuffled = rows.with_columns(pl.col("challenger").shuffle(seed=1))
-    assert verdict_on(shuffled, first=True).state == "fail"
-
-
-@pytest.mark.parametrize("wrong", [float("nan"), -0.01, 1.01, float("inf")])
-def test_predictions_that_are_no_probabilities_fail(wrong: float) -> None:
-    rows = scored()
-    broken = rows.with_columns(pl.Series([wrong, *rows["challenger"][1:]]).alias("challenger"))
-    found = verdict_on(broken)
-    assert (found.state, found.reason.split(" are")[0]) == ("fail", "1 of 1400 of its predictions")
-    mad = rows.with_columns(pl.Series([wrong, *rows["champion"][1:]]).alias("champion"))
-    assert verdict_on(mad).state == "pass"
-
-
 def test_too_little_is_unknown_and_no_pass() -> None:
     rows = scored()
     found = verdict_on(rows, replace(POLICY, min_rows=1401))
@@ -114,51 +96,15 @@ def test_too_little_is_unknown_and_no_pass() -> None:
     assert found.reason == "only 1400 fresh labelled rows, 1401 are needed to judge"
     assert "on one day" in verdict_on(rows.with_columns(day=date(2024, 3, 1))).reason
     assert "all 1400 fresh labels are 0" in verdict_on(rows.with_columns(label=0)).reason
-    assert verdict_on(rows.clear(), first=True).state == "unknown"
-
-
-def test_a_holdout_as_long_as_the_cooldown_is_refused() -> None:
-    check_gate(SPEC, None)
-    check_gate(SPEC, RetrainPolicy(name="p", cooldown=timedelta(days=8)))
-    with pytest.raises(DeclarationError, match=r"late_trees: gate.holdout is 7 days.* policy p may retrain after 7"):
-        check_gate(SPEC, RetrainPolicy(name="p", cooldown=timedelta(days=7)))
+    assert verdict_on(rows.clear()).state == "unknown"
 
 
 def test_a_champion_is_not_judged_on_what_it_learned_from() -> None:
-    rows, spec = scored(), replace(SPEC, gate=POLICY)
+    rows = scored()
     until = rows["happens_at"][700]
     assert fresh(rows, until)["happens_at"].min() > until
-    shown, verdict = compare(rows, until, spec, first=False)
-    assert verdict.measures["rows"] == shown.height == 699
-    shown, verdict = compare(rows, rows["happens_at"][1300], spec, first=False)
-    assert verdict.state == "unknown"
-    assert shown.height == 1400
-    assert shown["champion"].null_count() == 1400
-
-
-def test_the_report_holds_measures_plots_and_the_sentence() -> None:
-    rows = scored()
-    verdict = Verdict(state="pass", reason="it is <better>")
-    made = report("late v2", rows, {"a": 0.7, "b": 0.3}, verdict, {"version": 2})
-    assert made.measures["auc"] == metrics.auc(rows["label"], rows["challenger"])
-    assert made.measures["champion_log_loss"] == metrics.log_loss(rows["label"], rows["champion"])
-    assert len(made.plots) == 4
-    assert all(png.startswith(b"\x89PNG") for png in made.plots.values())
-    assert "it is &lt;better&gt;" in made.page
-    assert made.page.count("data:image/png") == 4
-    alone = report("late v1", rows.with_columns(champion=pl.lit(None, pl.Float64)), {"a": 1.0}, verdict, {})
-    assert "champion_auc" not in alone.measures
-    nothing = report("late v1", rows.filter(label=0), {"a": 1.0}, verdict, {})
-    assert nothing.measures == {}
-    assert "not measured" in nothing.page
-
-
-def test_losses_by_day_add_up() -> None:
-    rows = scored()
-    by_day = losses_by_day(rows)
-    assert by_day.height == 7
-    total = (by_day["challenger"] * by_day["rows"]).sum() / by_day["rows"].sum()
-    assert total == pytest.approx(metrics.log_loss(rows["label"], rows["challenger"]))
+    assert fresh(rows, until).height == 699
+    assert fresh(rows, None).equals(rows)
 
 
 @dataclass(frozen=True)
@@ -183,20 +129,19 @@ class House:
         found: Ledger = self.resources["ledger"]
         return found
 
-    def at(self, moment: datetime) -> dg.ExecuteInProcessResult:
+    def at(self, moment: datetime, selection: dg.AssetSelection | None = None) -> dg.ExecuteInProcessResult:
         clock: Clock = self.resources["clock"]
         clock.set(moment)
-        return dg.materialize(self.assets, resources=self.resources)
+        asked = selection or dg.AssetSelection.all() - dg.AssetSelection.key_prefixes(["ablations"], ["contests"])
+        return dg.materialize(self.assets, resources=self.resources, selection=asked)
 
 
 def _never(start: datetime, end: datetime) -> pl.DataFrame:
     raise AssertionError("nothing is read from a source here")
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A project of one model on a lake that another stage filled."""
-    home = tmp_path_factory.mktemp("home")
+def made_house(home: Path, *models: ModelSpec) -> House:
+    """A project of these models on a lake that another stage filled."""
     world = world_of(70, rows=3500)
     tables = {
         name: SourceTable(
@@ -214,7 +159,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         replay_until=date(2024, 4, 30),
         tables=tables,
         views={view.name: view for view in VIEWS},
-        models={SPEC.name: replace(SPEC, policy="late", gate=replace(SPEC.gate, resamples=200))},
+        models={spec.name: spec for spec in models},
         retrain_policies={"late": RetrainPolicy(name="late")},
     )
     profile = Profile.at(home)
@@ -224,7 +169,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         dated = world[name].with_columns(pl.col("known_at").dt.date().alias("known_date"))
         lake.replace(f"raw/{name}", dated, sorted(set(dated["known_date"])))
     days = dg.DailyPartitionsDefinition("2024-02-28", timezone="America/New_York")
-    yield House(project, profile, resources, [*training_assets(project, days), *evaluation_assets(project)])
+    return House(project, profile, resources, [*training_assets(project, days), *evaluation_assets(project)])
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    home = tmp_path_factory.mktemp("home")
+    yield made_house(home, replace(SPEC, policy="late", slices=SLICES, gate=replace(SPEC.gate, resamples=200)))
     shutil.rmtree(home)
 
 
@@ -271,6 +222,14 @@ def test_the_assets_train_register_and_judge_the_first_version(house: House, fir
     assert run.info.status == "FINISHED"
     assert run.data.metrics["holdout_auc"] == judged.body["measures"]["auc"] > 0.7
     assert run.data.tags["dagster.run_id"] == first.run_id
+    made = told(first, asset_keys.evaluation("late_trees"))
+    criteria = {name: found["state"] for name, found in judged.body["criteria"].items()}
+    assert criteria == dict.fromkeys(["sane", "champion", "baselines", "leak", "latency"], "pass")
+    assert made["gate: champion"] == f"pass: {judged.body['reason']}"
+    assert made["model_card"].startswith("# late_trees version 1")
+    assert set(made) >= {"Calibration", "Log-loss by day", "ROC, precision-recall, lift", "logistic_auc"}
+    files = {item.path for item in house.tracking._client.list_artifacts(version.run_id, "evaluation")}
+    assert files == {"evaluation/late_trees-v1.html", "evaluation/model_card.md"}
     page = house.profile.reports_path / "late_trees-v1.html"
     assert judged.body["reason"] in page.read_text()
 
@@ -308,6 +267,7 @@ def test_a_second_version_meets_the_champion_on_the_same_rows(house: House, firs
     assert judged.body["state"] in ("pass", "fail")
     assert {"auc", "champion_auc", "gain", "confidence"} <= set(judged.body["measures"])
     assert "the champion by" in judged.body["reason"]
+    assert judged.body["criteria"]["slices"]["state"] == "pass"
     (check,) = result.get_asset_check_evaluations()
     assert check.passed == (judged.body["state"] == "pass")
     assert check.severity is dg.AssetCheckSeverity.WARN
@@ -316,6 +276,15 @@ def test_a_second_version_meets_the_champion_on_the_same_rows(house: House, firs
     challenger = house.tracking.challenger("late_trees")
     assert challenger is not None
     assert challenger.version == 2
+
+
+def test_an_ablation_is_made_when_asked_for_and_changes_nothing(house: House, first: dg.ExecuteInProcessResult) -> None:
+    before = len(house.tracking.versions("late_trees"))
+    key = asset_keys.ablation("late_trees")
+    made = told(house.at(START + timedelta(days=60), dg.AssetSelection.assets(key)), key)
+    assert [record.data["without"] for record in made["without"].records][:2] == ["(everything)", "by_line"]
+    assert "data:image/png" in made["lost"]
+    assert len(house.tracking.versions("late_trees")) == before
 
 
 def test_too_few_labels_stop_the_training_with_counts(house: House, first: dg.ExecuteInProcessResult) -> None:

@@ -58,7 +58,8 @@ def test_curves_have_the_area_that_the_numbers_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "measure", [metrics.log_loss, metrics.auc, metrics.pr_auc, metrics.brier, metrics.calibration_gap]
+    "measure",
+    [metrics.log_loss, metrics.auc, metrics.pr_auc, metrics.brier, metrics.calibration_gap, metrics.calibration_error],
 )
 def test_nothing_to_measure_is_an_error_and_never_a_number(measure: Callable[..., float]) -> None:
     with pytest.raises(TooFewLabels, match="no labelled rows"):
@@ -70,6 +71,25 @@ def test_nothing_to_measure_is_an_error_and_never_a_number(measure: Callable[...
             measure([0, 1], [0.5, wrong])
     with pytest.raises(ValueError, match="one length"):
         measure([0, 1], [0.5])
+
+
+@settings(max_examples=40, deadline=None)
+@given(scored())
+def test_lift_is_precision_over_the_share_of_ones(rows: Rows) -> None:
+    labels, given_ = rows
+    taken, found = metrics.lift(labels, given_)
+    for share, value in zip(taken, found, strict=True):
+        lowest = np.sort(given_)[::-1][round(share * given_.size) - 1]
+        assert value == pytest.approx(labels[given_ >= lowest].mean() / labels.mean())
+    assert (taken[-1], found[-1]) == (1, pytest.approx(1))
+
+
+def test_calibration_error_sees_what_the_gap_of_the_means_hides() -> None:
+    labels, flat = np.tile([0, 0, 0, 1, 1, 1, 1, 0], 100), np.tile([0.2, 0.8], 400).repeat(1)
+    swapped = np.where(np.arange(800) % 8 < 4, 0.25, 0.75)
+    assert metrics.calibration_gap(labels, flat) == pytest.approx(0)
+    assert metrics.calibration_error(labels, flat) == pytest.approx(0.3)
+    assert metrics.calibration_error(labels, swapped) == pytest.approx(0)
 
 
 @pytest.mark.parametrize("measure", [metrics.auc, metrics.pr_auc])

@@ -18,11 +18,13 @@ from ml_platform.spec import (
     GatePolicy,
     Label,
     Latest,
+    MissingHistory,
     ModelSpec,
     Task,
     TooFewLabels,
 )
 from ml_platform.training import training_set
+from ml_platform.training.steps import refuse_empty_features
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 MOMENT = pl.Datetime("us", "UTC")
@@ -63,7 +65,7 @@ SPEC = ModelSpec(
     description="",
     min_rows=300,
     train_window=timedelta(days=60),
-    gate=GatePolicy(min_rows=200),
+    gate=GatePolicy(min_rows=200, baselines=("constant",)),  # the truth of this world is a logistic regression
 )
 
 
@@ -218,6 +220,14 @@ def test_split_keeps_the_newest_days_out_and_their_late_labels_too() -> None:
     assert set(between["trip"]).isdisjoint(parts["trip"])
     with pytest.raises(TooFewLabels, match=r"late_trees has \d+ labelled rows .* \(5000 are needed\) and \d+"):
         training_set.split(rows_of(world_of(40), now), replace(SPEC, min_rows=5000), now)
+
+
+def test_a_feature_that_is_null_in_every_training_row_is_refused_by_name() -> None:
+    rows = rows_of(world_of(20), START + timedelta(days=20))
+    refuse_empty_features(SPEC, rows)
+    empty = rows.with_columns(by_stop__a=pl.lit(None, pl.Float64))
+    with pytest.raises(MissingHistory, match=r"late_trees: by_stop__a is null in all \d+ .* look at features/by_stop"):
+        refuse_empty_features(SPEC, empty)
 
 
 def test_label_maturity_counts_cancelled_trips_as_known() -> None:

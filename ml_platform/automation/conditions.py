@@ -68,9 +68,12 @@ def after_upstream(*upstream: dg.AssetKey) -> Condition:
     return _when(Outdated(*upstream, partitioned=False)).with_label("after_upstream")
 
 
-def after_anything() -> Condition:
-    """When anything upstream was updated: so at least once after each new day of a daily upstream."""
-    return _when(Outdated()).with_label("after_anything")
+def after_anything(*optional: dg.AssetKey) -> Condition:
+    """When anything upstream was updated: so at least once after each new day of a daily upstream.
+
+    optional: upstream that need not exist.
+    """
+    return _when(Outdated(), optional=optional).with_label("after_anything")
 
 
 def _when(reason: Condition, *, optional: tuple[dg.AssetKey, ...] = ()) -> AndAutomationCondition[dg.AssetKey]:

@@ -1,16 +1,21 @@
 """Stage 5 as assets: every newest version against the champion on the same fresh rows."""
 
+import os
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import after_upstream
+from ml_platform.evaluation.ablation import ablate, by_feature, by_view
+from ml_platform.evaluation.contest import check_contests, enter, hold_contest
 from ml_platform.evaluation.gate import check_gate
+from ml_platform.evaluation.plots import ablation as ablation_plot
+from ml_platform.evaluation.plots import contest as contest_plot
 from ml_platform.evaluation.steps import Evaluated, evaluate
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
@@ -20,22 +25,31 @@ from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import GATE
 from ml_platform.stores.tracking import Tracking
+from ml_platform.training.steps import read_set
 
 GROUP = "evaluation"
-CHECK = "beats_champion"
+CHECK, WINNER = "beats_champion", "somebody_wins"
 
 _Events = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
 
 def evaluation_assets(project: Project) -> list[dg.AssetsDefinition]:
-    """``evaluations/<model>`` of every declared model.
+    """``evaluations/<model>`` of every declared model, ``contests/<model>`` of those that others challenge, and
+    ``ablations/<model>`` of those that challenge nobody.
 
     Raises:
-        DeclarationError: a model's gate cannot judge anything.
+        DeclarationError: a gate cannot judge anything, a slice names a column that is not there, or a challenger
+            could not take the place that it competes for.
     """
     for spec in project.models.values():
-        check_gate(spec, project.retrain_policies[spec.policy] if spec.policy else None)
-    return [_evaluation(project, spec) for spec in project.models.values()]
+        check_gate(spec, project)
+    check_contests(project)
+    held = [spec for spec in project.models.values() if project.challengers_of(spec)]
+    return [
+        *(_evaluation(project, spec) for spec in project.models.values()),
+        *(_contest(project, spec) for spec in held),
+        *(_ablation(project, spec) for spec in project.models.values() if spec.challenges is None),
+    ]
 
 
 def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
@@ -60,16 +74,78 @@ def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         profile: dg.ResourceParam[Profile],
     ) -> _Events:
         with tempfile.TemporaryDirectory() as scratch:
-            found = evaluate(lake, tracking, spec, project.timezone, Path(scratch))
+            found = evaluate(lake, tracking, ledger, project, spec, Path(scratch))
         page = _write(profile.reports_path, found)
-        tracking.record(found.version, _named(found), {page.name: found.report.page.encode()})
+        files = {page.name: found.report.page.encode(), "model_card.md": found.report.card.encode()}
+        tracking.record(found.version, _named(found), files)
         ledger.write(GATE, spec.name, f"v{found.version.version}", clock.now(), found.body())
-        version = dg.DataVersion(f"{found.version.version}-{found.verdict.state}")
+        version = dg.DataVersion(f"{found.version.version}-{found.judged.verdict.state}")
         told = {**_told(found), "report": dg.MetadataValue.path(page)}
         yield dg.MaterializeResult(metadata=told, data_version=version)
-        yield metadata.check(found.verdict, name=CHECK)
+        yield metadata.check(found.judged.verdict, name=CHECK)
 
     return evaluation
+
+
+def _contest(project: Project, holder: ModelSpec) -> dg.AssetsDefinition:
+    key = asset_keys.contest(holder.name)
+    models = [holder.name, *(spec.name for spec in project.challengers_of(holder))]
+
+    @dg.asset(
+        key=key,
+        description=f"The newest versions of {', '.join(models)} on the same fresh rows against the champion of "
+        f"{holder.name}, when somebody asks for it. The best that the gate lets pass becomes a version of "
+        f"{holder.name}, which its service then deploys.",
+        deps=[asset_keys.training_set(holder.name), *(asset_keys.model(name) for name in models)],
+        check_specs=[dg.AssetCheckSpec(WINNER, asset=key, description="The gate lets a challenger pass.")],
+        kinds=asset_keys.kinds(key, "mlflow", "polars"),
+        owners=[holder.owner],
+        group_name=GROUP,
+    )
+    def contest(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        tracking: dg.ResourceParam[Tracking],
+        ledger: dg.ResourceParam[Ledger],
+        clock: dg.ResourceParam[Clock],
+    ) -> _Events:
+        with tempfile.TemporaryDirectory() as scratch:
+            held = hold_contest(lake, tracking, ledger, project, holder, Path(scratch))
+            entered = enter(tracking, ledger, held, holder, clock.now(), Path(scratch), run_id=context.run_id)
+        drawn = metadata.image(b64encode(contest_plot(held.table())).decode(), "Gain over the champion")
+        shown = {"candidates": metadata.rows(held.table(), most=20), "gains": drawn, "entered_as": entered or "nothing"}
+        yield dg.MaterializeResult(metadata={**metadata.verdict(held.verdict), **shown})
+        yield metadata.check(held.verdict, name=WINNER)
+
+    return contest
+
+
+class By(dg.Config):
+    """``view``: what is lost without each view. ``feature``: without each single input, which takes far longer."""
+
+    by: Literal["view", "feature"] = "view"
+
+
+def _ablation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
+    key = asset_keys.ablation(spec.name)
+
+    @dg.asset(
+        key=key,
+        description=f"What {spec.name} loses without each view (or feature), and what that costs; it is trained anew "
+        f"without each, when somebody asks for it. It changes nothing.",
+        deps=[asset_keys.training_set(spec.name)],
+        kinds=asset_keys.kinds(key, "polars"),
+        owners=[spec.owner],
+        group_name=GROUP,
+    )
+    def ablation(config: By, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+        parts = read_set(lake, spec)
+        groups = by_view(spec, parts) if config.by == "view" else by_feature(spec, parts)
+        found = ablate(spec, parts, groups, project.timezone, threads=os.cpu_count() or 1)
+        drawn = metadata.image(b64encode(ablation_plot(found)).decode(), "Lost without it")
+        return dg.MaterializeResult(metadata={"without": metadata.rows(found, most=100), "lost": drawn})
+
+    return ablation
 
 
 def _write(folder: Path, found: Evaluated) -> Path:
@@ -87,4 +163,6 @@ def _told(found: Evaluated) -> dict[str, Any]:
     plots = {title: metadata.image(b64encode(png).decode(), title) for title, png in found.report.plots.items()}
     champion = found.champion.version if found.champion else "none yet"
     versions = {"version": found.version.version, "champion": champion}
-    return {**metadata.verdict(found.verdict), **metadata.figures(found.report.measures), **versions, **plots}
+    asked = {f"gate: {name}": f"{each.state}: {each.reason}" for name, each in found.judged.criteria.items()}
+    told = {**metadata.verdict(found.judged.verdict), **asked, **metadata.figures(found.report.measures)}
+    return {**told, **versions, **plots, "model_card": dg.MetadataValue.md(found.report.card)}

@@ -1,18 +1,26 @@
-"""The challenger and the champion answer the same fresh rows."""
+"""Challenger, champion and baselines answer the same rows; the gate judges on those that are fresh to the champion."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import polars as pl
 
-from ml_platform.evaluation.gate import judge
-from ml_platform.evaluation.report import CHALLENGER, CHAMPION, DAY
-from ml_platform.spec import HAPPENS_AT, ModelSpec, Verdict
+from ml_platform.evaluation.baselines import Answer
+from ml_platform.spec import HAPPENS_AT
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import LABEL
 
+DAY, CHALLENGER, CHAMPION = "day", "challenger", "champion"
 
-def score(holdout: pl.DataFrame, challenger: Model, champion: Model | None, timezone: str) -> pl.DataFrame:
-    """``happens_at``, ``day`` (local), ``label``, and each model's probability; null where there is no champion.
+
+def score(
+    holdout: pl.DataFrame,
+    challenger: Model,
+    champion: Model | None,
+    timezone: str,
+    baselines: Mapping[str, Answer] | None = None,
+) -> pl.DataFrame:
+    """``happens_at``, ``day`` (local), ``label``, and each one's probability; the champion's are null without one.
 
     Raises:
         ModelRefused: a model needs inputs that the rows lack.
@@ -24,27 +32,18 @@ def score(holdout: pl.DataFrame, challenger: Model, champion: Model | None, time
         LABEL,
         pl.Series(CHALLENGER, challenger.predict(holdout)),
         rival,
+        *(pl.Series(name, answer(holdout)) for name, answer in (baselines or {}).items()),
     )
 
 
-def fresh(scored: pl.DataFrame, trained_until: datetime | None) -> pl.DataFrame:
+def fresh(rows: pl.DataFrame, trained_until: datetime | None) -> pl.DataFrame:
     """The rows of events after the champion's last training row: it has seen none of them."""
-    return scored if trained_until is None else scored.filter(pl.col(HAPPENS_AT) > trained_until)
+    return rows if trained_until is None else rows.filter(pl.col(HAPPENS_AT) > trained_until)
 
 
-def compare(
-    scored: pl.DataFrame, trained_until: datetime | None, spec: ModelSpec, *, first: bool
-) -> tuple[pl.DataFrame, Verdict]:
-    """The rows to show and the gate's verdict, judged on rows fresh to the champion (``first``: there is none).
-
-    Where fresh rows are too few to judge, all rows are shown, without the champion, who has learned some of them.
-    """
-    rows = fresh(scored, trained_until)
-    rival = None if first else rows[CHAMPION]
-    verdict = judge(rows[CHALLENGER], rival, rows[LABEL], rows[DAY], spec.gate, spec.seed)
-    if verdict.state == "unknown":
-        return without_champion(scored), verdict
-    return rows, verdict
+def has_champion(scored: pl.DataFrame) -> bool:
+    """Whether the rows were scored by a champion."""
+    return scored[CHAMPION].null_count() == 0
 
 
 def without_champion(scored: pl.DataFrame) -> pl.DataFrame:

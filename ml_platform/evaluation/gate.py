@@ -1,99 +1,189 @@
-"""The gate: may the challenger replace the champion? Judged on the same fresh rows, with a written reason."""
+"""The gate: may the challenger replace the champion? Every question has a verdict of its own, and they make one."""
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+import polars as pl
 
 from ml_platform import metrics
-from ml_platform.metrics import PairedGain
-from ml_platform.spec import DeclarationError, GatePolicy, ModelSpec, RetrainPolicy, Verdict
+from ml_platform.evaluation.comparison import CHALLENGER, CHAMPION, DAY, has_champion
+from ml_platform.evaluation.criteria import (
+    beats,
+    beats_all,
+    fast_enough,
+    no_leak,
+    no_slice_regresses,
+    sane,
+    served_as_recomputed,
+)
+from ml_platform.evaluation.intervals import draw
+from ml_platform.evaluation.slices import Answers, groups, slice_table
+from ml_platform.spec import HAPPENS_AT, DeclarationError, ModelSpec, Project, UnknownName, Verdict
+from ml_platform.spec.models import Baseline
+from ml_platform.training.encoding import Encoding, Floats
+from ml_platform.training.training_set import LABEL, input_names
+
+CHAMPION_CRITERION = "champion"
+_NAMES: Mapping[Baseline, str] = {"constant": "the constant", "logistic": "logistic regression"}
 
 
-def check_gate(spec: ModelSpec, policy: RetrainPolicy | None) -> None:
-    """Refuse a holdout at least as long as the time between trainings: its rows would always be the champion's, too.
+def check_gate(spec: ModelSpec, project: Project) -> None:
+    """Refuse a gate that could not judge, and slices of columns that the training set does not have.
+
+    A holdout at least as long as the time between trainings is vacuous: its rows would always be the champion's, too.
 
     Raises:
-        DeclarationError: the gate would be vacuous.
+        DeclarationError: the gate would be vacuous, or a limit is none.
+        UnknownName: a baseline, a column of a slice or a slice of the fairness groups does not exist.
     """
-    if policy is not None and spec.gate.holdout >= policy.cooldown:
+    gate, policy = spec.gate, project.retrain_policies[spec.policy] if spec.policy else None
+    if policy is not None and gate.holdout >= policy.cooldown:
         raise DeclarationError(
-            f"model {spec.name}: gate.holdout is {spec.gate.holdout}, but policy {policy.name} may retrain after "
+            f"model {spec.name}: gate.holdout is {gate.holdout}, but policy {policy.name} may retrain after "
             f"{policy.cooldown}, so that a champion would be judged on rows it was trained on; make the holdout "
             f"shorter than the cooldown"
         )
-
-
-def judge(
-    challenger: ArrayLike,
-    champion: ArrayLike | None,
-    labels: ArrayLike,
-    days: ArrayLike,
-    policy: GatePolicy,
-    seed: int,
-) -> Verdict:
-    """Whether the challenger's probabilities beat the champion's on these rows.
-
-    labels: 0 or 1; days: the event day of each row. champion: None where there is none yet; the challenger must then
-    beat the constant that knows the share of ones in these very rows.
-
-    *fail*: no probabilities, or no gain that the policy is confident of. *unknown*: too few rows, days or classes.
-    """
-    truth, given = np.asarray(labels, dtype=np.float64), np.asarray(challenger, dtype=np.float64)
-    insane = _insane(given)
-    if insane:
-        return Verdict(state="fail", reason=insane, measures={"rows": truth.size})
-    too_few = _too_few(truth, np.asarray(days), policy)
-    if too_few:
-        return Verdict.unknown(too_few, rows=truth.size)
-    first = champion is None
-    rival = np.full(truth.size, truth.mean()) if first else np.asarray(champion, dtype=np.float64)
-    if _insane(rival):
-        return _replaces_insane(truth, given, rival)
-    minimum = 0.0 if first else policy.min_gain
-    gain = metrics.paired_gain(truth, rival, given, days, seed=seed, min_gain=minimum, resamples=policy.resamples)
-    measures = {
-        "rows": gain.rows,
-        "days": gain.days,
-        "log_loss": metrics.log_loss(truth, given),
-        "rival_log_loss": metrics.log_loss(truth, rival),
-        "gain": gain.mean,
-        "gain_low": gain.low,
-        "gain_high": gain.high,
-        "confidence": gain.probability,
+    limits = {
+        "confidence": 0 < gate.confidence <= 1,
+        "min_maturity": 0 <= gate.min_maturity <= 1,
+        "auc_ceiling": 0.5 < gate.auc_ceiling <= 1,
+        "latency_budget_ms": gate.latency_budget_ms > 0,
+        "weight_bound": gate.weight_bound > 0,
+        "resamples": gate.resamples >= 100,
     }
-    better = gain.mean > minimum and gain.probability >= policy.confidence
-    reason = _reason(gain, "the constant" if first else "the champion", policy, minimum, better=better)
-    prefix = "the first version; " if first else ""
-    return Verdict(state="pass" if better else "fail", reason=prefix + reason, measures=measures)
+    for name, holds in limits.items():
+        if not holds:
+            raise DeclarationError(f"model {spec.name}: gate.{name}={getattr(gate, name)} is no limit; correct it")
+    _known(f"baseline (gate of model {spec.name})", gate.baselines, get_args(Baseline))
+    columns = [spec.task.key, HAPPENS_AT, *input_names(spec.task, project.views_of(spec))]
+    for name, each in spec.slices.items():
+        _known(f"column of training_sets/{spec.name} (slice {name})", sorted(each.by.meta.root_names()), columns)
+        if each.margin < 0 or each.min_rows < 1:
+            raise DeclarationError(
+                f"model {spec.name}: slice {name} has margin={each.margin:g} and min_rows={each.min_rows}; a margin is "
+                f"a loss of 0 or more, and a group needs a row"
+            )
+    if spec.fairness is not None:
+        _known(f"slice (fairness of model {spec.name})", spec.fairness.slices, spec.slices)
 
 
-def _reason(gain: PairedGain, rival: str, policy: GatePolicy, minimum: float, *, better: bool) -> str:
-    wins = f"it beats {rival} by" if better else f"it does not beat {rival}: the gain is"
-    return (
-        f"{wins} {gain.mean:+.4f} log-loss (95% interval {gain.low:+.4f} to {gain.high:+.4f}) on "
-        f"{gain.rows} rows of {gain.days} days: a gain above {minimum:g} has probability {gain.probability:.0%}, "
-        f"{policy.confidence:.0%} is asked"
-    )
+def _known(kind: str, names: Sequence[str], known: Sequence[str] | Mapping[str, object]) -> None:
+    for name in names:
+        if name not in known:
+            raise UnknownName(kind, name, known)
 
 
-def _insane(given: NDArray[np.float64]) -> str:
-    wrong = int((~((given >= 0) & (given <= 1))).sum())
-    return f"{wrong} of {given.size} of its predictions are no probabilities (NaN or outside 0 to 1)" if wrong else ""
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is judged.
+
+    scored: as ``comparison.score`` makes it, fresh to the champion. rows: the same rows with their inputs.
+    weights: of the model. latency_ms: of single rows. timezone: the project's.
+    maturity: share (0..1) of the holdout's labels that have arrived; None: not known.
+    skew: service that answers with this model -> what differs in its newest look (None: nothing); empty: never looked.
+    first: there is no champion yet. stands: why there is nothing to compare with (the champion cannot answer).
+    """
+
+    scored: pl.DataFrame
+    rows: pl.DataFrame
+    encoding: Encoding
+    weights: Floats
+    latency_ms: Sequence[float]
+    timezone: str
+    maturity: float | None = None
+    skew: Mapping[str, str | None] = field(default_factory=dict)
+    first: bool = False
+    stands: str | None = None
 
 
-def _too_few(truth: NDArray[np.float64], days: NDArray[np.generic], policy: GatePolicy) -> str:
-    if truth.size < policy.min_rows:
-        return f"only {truth.size} fresh labelled rows, {policy.min_rows} are needed to judge"
-    if np.unique(days).size < 2:
-        return f"all {truth.size} fresh rows fall on one day, which says nothing about other days"
-    if truth.min() == truth.max():
-        return f"all {truth.size} fresh labels are {int(truth[0])}; both classes are needed to judge"
-    return ""
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The verdict, that of each criterion by its name, and every group's figures (None: too few rows to judge)."""
+
+    verdict: Verdict
+    criteria: Mapping[str, Verdict]
+    slices: pl.DataFrame | None = None
 
 
-def _replaces_insane(truth: NDArray[np.float64], given: NDArray[np.float64], rival: NDArray[np.float64]) -> Verdict:
-    wrong = int((~((rival >= 0) & (rival <= 1))).sum())
-    return Verdict(
-        state="pass",
-        reason=f"{wrong} of {rival.size} of the champion's predictions are no probabilities; the challenger's all are",
-        measures={"rows": truth.size, "log_loss": metrics.log_loss(truth, given)},
-    )
+def judge(evidence: Evidence, spec: ModelSpec) -> Judged:
+    """Ask every question that the evidence has an answer to; one *fail* fails all.
+
+    Without enough rows the verdict is *unknown*, and what needs rows is not asked.
+    """
+    scored, gate = evidence.scored, spec.gate
+    criteria = {"sane": sane(scored[CHALLENGER], evidence.weights, gate.weight_bound)}
+    if criteria["sane"].state == "fail":
+        return Judged(verdict=together(criteria), criteria=criteria)
+    criteria[CHAMPION_CRITERION] = _against_champion(evidence, spec)
+    table = None
+    if criteria[CHAMPION_CRITERION].state != "unknown":
+        table = _slices(evidence, spec)
+        criteria |= _on_rows(evidence, spec, table)
+    criteria["latency"] = fast_enough(evidence.latency_ms, gate.latency_budget_ms)
+    if evidence.skew:
+        criteria["skew"] = served_as_recomputed(evidence.skew)
+    return Judged(verdict=together(criteria), criteria=criteria, slices=table)
+
+
+def _slices(evidence: Evidence, spec: ModelSpec) -> pl.DataFrame:
+    scored = evidence.scored
+    draws = draw(scored[DAY], seed=spec.seed, resamples=spec.gate.resamples)
+    rival = scored[CHAMPION] if has_champion(scored) else None
+    answers = Answers(labels=scored[LABEL], challenger=scored[CHALLENGER], rival=rival)
+    return slice_table(answers, groups(evidence.rows, spec.slices, evidence.timezone), spec.slices, draws)
+
+
+def _against_champion(evidence: Evidence, spec: ModelSpec) -> Verdict:
+    """The paired comparison; the first version is compared with the constant."""
+    scored, gate = evidence.scored, spec.gate
+    if evidence.stands is not None:
+        return Verdict.unknown(evidence.stands)
+    if evidence.maturity is not None and evidence.maturity < gate.min_maturity:
+        return Verdict.unknown(
+            f"only {evidence.maturity:.0%} of the holdout's labels have arrived, {gate.min_maturity:.0%} are needed: "
+            f"those that come late are not like the others",
+            rows=scored.height,
+        )
+    ours, truths = (scored[CHALLENGER], scored[LABEL]), (scored[DAY], gate, spec.seed)
+    if evidence.first:
+        found = beats(ours[0], scored["constant"], ours[1], *truths, name="the constant")
+        return Verdict(state=found.state, reason=f"the first version; {found.reason}", measures=found.measures)
+    return beats(ours[0], scored[CHAMPION], ours[1], *truths, name="the champion", min_gain=gate.min_gain)
+
+
+def _on_rows(evidence: Evidence, spec: ModelSpec, slices: pl.DataFrame) -> dict[str, Verdict]:
+    scored, gate = evidence.scored, spec.gate
+    found = {}
+    if has_champion(scored) and spec.slices:
+        found["slices"] = no_slice_regresses(slices)
+    rivals: dict[str, Verdict] = {
+        name: beats(scored[CHALLENGER], scored[name], scored[LABEL], scored[DAY], gate, spec.seed, name=_NAMES[name])
+        for name in gate.baselines
+    }
+    if rivals:
+        found["baselines"] = beats_all(rivals)
+    auc = metrics.auc(scored[LABEL], scored[CHALLENGER])
+    found["leak"] = no_leak(auc, gate.auc_ceiling, evidence.rows, evidence.encoding)
+    return found
+
+
+def together(criteria: Mapping[str, Verdict]) -> Verdict:
+    """One verdict: the worst state, and the sentences behind it; a won comparison tells its sentence in any case."""
+    states = {verdict.state for verdict in criteria.values()}
+    state = next(each for each in ("fail", "unknown", "warn", "pass") if each in states)
+    # What names groups goes last: the ledger cuts a reason off there.
+    told = sorted((v.reason for v in criteria.values() if v.state == state), key=lambda each: "; for example " in each)
+    warned = [verdict.reason for verdict in criteria.values() if verdict.state == "warn"]
+    main = criteria.get(CHAMPION_CRITERION)
+    won = [main.reason] if main is not None and main.state == "pass" else []
+    if state == "pass":
+        reason = "".join(won)
+    elif state == "warn":
+        reason = "; ".join([*won, *warned])
+    else:
+        reason = "; but ".join([*won, "; ".join([*warned, *told])])
+    measures: dict[str, float | int | str] = {}
+    for verdict in criteria.values():
+        measures |= {name: value for name, value in verdict.measures.items() if name not in measures}
+    return Verdict(state=state, reason=reason, measures=measures)

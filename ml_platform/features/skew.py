@@ -136,5 +136,11 @@ def newest_skew(ledger: Ledger, service: str) -> list[Entry]:
     return list({_days(entry): entry for entry in ledger.entries(SKEW, service)}.values())
 
 
+def newest_look(ledger: Ledger, service: str) -> Entry | None:
+    """The newest look that compared anything; None: there was none."""
+    looks = [entry for entry in newest_skew(ledger, service) if int(entry.body["compared"])]
+    return max(looks, key=lambda entry: str(entry.body["days"]), default=None)
+
+
 def _days(entry: Entry) -> str:
     return str(entry.body.get("days", entry.key))

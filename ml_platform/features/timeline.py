@@ -69,8 +69,7 @@ class Asked:
         entities = int(codes.max(initial=0)) + 1
         if entities * span > 2**62:
             raise PlatformError(
-                f"{entities} entities over {span} steps do not fit into one computation; compute shorter ranges "
-                f"of days"
+                f"{entities} entities over {span} steps do not fit into one computation; compute shorter ranges of days"
             )
         return asked
 

@@ -37,7 +37,7 @@ def serving_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list
             _log(service),
             _predictions(project, service, days),
             _labels(project, service, days),
-            _service(service, spec),
+            _service(project, service, spec),
             _batch_predictions(project, service, spec, days),
         ]
     return made
@@ -122,8 +122,9 @@ def _store(
     return dg.MaterializeResult(metadata={**metadata.table(rows), **found})
 
 
-def _service(service: Service, spec: ModelSpec) -> dg.AssetsDefinition:
+def _service(project: Project, service: Service, spec: ModelSpec) -> dg.AssetsDefinition:
     key = asset_keys.service(service.name)
+    contests = [asset_keys.contest(spec.name)] if project.challengers_of(spec) else []
     checks = {
         ALIASES: f"MLflow's aliases of {spec.name} are those that the ledger says the platform put there.",
         INTACT: "The lines of the ledger are those that were written, all of them, in this order.",
@@ -137,8 +138,9 @@ def _service(service: Service, spec: ModelSpec) -> dg.AssetsDefinition:
             asset_keys.evaluation(service.model),
             # Its blocking check holds a promotion back while served and recomputed values differ.
             dg.AssetDep(asset_keys.skew(service.name), partition_mapping=dg.LastPartitionMapping()),
+            *contests,
         ],
-        automation_condition=after_anything(),
+        automation_condition=after_anything(*contests),  # a contest is held when somebody asks for it
         check_specs=[dg.AssetCheckSpec(name, asset=key, description=what) for name, what in checks.items()],
         kinds=asset_keys.kinds(key, "bentoml", "mlflow"),
         owners=[service.owner],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from ml_platform.features.skew import newest_skew
+from ml_platform.features.skew import newest_look
 from ml_platform.serving.aliases import look, named, rejected
 from ml_platform.spec import MissingHistory, Service, Verdict
 from ml_platform.spec.models import Approval
@@ -90,8 +90,7 @@ def _said(line: Entry) -> str:
 
 def skewed(ledger: Ledger, service: str) -> str | None:
     """Why nothing may be promoted: the newest look at the service's answers found values that differ."""
-    looks = [entry for entry in newest_skew(ledger, service) if int(entry.body["compared"])]
-    newest = max(looks, key=lambda entry: str(entry.body["days"]), default=None)
+    newest = newest_look(ledger, service)
     return str(newest.body["reason"]) if newest is not None and int(newest.body["differing"]) else None
 
 

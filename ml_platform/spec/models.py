@@ -10,6 +10,7 @@ import polars as pl
 from ml_platform.spec.fingerprint import NOT_CONTENT
 
 Approval = Literal["automatic", "person"]
+Baseline = Literal["constant", "logistic"]
 HAPPENS_AT, ASKED_AT = "happens_at", "asked_at"  # a question's moments, whatever the spine calls the first
 
 
@@ -60,6 +61,12 @@ class GatePolicy:
     holdout: the newest event days, kept out of training; ``min_rows`` labelled rows are needed.
     min_gain: log-loss that the challenger must win (0: any), with ``confidence`` by a paired bootstrap over days.
     approval: ``person``: what passed waits until somebody says `ml-platform approve` (or `reject`).
+    baselines: what it must beat, learned from the same training rows: one that is surely better (95 %) refuses it, one
+        that cannot be told apart with the confidence warns.
+    latency_budget_ms: within it 95 % of single rows must be answered (by the model, features at hand).
+    auc_ceiling: a better AUC is too good to be true: it warns, and names the input that is likely to leak the label.
+    weight_bound: largest absolute weight (leaf value) that is still sane.
+    min_maturity: share of the holdout's labels (0..1) that must have arrived: those that come late are not like others.
     """
 
     holdout: timedelta = timedelta(days=7)
@@ -67,7 +74,36 @@ class GatePolicy:
     min_gain: float = 0.0
     confidence: float = 0.8
     resamples: int = 1000
-    approval: Approval = field(default="automatic", metadata=NOT_CONTENT)  # who promotes is no reason to train again
+    # How a version is judged is no reason to train another one.
+    approval: Approval = field(default="automatic", metadata=NOT_CONTENT)
+    baselines: tuple[Baseline, ...] = field(default=("constant", "logistic"), metadata=NOT_CONTENT)
+    latency_budget_ms: float = field(default=50.0, metadata=NOT_CONTENT)
+    auc_ceiling: float = field(default=0.98, metadata=NOT_CONTENT)
+    weight_bound: float = field(default=1e4, metadata=NOT_CONTENT)
+    min_maturity: float = field(default=0.8, metadata=NOT_CONTENT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """The judged rows by the values of ``by``: the report shows every group, and no group may lose to the champion.
+
+    by: over the columns of the training set; ``happens_at`` is in the project's local time.
+    bands: where numbers are cut: ``(500, 1000)`` makes three groups.
+    margin: log-loss that a group may lose. min_rows: a group with fewer rows is shown and not judged.
+    """
+
+    by: pl.Expr
+    bands: tuple[float, ...] = ()
+    margin: float = 0.02
+    min_rows: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fairness:
+    """Slices whose groups are compared in the report as to who is called a one: at ``threshold`` and above."""
+
+    slices: tuple[str, ...]
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -104,6 +140,9 @@ class ModelSpec:
         ``sklearn`` what ``scikit`` makes, ``blend`` what ``blend_of`` makes.
     train_window: how far back the training rows go from the holdout's start; ``None`` is everything (expanding).
     policy: name of the ``RetrainPolicy`` that decides when it is trained again; ``None``: only when asked.
+    challenges: name of a model whose place it competes for in ``contests/<that model>``: another window, estimator or
+        choice of its views; trained when asked.
+    slices: by name, groups of rows that the report shows and the gate looks at. fairness: which of them to compare.
     """
 
     task: Task
@@ -115,8 +154,11 @@ class ModelSpec:
     train_window: timedelta | None = timedelta(days=90)
     min_rows: int = 1000
     gate: GatePolicy = GatePolicy()
+    slices: Mapping[str, Slice] = field(default_factory=dict, metadata=NOT_CONTENT)
+    fairness: Fairness | None = field(default=None, metadata=NOT_CONTENT)
     search: Search | None = None
     policy: str | None = None
+    challenges: str | None = field(default=None, metadata=NOT_CONTENT)
     fresh_within: timedelta | None = None
     owner: str = "team:data-science"
     name: str = ""

@@ -45,6 +45,10 @@ class Project:
         """What a model may name in its views: the stored ones and those computed when asked."""
         return {**self.views, **self.request_views}
 
+    def challengers_of(self, spec: ModelSpec) -> tuple[ModelSpec, ...]:
+        """The models that compete for its place."""
+        return tuple(other for other in self.models.values() if other.challenges == spec.name)
+
     def views_of(self, spec: ModelSpec) -> list[View]:
         """The model's views, in its order."""
         return [self.all_views[name] for name in spec.views]

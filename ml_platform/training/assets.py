@@ -32,6 +32,7 @@ from ml_platform.training.steps import (
     gathered_from,
     note_gathering,
     read_set,
+    refuse_empty_features,
     register_model,
     table_of,
 )
@@ -128,7 +129,9 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         decision, rows, threads = gathered_for(ledger, spec), read_set(lake, spec), os.cpu_count() or 1
         made_of = gathered_from(ledger, spec, rows)
-        trained = train(spec, rows.filter(pl.col(PART) == TRAIN), threads=threads)
+        learned = rows.filter(pl.col(PART) == TRAIN)
+        refuse_empty_features(spec, learned)
+        trained = train(spec, learned, threads=threads)
         manifest = run_manifest(spec, made_of, trained, threads, [profile.project, project.features])
         key = context.asset_key.to_user_string()
         views = project.views_of(spec)

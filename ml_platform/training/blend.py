@@ -48,6 +48,10 @@ class Blend(Model):
         parts = [member.contributions(row) for member in self.members]
         return weighted(parts, self.shares, [member.estimator for member in self.members])
 
+    def weights(self) -> Floats:
+        """Those of all members."""
+        return np.concatenate([member.weights() for member in self.members])
+
     def save(self, folder: Path) -> Path:
         """Each member in a folder of its own beside the shares."""
         for number, member in enumerate(self.members):

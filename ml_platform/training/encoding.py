@@ -47,7 +47,7 @@ class Encoding:
         Raises:
             ModelRefused: the frame lacks inputs.
         """
-        self._refuse_missing(set(self.inputs) - set(rows.columns))
+        self.refuse_missing(rows)
         codes = [
             pl.col(name).replace_strict(list(values), list(range(len(values))), default=None, return_dtype=pl.Float64)
             for name, values in self.categories.items()
@@ -76,6 +76,14 @@ class Encoding:
             raise
         except (TypeError, ValueError) as error:
             raise ModelRefused(f"an input of the model is no number ({error}); numbers are {self.numbers}") from error
+
+    def refuse_missing(self, rows: pl.DataFrame) -> None:
+        """Look whether a frame holds every input.
+
+        Raises:
+            ModelRefused: it lacks some.
+        """
+        self._refuse_missing(set(self.inputs) - set(rows.columns))
 
     def _refuse_missing(self, missing: set[str]) -> None:
         if missing:

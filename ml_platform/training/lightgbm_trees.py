@@ -50,6 +50,12 @@ class Trees(Model):
             baselines=(None,) * len(row),
         )
 
+    def weights(self) -> Floats:
+        """The leaf values."""
+        text = self.booster.model_to_string(num_iteration=-1)
+        found = [line.removeprefix("leaf_value=") for line in text.splitlines() if line.startswith("leaf_value=")]
+        return np.array(" ".join(found).split(), dtype=np.float64)
+
     def _write(self, path: Path) -> None:
         path.write_text(self.booster.model_to_string(num_iteration=-1))
 

@@ -58,6 +58,10 @@ class Model(ABC):
         """The truth's amount, in its unit, for each encoded row; None for a model that learned none."""
         return None
 
+    def weights(self) -> Floats:
+        """Every learned number that answers are summed up from (weights, leaf values); empty where none are known."""
+        return np.empty(0)
+
     @abstractmethod
     def contributions(self, row: Floats) -> Contributions:
         """What each input added to the answer to one encoded row of shape (inputs,).

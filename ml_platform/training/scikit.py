@@ -82,6 +82,12 @@ class Scikit(Model):
             baselines=(None,) * len(row),
         )
 
+    def weights(self) -> Floats:
+        """Coefficients and intercept of the last step, where it has them."""
+        last = self.fitted.steps[-1][1]
+        found = [getattr(last, name) for name in ("coef_", "intercept_") if hasattr(last, name)]
+        return np.concatenate([np.ravel(each) for each in found]).astype(np.float64) if found else np.empty(0)
+
     def _write(self, path: Path) -> None:
         path.write_bytes(_stored(self.fitted))
 

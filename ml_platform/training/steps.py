@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.features.refresh import read_for_recall
-from ml_platform.spec import HAPPENS_AT, ModelSpec, Project, StateError, View
+from ml_platform.spec import HAPPENS_AT, MissingHistory, ModelSpec, Project, StateError, View
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.manifests import RunManifest, SetManifest, TableVersion
 from ml_platform.stores.delta import Lake
@@ -116,6 +116,22 @@ def gathered_from(ledger: Ledger, spec: ModelSpec, rows: pl.DataFrame) -> SetMan
             f"differs); materialize {table_of(spec)} again"
         )
     return manifest
+
+
+def refuse_empty_features(spec: ModelSpec, rows: pl.DataFrame) -> None:
+    """Look whether every feature has a value in some training row, before anything is trained or registered.
+
+    Raises:
+        MissingHistory: a feature is null in all of them.
+    """
+    features = [name for name in rows.columns if name.partition("__")[0] in spec.views and "__" in name]
+    empty = [name for name in features if rows[name].null_count() == rows.height]
+    if empty:
+        views = ", ".join(dict.fromkeys(f"features/{name.partition('__')[0]}" for name in empty))
+        raise MissingHistory(
+            f"model {spec.name}: {', '.join(empty)} is null in all {rows.height} training rows; look at {views} and "
+            f"the tables behind (`ml-platform backfill` makes a view anew), or leave the view out"
+        )
 
 
 def register_model(

@@ -67,6 +67,10 @@ class Network(Model):
         with _threads(1):
             return integrated(self.exported.state_dict, self.encoding, row)
 
+    def weights(self) -> Floats:
+        """All parameters of the graph."""
+        return np.concatenate([each.detach().numpy().ravel() for each in self.exported.parameters()])
+
     def _write(self, path: Path) -> None:
         import torch
 

@@ -1,8 +1,9 @@
 """Gradient-boosted trees: the model that serves."""
 
+from ml_platform.projects.flights.slices import ALL as SLICES
 from ml_platform.projects.flights.task import delay
 from ml_platform.projects.flights.views import ALL
-from ml_platform.spec import Between, ModelSpec, Search
+from ml_platform.spec import Between, Fairness, ModelSpec, Search
 
 delay_lightgbm = ModelSpec(
     task=delay,
@@ -20,4 +21,6 @@ delay_lightgbm = ModelSpec(
         }
     ),
     policy="delay",
+    slices=SLICES,
+    fairness=Fairness(slices=("origin", "carrier")),  # is one airport or airline called late more than it deserves?
 )
