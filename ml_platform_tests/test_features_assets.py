@@ -1,5 +1,6 @@
 """Feature views as assets: a range and a day more equal the whole at once, offline and online, whatever is repeated."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from polars.testing import assert_frame_equal
 from ml_platform import asset_keys
 from ml_platform.automation.partitions import RANGE_END_TAG, RANGE_START_TAG, daily
 from ml_platform.features.assets import GRID, feature_assets
+from ml_platform.features.follow import FollowedOnce, followed
 from ml_platform.features.refresh import read_for_recall, recall_needed, rows_of_days, rows_of_reference
 from ml_platform.features.windows import AS_OF, feature_rows
 from ml_platform.spec import (
@@ -220,6 +222,23 @@ def test_repeating_changes_nothing(tmp_path: Path, whole: Place) -> None:
     for view in ("lines", "places"):
         keys = place.log(view).select(VIEWS[view].entity_names).unique().rows()
         assert place.served(view, keys) == whole.served(view, keys)
+
+
+def test_a_closed_day_is_followed_once_a_run_for_all_views(tmp_path: Path) -> None:
+    place, other = Place(tmp_path), replace(VIEWS["lines"], name="lines_again")
+    project = replace(PROJECT, views={**VIEWS, other.name: other})
+    once = FollowedOnce(project)
+    mended = once.follow("a", VIEWS["lines"], place.lake, place.tiles, [LAST])
+    assert mended > 0
+    assert once.follow("a", other, place.lake, place.tiles, [LAST]) == 0
+    at = day_start(LAST + timedelta(days=1), NEW_YORK)
+    asked = [(name, (line,)) for name in ("lines", other.name) for line in "abcd"]
+    values = followed(project, place.tiles).values(asked, at)
+    assert values[:4] == values[4:]
+    assert values[0] != VIEWS["lines"].empty()
+    emptied = SqliteTiles(tmp_path / "emptied.db")  # whoever lost the tiles materializes the day again: another run
+    assert once.follow("b", other, place.lake, emptied, [LAST]) == mended
+    assert followed(project, emptied).values(asked, at) == values
 
 
 def test_history_that_is_missing_is_named(tmp_path: Path) -> None:

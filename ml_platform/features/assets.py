@@ -8,7 +8,7 @@ import dagster as dg
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
 from ml_platform.automation.partitions import days_of
-from ml_platform.features.follow import follow_days
+from ml_platform.features.follow import FollowedOnce
 from ml_platform.features.refresh import column_types, is_daily, rows_of_days, rows_of_reference, table_name
 from ml_platform.features.registry import apply
 from ml_platform.features.windows import AS_OF
@@ -29,7 +29,8 @@ GRID = timedelta(hours=1)  # the as-of grid of the whole project, until features
 
 def feature_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """One asset a feature view, a place in the graph for each request view, and the Feast registry of them all."""
-    daily = [_daily(view, project, days) for view in project.views.values() if is_daily(view, project)]
+    followed = FollowedOnce(project)
+    daily = [_daily(view, project, days, followed) for view in project.views.values() if is_daily(view, project)]
     reference = [_reference(view, project) for view in project.views.values() if not is_daily(view, project)]
     on_request = [_on_request(view, project) for view in project.request_views.values()]
     return [*daily, *reference, *on_request, _registry(project)]
@@ -69,7 +70,9 @@ def _deadline(view: FeatureView, project: Project) -> dict[str, float]:
     return {"fresh_within_hours": view.fresh_within / timedelta(hours=1)} if is_daily(view, project) else {}
 
 
-def _daily(view: FeatureView, project: Project, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+def _daily(
+    view: FeatureView, project: Project, days: dg.DailyPartitionsDefinition, followed: FollowedOnce
+) -> dg.AssetsDefinition:
     @dg.asset(
         **_described(view, project),
         partitions_def=days,
@@ -86,8 +89,10 @@ def _daily(view: FeatureView, project: Project, days: dg.DailyPartitionsDefiniti
         rows = rows_of_days(view, project, lake, span[0], span[-1], GRID)
         lake.replace(table_name(view), rows, span)
         published = online.publish(view, rows, clock.now())
-        told = {"entities_published": published, "tiles_mended": follow_days(view, project, lake, tiles, span)}
-        return dg.MaterializeResult(metadata={**metadata.table(rows), **told})
+        mended = followed.follow(context.run_id, view, lake, tiles, span)
+        return dg.MaterializeResult(
+            metadata={**metadata.table(rows), "entities_published": published, "tiles_mended": mended}
+        )
 
     return features
 

@@ -27,13 +27,48 @@ def follow_days(view: FeatureView, project: Project, lake: Lake, tiles: TileStor
     """
     if not view.is_live:
         return 0
-    since = day_start(days[-1] + timedelta(days=1), project.timezone) - KEPT_BEHIND
+    since = _kept_from(days, project)
     frames = {table: lake.read(f"raw/{table}", first=days[0], last=days[-1]) for table in view.sources}
     frames = within_reach(view, frames, since)
     live = LiveViews([view], tiles)
     written = sum(live.apply(table, rows, since=since) for table, rows in frames.items())
     live.keep_from(since)
     return written
+
+
+class FollowedOnce:
+    """Closed days brought into the live windows by one asset for all: of one run, each table's day once.
+
+    Views share their tables, and to remember its facts takes as long for one view as for ten.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self._run, self._done = "", set[tuple[str, date]]()
+
+    def follow(self, run: str, view: FeatureView, lake: Lake, tiles: TileStore, days: Sequence[date]) -> int:
+        """As ``follow_days``; a day alone is brought into the other views of the same tables, too.
+
+        run: within the same one, a table's day that was followed is not looked at again.
+        """
+        if not view.is_live or len(days) > 1:  # of months, each view needs but a part
+            return follow_days(view, self.project, lake, tiles, days)
+        if run != self._run:
+            self._run, self._done = run, set()
+        (day,), written = days, 0
+        since = _kept_from(days, self.project)
+        live = followed(self.project, tiles)
+        for table in view.sources:
+            if (table, day) not in self._done:
+                written += live.apply(table, lake.read(f"raw/{table}", first=day, last=day), since=since)
+                self._done.add((table, day))
+        live.keep_from(since)
+        return written
+
+
+def _kept_from(days: Sequence[date], project: Project) -> datetime:
+    """The earliest moment that is still asked for once these days are closed."""
+    return day_start(days[-1] + timedelta(days=1), project.timezone) - KEPT_BEHIND
 
 
 def within_reach(view: FeatureView, frames: Mapping[str, pl.DataFrame], since: datetime) -> dict[str, pl.DataFrame]:
