@@ -106,7 +106,7 @@ def test_every_byte_of_an_entity_goes_and_nothing_of_others(home: TripsHome) -> 
         assert said in listed.said, listed.said
     for said in (
         "online store: 1 key",
-        "1 tile with events",
+        "2 tiles with events",  # one of its window, one that remembers the fact
         "reports/note.html",
         "event_log.db",
         "mlflow.db",

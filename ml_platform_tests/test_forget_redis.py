@@ -134,7 +134,8 @@ def test_nothing_of_it_is_left_on_redis_and_all_else_is(world: World) -> None:
     listed = {one.place: one.count for one in Forgetting.of(world.profile, f"trip={TRIP}").held()}
     assert world.content() == before
     assert (listed["Redis, events:trips"], listed["Redis, events:trips:dead"]) == (2, 2)
-    assert (listed["online store"], listed["live windows, tiles"]) == (1, 1)
+    # Of live windows a tile of events, and what is remembered of the fact.
+    assert (listed["online store"], listed["live windows, tiles"]) == (1, 2)
 
     # Consumers asked a moment ago: one of them may still be there.
     with (

@@ -24,7 +24,7 @@ from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
 AS_OF = "as_of"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EFFECTIVE, _KEY = "_effective", "_key"
-_WORTH_THREADS = 50_000
+_WORTH_THREADS = 200_000
 _NEVER = 1 << 61  # unix microseconds that no clock shows
 Column = tuple[Floats, Mask]
 
