@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Options for the command behind the target: make run ARGS="--until 2013-06-30", make test ARGS="-k windows".
 ARGS ?=
 
-.PHONY: run ui test test-slow lint types contracts validate check format lock clean help
+.PHONY: run ui test test-long test-slow lint types contracts validate check format lock clean help
 
 run: $(READY)  ## the main job: bootstrap, serve, replay real days
 	$(BIN)/ml-platform run $(ARGS)
@@ -17,6 +17,9 @@ ui: $(READY)  ## Dagster's UI and daemon on the same state
 
 test: $(READY)  ## the default tests
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+test-long: $(READY)  ## real processes, driven and killed; CI runs them, too
+	$(BIN)/pytest -n 2 --dist loadfile -m long $(ARGS)
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/pytest -m slow $(ARGS)
@@ -34,7 +37,7 @@ contracts: $(READY)  ## who may import whom, from setup.cfg
 validate: $(READY)  ## the definitions load as Dagster loads them
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
-check: test lint types contracts validate  ## all of it
+check: test test-long lint types contracts validate  ## all of it
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

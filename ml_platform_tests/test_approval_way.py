@@ -21,6 +21,8 @@ from ml_platform.stores.tracking import Tracking
 from ml_platform_tests.replay_world import LAST, TripsHome, eve, folder_of_the_run, midnight_after, shared
 from ml_platform_tests.trips.world import SHIFTS_ON
 
+pytestmark = pytest.mark.long
+
 WHO = ("--by", "ann", "--reason", "she looked at the slices")
 NEXT = LAST + timedelta(days=1)
 

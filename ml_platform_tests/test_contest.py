@@ -20,6 +20,8 @@ from ml_platform.training.steps import read_part
 from ml_platform_tests.test_evaluation import House, made_house, told
 from ml_platform_tests.test_training import SPEC, START
 
+pytestmark = pytest.mark.long
+
 HOLDER = replace(SPEC, policy="late", gate=replace(SPEC.gate, min_rows=150, resamples=200))
 CHALLENGER = replace(SPEC, challenges="late_trees")
 # The truth of this world is a logistic regression, so that it wins is no chance.

@@ -143,6 +143,7 @@ def test_every_byte_of_an_entity_goes_and_nothing_of_others(home: TripsHome) -> 
     assert (again.code, again.said) == (0, f"nothing in {home.path} holds trip={SERVED}\n")
 
 
+@pytest.mark.long
 def test_the_loop_goes_on_with_nothing_that_differs_and_lets_nothing_in_again(home: TripsHome) -> None:
     on_its_way = "20240309-30"  # planned, not asked about yet
     sitting = home.start("run", "--until", str(SHIFTS_ON))
@@ -190,6 +191,7 @@ def _checks(home: TripsHome, instance: dg.DagsterInstance) -> dict[str, int]:
     return {name: int(value.value) for name, value in lost.metadata.items() if name.startswith("rows")}  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_models_that_learned_from_it_are_marked_and_what_is_gone_is_on_record(home: TripsHome) -> None:
     _older_version_of_the_training_set(home)
     before = versions_of(home)
@@ -238,6 +240,7 @@ def _older_version_of_the_training_set(home: TripsHome) -> None:
     home.lake.replace("training_sets/late", rows.filter(~pl.col("trip").is_in([TRAINED, "20240302-11"])), None)
 
 
+@pytest.mark.long
 def test_a_level_of_a_model_goes_and_its_answers_to_others_stay(home: TripsHome) -> None:
     from ml_platform.training.estimators import load
 
@@ -277,6 +280,7 @@ def test_what_cannot_be_removed_is_named_and_the_command_fails(home: TripsHome) 
     assert home.run(LAST)["values_mismatched"] == 0  # it has ended all the same
 
 
+@pytest.mark.long
 def test_a_service_that_runs_keeps_it_out_and_is_named(home: TripsHome) -> None:
     sitting = home.start("serve", "--port", "0")
     try:

@@ -14,6 +14,8 @@ from ml_platform_tests.forget_world import forget, places_of, records_of, tables
 from ml_platform_tests.replay_world import PACKAGE, TripsHome, eve, folder_of_the_run
 from ml_platform_tests.trips.world import SHIFTS_ON
 
+pytestmark = pytest.mark.long
+
 LINE, TRIP = "C", "20240308-41"
 
 

@@ -23,6 +23,8 @@ from ml_platform_tests.replay_world import (
 )
 from ml_platform_tests.trips.world import SHIFTS_ON
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -18,6 +18,8 @@ from ml_platform.training.manifest import MANIFEST_FILE, code_version, environme
 from ml_platform.training.upkeep import pinned
 from ml_platform_tests.replay_world import PACKAGE, Done, TripsHome, folder_of_the_run, shifted
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def home(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> TripsHome:
