@@ -71,11 +71,15 @@ class Oracle:
                     lives = self._open[feature.name].get(entity, [])
                     expiry = feature.expires_after // _TICK
                     value: Value = sum(
-                        _is_open(opened, closed, now, expiry) for opened, ends, closed in lives if _holds(ends, now)
+                        _is_open(opened, closed, now, expiry)
+                        for opened, ends, closed in lives
+                        if ends is None or now < ends
                     )
                 elif isinstance(feature, Latest):
                     events = self._events.get(entity, [])
-                    known = [row for counts_from, ends, row in events if counts_from <= now and _holds(ends, now)]
+                    known = [
+                        row for counts_from, ends, row in events if counts_from <= now and (ends is None or now < ends)
+                    ]
                     value = known[-1][self._place[feature.column]] if known else None
                 else:
                     assert span is not None
@@ -83,7 +87,9 @@ class Oracle:
                         after = now - span // _TICK
                         events = self._reach(entity, span)
                         inside[span] = [
-                            row for counts_from, ends, row in events if after < counts_from <= now and _holds(ends, now)
+                            row
+                            for counts_from, ends, row in events
+                            if after < counts_from <= now and (ends is None or now < ends)
                         ]
                     place = self._place[feature.column]
                     value = _aggregate(feature, [row[place] for row in inside[span] if row[place] is not None])
@@ -132,8 +138,10 @@ def _ends(view: FeatureView, rows: pl.DataFrame) -> list[int | None]:
     greater entity, time, values. Of two that are alike to the view, the second.
     """
     ends: list[int | None] = [None] * rows.height
+    if not view.key or not rows.select(view.key).is_duplicated().any():
+        return ends
     facts: dict[Key, list[int]] = {}
-    for n, key in enumerate(rows.select(view.key).iter_rows() if view.key else ()):
+    for n, key in enumerate(rows.select(view.key).iter_rows()):
         if None not in key:
             facts.setdefault(key, []).append(n)
     for several in (places for places in facts.values() if len(places) > 1):
@@ -160,10 +168,6 @@ def _versions(view: FeatureView, rows: pl.DataFrame) -> list[tuple[Any, ...]]:
             for n, key in enumerate(rows.select(feature.key).iter_rows()):
                 made[n] += [*key, max(opened[n], known[n])]
     return [(known[n], [(value is not None, value) for value in made[n]], n) for n in range(rows.height)]
-
-
-def _holds(ends: int | None, at: int) -> bool:
-    return ends is None or ends > at
 
 
 def _is_open(opened: int, closed: int | None, at: int, expires_after: int) -> bool:

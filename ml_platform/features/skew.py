@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from ml_platform.features.corrections import versions_of
+from ml_platform.features.corrections import corrected, versions_of
 from ml_platform.features.oracle import Oracle, Value
 from ml_platform.features.request_oracle import RequestOracle
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, RequestView, Verdict, View
@@ -40,8 +40,11 @@ def compare(
     asked = [json.loads(text) for text in served["entities"]]
     first: datetime = min(served["as_of"].to_list())
     stored = {name: view for name, view in views.items() if isinstance(view, FeatureView)}
+    tables = {(view.source, view.key) for view in stored.values()}
+    several = {(table, key): corrected(key, frames[table]) for table, key in tables}
     oracles = {
-        name: Oracle(view, _within_reach(view, frames, first, asked), since=first) for name, view in stored.items()
+        name: Oracle(view, _within_reach(view, frames, several[view.source, view.key], first, asked), since=first)
+        for name, view in stored.items()
     }
     made = {name: RequestOracle(view, stored) for name, view in views.items() if isinstance(view, RequestView)}
     memory: dict[tuple[str, tuple[Any, ...], datetime], dict[str, Value]] = {}
@@ -83,9 +86,16 @@ def sampled(served: pl.DataFrame, share: float) -> pl.DataFrame:
 
 
 def _within_reach(
-    view: FeatureView, frames: Mapping[str, pl.DataFrame], first: Any, asked: list[dict[str, Any]]
+    view: FeatureView,
+    frames: Mapping[str, pl.DataFrame],
+    several: pl.DataFrame,
+    first: Any,
+    asked: list[dict[str, Any]],
 ) -> dict[str, pl.DataFrame]:
-    """Rows that can matter: going through a month of all rows for a window of an hour takes minutes."""
+    """Rows that can matter: going through a month of all rows for a window of an hour takes minutes.
+
+    several: rows of the view's table whose fact has more than one.
+    """
     main = frames[view.source]
     if not any(isinstance(feature, Latest) for feature in view.features):
         # What is known long before it happens (a timetable) is in reach by its time, not by when it became known.
@@ -96,8 +106,9 @@ def _within_reach(
     if names:
         columns = {name: pl.Series([row[name] for row in asked]).cast(main.schema[name]) for name in names}
         main = main.join(pl.DataFrame(columns).unique(), on=names, how="semi")
-    # What supersedes a row may name another entity, or lie at another time.
-    return {**frames, view.source: versions_of(view.key, main, frames[view.source])}
+    if several.height:  # what supersedes a row may name another entity, or lie at another time
+        main = versions_of(view.key, main, frames[view.source])
+    return {**frames, view.source: main}
 
 
 def verdict(compared: int, differing: pl.DataFrame) -> Verdict:

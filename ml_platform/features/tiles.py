@@ -10,6 +10,8 @@ Everything is a pure function of the *set* of events: neither their order of arr
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -85,7 +87,10 @@ def holding(events: Iterable[Event], at: int, width: int) -> list[Event]:
 def merged(encoded: bytes | None, new: Iterable[Event], width: int) -> list[Event] | None:
     """The tile's events with the new ones; ``None`` if it holds them all already. Of two with the same moment and name,
     the one that came first stays, with the earliest end: it is the same row, delivered again."""
-    held = {(at, key): event for event in (events_of(encoded) if encoded else ()) for at, key in [event[:2]]}
+    events, new = events_of(encoded) if encoded else (), sorted(new, key=_place)
+    if new and (not events or _place(events[-1]) < _place(new[0])) and _differ(new, width):
+        return [*events, *new]  # mostly they come in the order of time
+    held = {_place(event): event for event in events}
     changed = False
     for event in new:
         place = event[:2]
@@ -95,6 +100,14 @@ def merged(encoded: bytes | None, new: Iterable[Event], width: int) -> list[Even
         elif len(event[2]) > width and (len(before[2]) == width or before[2][width] > event[2][width]):  # type: ignore[operator]  # ints
             held[place], changed = (*place, (*before[2][:width], event[2][width])), True
     return [held[place] for place in sorted(held)] if changed else None
+
+
+_place = itemgetter(0, 1)
+
+
+def _differ(events: Sequence[Event], width: int) -> bool:
+    """Whether sorted events are of different rows, none of them superseded."""
+    return all(len(event[2]) == width for event in events) and all(_place(a) != _place(b) for a, b in pairwise(events))
 
 
 def column_of(events: Iterable[Event], column: int) -> list[Any]:

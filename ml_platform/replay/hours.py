@@ -177,11 +177,11 @@ class Hours:
 
         They were judged when they were fetched.
         """
-        for name, events in left.items():
-            rows = events.take(until)
-            if rows is not None:
-                if self.ingestor.replaces_values(name):
-                    wait_for(waiting)  # a stored value is not as of an earlier moment any more
+        arrived = {name: rows for name, events in left.items() if (rows := events.take(until)) is not None}
+        if any(self.ingestor.replaces_values(name) for name in arrived):
+            wait_for(waiting)  # a stored value is not as of an earlier moment any more
+        with self.ingestor.live.tiles.together():
+            for rows in arrived.values():
                 self.ingestor.apply_prepared(rows)
 
     def close(self) -> None:
