@@ -34,8 +34,13 @@ class _Span:
     width: int
 
     def codes(self, plain: pl.Series) -> Ints:
-        held = plain.is_between(self.low, self.low + self.width - 1).fill_null(value=False).to_numpy()
-        return np.where(held, plain.fill_null(self.low).to_numpy() - self.low, ABSENT)
+        if plain.has_nulls():
+            held = plain.is_between(self.low, self.low + self.width - 1).fill_null(value=False).to_numpy()
+            return np.where(held, plain.fill_null(self.low).to_numpy() - self.low, ABSENT)
+        found: Ints = plain.to_numpy() - self.low
+        # Seen as unsigned, what lies below the span is far above it; so it is if the difference overflowed.
+        found[found.view(np.uint64) >= self.width] = ABSENT
+        return found
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class KeyCodes:
         """Number the rows' keys; returns the numbers, ABSENT where any part of a key is null."""
         columns: list[_Column] = []
         dense: list[Ints | None] = []
-        width, codes = 1, np.zeros(rows.height, np.int64)
+        width, codes = 1, None
         for name in names:
             plain = _plain(rows[name])
             columns.append(_column(plain))
@@ -92,7 +97,8 @@ class KeyCodes:
             if (used := dense[-1]) is not None:
                 codes, width = position(used, codes), max(len(used), 1)
         dtypes = tuple(rows.schema[name] for name in names)
-        return cls(tuple(names), dtypes, tuple(columns), tuple(dense), width), codes
+        made = cls(tuple(names), dtypes, tuple(columns), tuple(dense), width)
+        return made, np.zeros(rows.height, np.int64) if codes is None else codes
 
     def codes(self, asked: pl.DataFrame) -> Ints:
         """The numbers of these keys, ABSENT for a null or one that no row holds.
@@ -100,16 +106,19 @@ class KeyCodes:
         Raises:
             StateError: a column is of another kind than in the rows, or holds fractions where they hold integers.
         """
-        codes = np.zeros(asked.height, np.int64)
+        codes: Ints | None = None
         for name, dtype, column, used in zip(self.names, self.dtypes, self.columns, self.dense, strict=True):
             codes = _combined(codes, column, _plain(_alike(asked[name], dtype)))
             if used is not None:
                 codes = position(used, codes)
-        return codes
+        return np.zeros(asked.height, np.int64) if codes is None else codes
 
 
-def _combined(codes: Ints, column: _Column, plain: pl.Series) -> Ints:
+def _combined(codes: Ints | None, column: _Column, plain: pl.Series) -> Ints:
+    """Of the columns so far (None: there are none) and one more."""
     own = column.codes(plain)
+    if codes is None:
+        return own
     return np.where((codes >= 0) & (own >= 0), codes * column.width + own, ABSENT)
 
 
