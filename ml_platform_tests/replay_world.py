@@ -10,13 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from ml_platform.replay.state import ReplayState, state_path
 from ml_platform.resources.profiles import Profile
@@ -228,6 +229,19 @@ def eve(folder: Path) -> TripsHome:
         _keep(home, home.run(SHIFTS_ON - timedelta(days=1)))
 
     return shared(folder, "eve", make)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the state folders are that all processes of a test run share."""
+    return folder_of_the_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def home(tmp_path: Path, folder: Path) -> Iterator[TripsHome]:
+    """A copy of the eve of the shift, to do anything to."""
+    yield eve(folder).copy(tmp_path / "home")
+    shutil.rmtree(tmp_path)
 
 
 def shifted(folder: Path) -> TripsHome:

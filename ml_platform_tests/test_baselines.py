@@ -16,11 +16,10 @@ from ml_platform_tests.test_training import SPEC, START, rows_of, world_of
 ROWS = rows_of(world_of(40), START + timedelta(days=40))
 
 
-def test_it_is_the_optimum_that_scikit_learn_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_optimum_that_scikit_learn_finds() -> None:
     from sklearn.linear_model import LogisticRegression
 
-    monkeypatch.setattr(baselines, "_CLOSE", 1e-5)
-    fitted = fit_logistic(SPEC, ROWS)
+    fitted = fit_logistic(SPEC, ROWS, close=1e-5)
     design = baselines._design(baselines._numbers(fitted.encoding, fitted.odds, ROWS), fitted.columns)
     assert design.shape == (ROWS.height, 6)  # line, by_line's a and n, by_stop's a with gaps, and the constant
     peer = LogisticRegression(tol=1e-8, max_iter=1000).fit(design[:, :-1], ROWS["label"])
@@ -30,12 +29,11 @@ def test_it_is_the_optimum_that_scikit_learn_finds(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("every", [2, 50])
-def test_the_usual_end_is_close_to_it_for_common_and_rare_ones(monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+def test_the_usual_end_is_close_to_it_for_common_and_rare_ones(every: int) -> None:
     rare = ROWS.with_columns(label=pl.when(pl.int_range(pl.len()) % every == 0).then("label").otherwise(0))
     usual = log_loss(rare["label"], fit_logistic(SPEC, rare).predict(rare))
-    monkeypatch.setattr(baselines, "_CLOSE", 1e-6)
-    monkeypatch.setattr(baselines, "_MOST_STEPS", 5000)
-    assert usual == pytest.approx(log_loss(rare["label"], fit_logistic(SPEC, rare).predict(rare)), abs=1e-4)
+    optimum = log_loss(rare["label"], fit_logistic(SPEC, rare, close=1e-6, most_steps=5000).predict(rare))
+    assert usual == pytest.approx(optimum, abs=1e-4)
 
 
 def test_unknown_categories_and_odd_numbers_have_answers() -> None:

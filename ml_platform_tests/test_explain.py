@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,23 +21,12 @@ from ml_platform.stores.delta import PARTITION
 from ml_platform.stores.forgotten import forgotten_in
 from ml_platform.stores.prediction_log import Prediction, PredictionLog
 from ml_platform.training.feature_record import RECORD_FILE
-from ml_platform_tests.replay_world import PACKAGE, TripsHome, eve, folder_of_the_run
+from ml_platform_tests.replay_world import PACKAGE, TripsHome
 from ml_platform_tests.trips.world import SHIFTS_ON
 
 TRIP = "20240308-40"
 TABLE = "predictions/desk"
 DAY = SHIFTS_ON - timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder_of_the_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def home(tmp_path: Path, folder: Path) -> Iterator[TripsHome]:
-    yield eve(folder).copy(tmp_path / "home")
-    shutil.rmtree(tmp_path)
 
 
 def said(home: TripsHome, *words: str) -> Result:

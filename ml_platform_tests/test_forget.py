@@ -3,11 +3,9 @@
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import zipfile
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,23 +26,12 @@ from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tiles import SqliteTiles
 from ml_platform.stores.tracking import Tracking
 from ml_platform_tests.forget_world import files_of, forget, places_of, records_of, tables_of, versions_of
-from ml_platform_tests.replay_world import PACKAGE, TripsHome, eve, folder_of_the_run, midnight_after
+from ml_platform_tests.replay_world import PACKAGE, TripsHome, midnight_after
 from ml_platform_tests.trips.world import SHIFTS_ON
 
 SERVED = "20240308-40"  # asked about and ended on the eve: its event stands in a window
 TRAINED = "20240302-10"  # the first model learned from it
 LAST = SHIFTS_ON - timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder_of_the_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def home(tmp_path: Path, folder: Path) -> Iterator[TripsHome]:
-    yield eve(folder).copy(tmp_path / "home")
-    shutil.rmtree(tmp_path)
 
 
 def _line(home: TripsHome, trip: str) -> str:

@@ -1,9 +1,7 @@
 """Forgetting that is killed anywhere: nothing goes on with half of it, and the same command ends it the same way."""
 
 import random
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +9,12 @@ import pytest
 from ml_platform.stores.home import Home
 from ml_platform.stores.ledger import Ledger
 from ml_platform_tests.forget_world import forget, places_of, records_of, tables_of
-from ml_platform_tests.replay_world import PACKAGE, TripsHome, eve, folder_of_the_run
+from ml_platform_tests.replay_world import PACKAGE, TripsHome, eve
 from ml_platform_tests.trips.world import SHIFTS_ON
 
 pytestmark = pytest.mark.long
 
 LINE, TRIP = "C", "20240308-41"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder_of_the_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def home(tmp_path: Path, folder: Path) -> Iterator[TripsHome]:
-    yield eve(folder).copy(tmp_path / "home")
-    shutil.rmtree(tmp_path)
 
 
 def _begun(home: TripsHome) -> bool:

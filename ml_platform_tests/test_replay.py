@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,24 +25,12 @@ from ml_platform_tests.replay_world import (
     TripsHome,
     assert_whole,
     eve,
-    folder_of_the_run,
     midnight_after,
     shifted,
 )
 from ml_platform_tests.trips.world import SHIFTS_ON
 
 FEATURES = 8
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder_of_the_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def home(tmp_path: Path, folder: Path) -> Iterator[TripsHome]:
-    yield eve(folder).copy(tmp_path / "home")
-    shutil.rmtree(tmp_path)
 
 
 # Nothing changes

@@ -3,9 +3,7 @@
 import json
 import random
 import re
-import shutil
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +13,6 @@ from ml_platform_tests.replay_world import (
     LAST,
     Sitting,
     TripsHome,
-    eve,
-    folder_of_the_run,
     midnight_after,
     shifted,
     without,
@@ -24,17 +20,6 @@ from ml_platform_tests.replay_world import (
 from ml_platform_tests.trips.world import SHIFTS_ON
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder_of_the_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def home(tmp_path: Path, folder: Path) -> Iterator[TripsHome]:
-    yield eve(folder).copy(tmp_path / "home")
-    shutil.rmtree(tmp_path)
 
 
 def _clock_reaches(home: TripsHome, sitting: Sitting, moment: datetime, delay: float) -> None:

@@ -21,7 +21,7 @@ _Floats = NDArray[np.float32]
 _PENALTY = 1.0  # times half the squared length of the weights, as scikit-learn's C=1
 _FARTHEST = 8.0  # standard deviations at which a number is cut off: one wild value may not decide
 _PRIOR_ROWS = 20  # rows of the average that a category's own share of ones is mixed with
-_MOST_STEPS, _CLOSE = 100, 3e-3  # steps, and the largest change of a weight at which they end
+_CLOSE, _MOST_STEPS = 3e-3, 100  # the largest change of a weight at which the steps end, and how many there may be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,10 @@ def baselines(spec: ModelSpec, rows: pl.DataFrame) -> dict[str, Answer]:
     return {CONSTANT: lambda asked: np.full(asked.height, share), LOGISTIC: fit_logistic(spec, rows).predict}
 
 
-def fit_logistic(spec: ModelSpec, rows: pl.DataFrame) -> Logistic:
-    """Minimize log-loss plus penalty (ridge), to the optimum."""
+def fit_logistic(
+    spec: ModelSpec, rows: pl.DataFrame, *, close: float = _CLOSE, most_steps: int = _MOST_STEPS
+) -> Logistic:
+    """Minimize log-loss plus penalty (ridge), until a step changes no weight by ``close`` or after ``most_steps``."""
     encoding, labels = Encoding.learn(spec, rows), rows[LABEL].cast(pl.Float32)
     odds = {name: _odds(rows[name], labels) for name in encoding.categories}
     numbers = _numbers(encoding, odds, rows)
@@ -73,7 +75,7 @@ def fit_logistic(spec: ModelSpec, rows: pl.DataFrame) -> Logistic:
     # An input that is null in every row has neither mean nor deviation; one that never varies, no deviation.
     told = [(mean or 0.0, spread or 1.0, gap) for mean, spread, gap in zip(means, spreads, gaps, strict=True)]
     columns = dict(zip(numbers.columns, told, strict=True))
-    weights = _minimized(_design(numbers, columns), labels.to_numpy())
+    weights = _minimized(_design(numbers, columns), labels.to_numpy(), close, most_steps)
     return Logistic(encoding=encoding, odds=odds, columns=columns, weights=weights)
 
 
@@ -110,7 +112,7 @@ def _design(numbers: pl.DataFrame, columns: Mapping[str, tuple[float, float, boo
     return design
 
 
-def _minimized(design: _Floats, labels: _Floats) -> _Floats:
+def _minimized(design: _Floats, labels: _Floats, close: float, most_steps: int) -> _Floats:
     """Newton's method with the curvature at the start, doubled whenever a step goes too far; a step is two products.
 
     A quarter is the largest curvature that there can be (Boehning & Lindsay 1988), so it is doubled seldom.
@@ -122,14 +124,14 @@ def _minimized(design: _Floats, labels: _Floats) -> _Floats:
     weights = np.zeros(design.shape[1], dtype=np.float32)
     weights[-1] = np.log(share / (1 - share))
     loss, gradient = _loss(design, labels, penalty, weights)
-    for _ in range(_MOST_STEPS):
+    for _ in range(most_steps):
         change = np.linalg.solve(scale * products + np.diag(penalty), gradient).astype(np.float32)
         next_loss, next_gradient = _loss(design, labels, penalty, weights - change)
         if next_loss > loss and scale < 1 / 4:
             scale = min(2 * scale, 1 / 4)
             continue
         weights, loss, gradient = weights - change, next_loss, next_gradient
-        if np.abs(change).max() < _CLOSE:
+        if np.abs(change).max() < close:
             break
     return weights
 

@@ -15,7 +15,7 @@ from ml_platform.evaluation.baselines import baselines
 from ml_platform.evaluation.comparison import fresh, score
 from ml_platform.evaluation.cost import latency_ms
 from ml_platform.evaluation.gate import Evidence, Judged, judge
-from ml_platform.evaluation.steps import champion_of, load_version, maturity_of, skew_of
+from ml_platform.evaluation.steps import champion_of, load_version, maturity_of, skew_of, trained_until
 from ml_platform.spec import HAPPENS_AT, DeclarationError, ModelSpec, NoChampion, Project, UnknownName, Verdict
 from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.stores.delta import Lake
@@ -138,7 +138,7 @@ def hold_contest(
         )
     trained, absent = _newest(tracking, project, holder, champion)
     parts, rival = read_set(lake, holder), load_version(tracking, champion, scratch)
-    holdout = fresh(parts.filter(pl.col(PART) == HOLDOUT), _until(champion))
+    holdout = fresh(parts.filter(pl.col(PART) == HOLDOUT), trained_until(champion))
     answers = baselines(holder, parts.filter(pl.col(PART) == TRAIN))
     # Each of several has to be surer than one alone.
     shared = 1 - (1 - holder.gate.confidence) / max(len(trained), 1)
@@ -178,18 +178,14 @@ def _newest(
     )
 
 
-def _until(version: ModelVersion) -> datetime:
-    return datetime.fromisoformat(version.tags["trained_until"])
-
-
 def _learned_from(holdout: pl.DataFrame, spec: ModelSpec, version: ModelVersion, holder: ModelSpec) -> str | None:
     """Why a candidate cannot be judged on these rows: it was trained on some of them."""
-    known = holdout.filter(pl.col(HAPPENS_AT) <= _until(version)).height
+    known = holdout.filter(pl.col(HAPPENS_AT) <= trained_until(version)).height
     if not known:
         return None
     return (
-        f"it was trained on {known} of {holdout.height} rows, up to {_until(version):%Y-%m-%d %H:%M} UTC; materialize "
-        f"training_sets/{holder.name} anew, or train {spec.name} again with the same rows held out"
+        f"it was trained on {known} of {holdout.height} rows, up to {trained_until(version):%Y-%m-%d %H:%M} UTC; "
+        f"materialize training_sets/{holder.name} anew, or train {spec.name} again with the same rows held out"
     )
 
 

@@ -64,7 +64,7 @@ def evaluate(
     rival, stands = _rival(tracking, version, champion, holdout, scratch)
     scored = score(holdout, challenger, rival, project.timezone, answers)
     # Where nothing is compared, the champion has no rows that it must not have seen.
-    until = datetime.fromisoformat(champion.tags["trained_until"]) if champion and rival else None
+    until = trained_until(champion) if champion and rival else None
     evidence = Evidence(
         scored=fresh(scored, until),
         rows=fresh(holdout, until),
@@ -118,6 +118,11 @@ def champion_of(tracking: Tracking, name: str) -> ModelVersion | None:
         return tracking.champion(name)
     except NoChampion:
         return None
+
+
+def trained_until(version: ModelVersion) -> datetime:
+    """The newest moment of an event that it was trained on."""
+    return datetime.fromisoformat(version.tags["trained_until"])
 
 
 def load_version(tracking: Tracking, version: ModelVersion, scratch: Path) -> Model:
