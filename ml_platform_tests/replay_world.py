@@ -64,13 +64,13 @@ class Sitting:
                 command, env=environment, cwd=home.parent, stdout=out, stderr=out, start_new_session=True
             )
 
-    def wait(self) -> Done:
+    def wait(self, seconds: int = SECONDS) -> Done:
         """Its end; by force when it takes too long."""
         try:
-            code = self.process.wait(SECONDS)
+            code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"not done after {SECONDS} s:\n{self.said()[-4000:]}") from None
+            raise AssertionError(f"not done after {seconds} s:\n{self.said()[-4000:]}") from None
         return Done(code, self.said())
 
     def said(self) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
+from ml_platform import asset_keys
 from ml_platform.automation.instance import open_instance, write_dagster_yaml
 from ml_platform.automation.runs import abandon_runs
 from ml_platform.automation.ticks import RunReport, materialize_range, tick
@@ -140,8 +143,7 @@ class Replay:
         began = time.perf_counter()
         self.clock.set(state.started)
         definitions = house(self.profile, clamp=False)
-        graph = definitions.resolve_asset_graph()
-        keys = [key for key in graph.materializable_asset_keys if _bootstrapped(key, self.project)]
+        keys = bootstrapped(definitions.resolve_asset_graph(), self.project)
         self._tell(doing="bootstrap: raw tables, features, first model", now=state.started, last=state.started)
         last = self.project.serves_from - timedelta(days=1)
         reports = materialize_range(
@@ -265,17 +267,26 @@ def words_of(message: str, run_id: str) -> str:
 
 
 # What the running service writes has no history before it; pages for people are made when there is something to show.
-NOT_BOOTSTRAPPED = ("batch_predictions", "decisions", "retrain", "drift_reports", "studies")
+NOT_BOOTSTRAPPED = ("batch_predictions", "decisions", "drift_reports")
 OF_MODELS = ("training_sets", "models", "evaluations")
 
 
-def _bootstrapped(key: dg.AssetKey, project: Project) -> bool:
-    """Of the models those that are served or that a policy trains; others are made when somebody asks for them."""
-    family, name = key.path[0], key.path[-1]
-    if family in OF_MODELS:
-        served = {service.model for service in project.services.values()}
-        return name in served or project.models[name].policy is not None
-    return family not in NOT_BOOTSTRAPPED
+def bootstrapped(graph: BaseAssetGraph[Any], project: Project) -> list[dg.AssetKey]:
+    """What the graph makes by itself, and the registry that it is told of.
+
+    Of the models those that are served or that a policy trains. The others, and what has no condition (studies,
+    contests, ablations), are made when somebody asks for them.
+    """
+    served = {service.model for service in project.services.values()}
+
+    def wanted(key: dg.AssetKey) -> bool:
+        family, name = key.path[0], key.path[-1]
+        if family in OF_MODELS:
+            return name in served or project.models[name].policy is not None
+        by_itself = graph.get(key).automation_condition is not None
+        return key == asset_keys.feature_registry() or (by_itself and family not in NOT_BOOTSTRAPPED)
+
+    return [key for key in graph.materializable_asset_keys if wanted(key)]
 
 
 def _only_service(project: Project) -> Service:
