@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
 
-from ml_platform.monitoring.drift import COLUMNS, drift, js_distance
+from ml_platform.monitoring.drift import COLUMNS, changed_most, drift, js_distance, reference
 from ml_platform.monitoring.pages import write_drift_page
 from ml_platform.spec import DriftPolicy
 
@@ -146,6 +146,23 @@ def test_order_of_rows_does_not_matter() -> None:
     frame, days = a_fortnight(2)
     order = pl.Series(np.random.default_rng(0).permutation(len(days)))
     assert drift(frame[order], days[order], DAY, POLICY)[1].equals(drift(frame, days, DAY, POLICY)[1])
+
+
+def test_days_with_too_few_answers_are_no_reference() -> None:
+    _, days = a_fortnight(1)
+    thin = DAY - timedelta(days=3)
+    kept = days.filter((days != thin) | (pl.Series(range(len(days))) % 10 == 0))
+    found = reference(kept, DAY, POLICY)
+    assert found == [DAY - timedelta(days=n) for n in range(14, 0, -1) if n != 3]
+    assert reference(kept, DAY, replace(POLICY, reference_days=5)) == found[-5:]
+
+
+def test_what_changed_most_comes_first() -> None:
+    frame, days = a_fortnight(1)
+    before, current = frame.filter(days < DAY), frame.filter(days == DAY)
+    current = current.with_columns(pl.col("temperature") * 1.6, always=pl.lit(8.0), gapped=pl.lit(None, pl.Float64))
+    assert set(changed_most(before, current, 3)) == {"temperature", "always", "gapped"}
+    assert len(changed_most(before, current, 99)) == frame.width
 
 
 # The page for people

@@ -30,8 +30,9 @@ from ml_platform.features.follow import followed
 from ml_platform.features.live import LiveViews
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
-from ml_platform.serving.consumer import Consumer, settle
+from ml_platform.serving.consumer import Consumer
 from ml_platform.serving.events import Ingestor
+from ml_platform.serving.garbage import settle
 from ml_platform.spec import KNOWN_AT, Project
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.event_stream import EventStream

@@ -9,6 +9,8 @@ from pathlib import Path
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import DeclarationError, PlatformError, Project
 
+# Feast imports PyTorch where it finds it, for what we do not use: a fourth of the time.
+_FEAST = "import sys; sys.modules['torch'] = None; from feast.cli.cli import cli; cli()"
 _TIMEOUT_SECONDS = 300  # ten times what it takes on a busy laptop
 
 
@@ -37,7 +39,7 @@ def apply(project: Project, profile: Profile) -> str:
     folder = repository(project)
     profile.home.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "ML_PLATFORM_HOME": str(profile.home), "ML_PLATFORM_PROJECT": profile.project}
-    command = [sys.executable, "-c", "from feast.cli.cli import cli; cli()", "-c", str(folder), "apply"]
+    command = [sys.executable, "-c", _FEAST, "-c", str(folder), "apply"]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired as error:

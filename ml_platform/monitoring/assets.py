@@ -15,14 +15,14 @@ from ml_platform.features.refresh import read_for_recall
 from ml_platform.features.skew import compare, note_skew, sampled
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.features.skew_since import given_since, telling_of_others
-from ml_platform.monitoring.drift import drift
-from ml_platform.monitoring.pages import write_drift_page
+from ml_platform.monitoring.drift import drift, reference
+from ml_platform.monitoring.pages import page_days, write_drift_page
 from ml_platform.monitoring.performance import cohorts, first_followed, newest
 from ml_platform.monitoring.plots import performance_plot
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import DriftPolicy, Project, Service, Verdict
-from ml_platform.spec.calendar import day_start
+from ml_platform.spec.calendar import day_of, day_start
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.forgotten import Forgotten
@@ -44,7 +44,7 @@ def monitoring_assets(project: Project, days: dg.DailyPartitionsDefinition) -> l
         *(_skew(project, service, days) for service in services),
         *(_performance(project, service, days) for service in services),
         *(_drift(project, policy, days) for policy in policies),
-        *(_drift_page(policy, alarms[policy.service]) for policy in policies),
+        *(_drift_page(project, policy, alarms[policy.service]) for policy in policies),
     ]
 
 
@@ -178,9 +178,12 @@ def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefini
 
 
 def _drift_on(day: date, lake: Lake, policy: DriftPolicy) -> tuple[Verdict, pl.DataFrame]:
-    # Days without answers do not count as reference, so the look back is twice as long as the reference.
-    first = day - timedelta(days=2 * policy.reference_days)
-    served, days = served_features(lake.read(f"predictions/{policy.service}", first=first, last=day))
+    # Days with too few answers do not count as reference; where there are such, the look back is twice as long.
+    for back in (policy.reference_days, 2 * policy.reference_days):
+        first = day - timedelta(days=back)
+        served, days = served_features(lake.read(f"predictions/{policy.service}", first=first, last=day))
+        if len(reference(days, day, policy)) == policy.reference_days:
+            break
     return drift(served, days, day, policy)
 
 
@@ -198,7 +201,7 @@ def served_features(predictions: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]
     return named.drop("prediction_id", PARTITION), named[PARTITION]
 
 
-def _drift_page(policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDefinition:
+def _drift_page(project: Project, policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDefinition:
     alarm = [asset_keys.retrain(retrain_policy)] if retrain_policy else []
 
     @dg.asset(
@@ -214,7 +217,8 @@ def _drift_page(policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDef
     def drift_page(
         lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock], profile: dg.ResourceParam[Profile]
     ) -> dg.MaterializeResult[Any]:
-        served, days = served_features(lake.scan(f"predictions/{policy.service}").collect())
+        first = day_of(clock.now(), project.timezone) - timedelta(days=page_days(policy))
+        served, days = served_features(lake.read(f"predictions/{policy.service}", first=first))
         target = profile.reports_path / f"drift-{policy.name}-{clock.now():%Y-%m-%d}.html"
         found = write_drift_page(served, days, policy, target)
         return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(str(target)), "reason": found})

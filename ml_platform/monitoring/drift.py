@@ -38,11 +38,10 @@ def drift(served: pl.DataFrame, days: pl.Series, day: date, policy: DriftPolicy)
         The verdict and one row a feature, the most drifted first; ``of`` says whether the feature's values or its
         missing values came closer to their threshold (or went further beyond it).
     """
-    counts = dict(days.value_counts(name="rows").iter_rows())
-    held = sorted(d for d, rows in counts.items() if d < day and rows >= policy.min_rows)[-policy.reference_days :]
-    needed = max(policy.min_days, _FEWEST_DAYS)
-    if counts.get(day, 0) < policy.min_rows:
-        return Verdict.unknown(f"{counts.get(day, 0)} answers on {day}; {policy.min_rows} are needed"), _none()
+    held, needed = reference(days, day, policy), max(policy.min_days, _FEWEST_DAYS)
+    answers = int((days == day).sum())
+    if answers < policy.min_rows:
+        return Verdict.unknown(f"{answers} answers on {day}; {policy.min_rows} are needed"), _none()
     if len(held) < needed:
         reason = f"{len(held)} days to compare {day} with; {needed} are needed"
         return Verdict.unknown(reason, reference_days=len(held)), _none()
@@ -55,6 +54,22 @@ def drift(served: pl.DataFrame, days: pl.Series, day: date, policy: DriftPolicy)
         pl.col("distance") / pl.col("threshold"), "feature", descending=[True, False]
     )
     return _verdict(table, day, len(held), policy), table
+
+
+def reference(days: pl.Series, day: date, policy: DriftPolicy) -> list[date]:
+    """The newest days before ``day`` with answers enough, at most as many as the policy compares with, in order."""
+    counts = days.value_counts(name="rows").iter_rows()
+    return sorted(d for d, rows in counts if d < day and rows >= policy.min_rows)[-policy.reference_days :]
+
+
+def changed_most(before: pl.DataFrame, current: pl.DataFrame, most: int) -> list[str]:
+    """Names of the columns whose values, missing ones included, are farthest from those before; the farthest first."""
+    places = np.repeat([0, 1], [before.height, current.height])
+    far = {
+        name: js_distance(*_daily_counts(np.concatenate([before[name], current[name]]).astype(np.float64), places))
+        for name in current.columns
+    }
+    return sorted(far, key=lambda name: (-far[name], name))[:most]
 
 
 def _none() -> pl.DataFrame:

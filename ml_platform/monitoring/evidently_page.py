@@ -1,5 +1,6 @@
 """Run as a process: `python -m ml_platform.monitoring.evidently_page CURRENT REFERENCE TARGET`."""
 
+import gc
 import sys
 
 
@@ -18,4 +19,5 @@ def main(current_path: str, reference_path: str, target: str) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # the process ends with the page; looking for garbage in between is a fifth of its time
     main(*sys.argv[1:])

@@ -23,6 +23,7 @@ from ml_platform.replay.summary import Summary, summarize
 from ml_platform.resources.bound import bound
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
+from ml_platform.serving import garbage
 from ml_platform.serving.client import Client
 from ml_platform.serving.events import Ingestor
 from ml_platform.serving.process import running
@@ -177,6 +178,7 @@ class Replay:
         with running(self.profile, self.service.name) as process, closing(hours):
             work = _Work(definitions=definitions, instance=instance, client=Client(process.url), hours=hours)
             self._await_champion(work.client)
+            garbage.settle()
             assert state.completed is not None
             before = state.completed
             self._tell(last=end)

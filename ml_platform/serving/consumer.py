@@ -1,7 +1,6 @@
 """Applies the stream's events to the online features: at least once, which is enough, since a second time changes
 nothing. What cannot be applied is set aside with its reason and holds nothing up."""
 
-import gc
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ import msgspec
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.serving.events import Ingestor, RowReader
+from ml_platform.serving.garbage import settle
 from ml_platform.serving.requests import plausible
 from ml_platform.spec import DeclarationError, RequestRefused, StoreUnavailable, UnknownName
 from ml_platform.stores.clock import Clock
@@ -181,13 +181,6 @@ def consume(profile: Profile, batch: int, *, told: Callable[[str], None], claim_
     counts = consumer.counts
     forgotten = f", {counts.forgotten} left out because they hold what was forgotten" if counts.forgotten else ""
     told(f"{counts.applied} events applied, {counts.aside} set aside in {stream.dead}{forgotten}")
-
-
-def settle() -> None:
-    """What was loaded stays: looking at it again and again for garbage takes a fifth of a consumer's time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 @contextmanager

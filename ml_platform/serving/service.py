@@ -1,6 +1,5 @@
 """The BentoML service: strict requests in, logged answers out. Imported by the serving process alone."""
 
-import gc
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
+from ml_platform.serving import garbage
 from ml_platform.serving.bodies import (
     EventsRequest,
     EventsResponse,
@@ -82,10 +82,8 @@ def prediction_service(profile: Profile, name: str) -> Any:
 
         @bentoml.on_startup  # type: ignore[untyped-decorator]
         def settle(self) -> None:
-            """What was loaded stays: collecting it again and again costs a hundred milliseconds at a time."""
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 100)
+            """Answer without pauses."""
+            garbage.settle()
 
         @bentoml.on_shutdown  # type: ignore[untyped-decorator]
         def close(self) -> None:

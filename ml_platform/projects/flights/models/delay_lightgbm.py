@@ -10,7 +10,8 @@ delay_lightgbm = ModelSpec(
     views=ALL,
     estimator="lightgbm",
     description="LightGBM on all views.",
-    parameters={"num_leaves": 63, "learning_rate": 0.05, "min_data_in_leaf": 100, "feature_fraction": 0.7},
+    # On 90 days as good as trees of twice the leaves at a lower rate, in less than half the time.
+    parameters={"num_leaves": 31, "learning_rate": 0.08, "min_data_in_leaf": 100, "feature_fraction": 0.5},
     search=Search(
         space={
             "num_leaves": Between(15, 127, log=True),
