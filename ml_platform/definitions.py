@@ -10,6 +10,7 @@ from ml_platform.automation.sensors import automation_sensor
 from ml_platform.decisions.assets import decision_assets
 from ml_platform.evaluation.assets import evaluation_assets
 from ml_platform.features.assets import feature_assets
+from ml_platform.features.follow import Delivered
 from ml_platform.monitoring.assets import monitoring_assets
 from ml_platform.resources.bound import bound
 from ml_platform.resources.production import production_resources
@@ -30,10 +31,11 @@ def platform() -> dg.Definitions:
     return house(profile, clamp=True)
 
 
-def house(profile: Profile, *, clamp: bool) -> dg.Definitions:
+def house(profile: Profile, *, clamp: bool, delivered: Delivered | None = None) -> dg.Definitions:
     """Every asset of the profile's project.
 
     clamp: on a replayed state, leave out the days after the replay's clock, so that nothing can ask for them.
+    delivered: what this process brings into the live windows itself.
     """
     # One run over a range of days is marked beta; it is pinned below 1.14 and tested.
     warnings.filterwarnings("ignore", message=".*backfill_policy.*", category=dg.BetaWarning)
@@ -44,7 +46,7 @@ def house(profile: Profile, *, clamp: bool) -> dg.Definitions:
         dg.Definitions(
             assets=[
                 *source_assets(project, days),
-                *feature_assets(project, days),
+                *feature_assets(project, days, delivered),
                 *serving_assets(project, days),
                 *monitoring_assets(project, days),
                 *decision_assets(project),

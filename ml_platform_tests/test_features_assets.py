@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from ml_platform import asset_keys
 from ml_platform.automation.partitions import RANGE_END_TAG, RANGE_START_TAG, daily
 from ml_platform.features.assets import GRID, feature_assets
-from ml_platform.features.follow import FollowedOnce, followed
+from ml_platform.features.follow import Delivered, FollowedOnce, followed
 from ml_platform.features.refresh import read_for_recall, recall_needed, rows_of_days, rows_of_reference
 from ml_platform.features.windows import AS_OF, feature_rows
 from ml_platform.spec import (
@@ -239,6 +239,22 @@ def test_a_closed_day_is_followed_once_a_run_for_all_views(tmp_path: Path) -> No
     emptied = SqliteTiles(tmp_path / "emptied.db")  # whoever lost the tiles materializes the day again: another run
     assert once.follow("b", other, place.lake, emptied, [LAST]) == mended
     assert followed(project, emptied).values(asked, at) == values
+
+
+def test_what_this_process_delivered_itself_is_not_looked_for_again(tmp_path: Path) -> None:
+    place, delivered = Place(tmp_path), Delivered()
+    rows = {table: place.lake.read(f"raw/{table}", first=LAST, last=LAST) for table in VIEWS["lines"].sources}
+    for table, day in rows.items():
+        assert delivered.left(table, day).equals(day)
+        delivered.note(table, day[: day.height // 2].drop(PARTITION))
+        delivered.note(table, day[day.height // 2 : -1].select(sorted(day.columns)))
+    once = FollowedOnce(PROJECT, delivered)
+    some = once.follow("a", VIEWS["lines"], place.lake, place.tiles, [LAST])
+    alone = {table: day[-1:] for table, day in rows.items()}
+    live = followed(PROJECT, SqliteTiles(tmp_path / "other.db"))
+    assert some == sum(live.apply(table, last) for table, last in alone.items()) > 0
+    again = once.follow("b", VIEWS["lines"], place.lake, place.tiles, [LAST])  # in another run all is looked for
+    assert again > 0
 
 
 def test_history_that_is_missing_is_named(tmp_path: Path) -> None:

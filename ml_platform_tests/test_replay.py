@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from ml_platform import metrics
+from ml_platform.features.follow import Delivered
 from ml_platform.replay.hours import Hours
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.events import Ingestor
@@ -202,7 +203,7 @@ def test_a_source_that_goes_missing_stops_the_hour_in_words(folder: Path, monkey
     declared = load_project(PACKAGE)
     profile = eve(folder).profile
     log = PredictionLog(profile.log_path)
-    hours = Hours(declared, declared.services["desk"], Lake(profile.lake), log, Ingestor.open(profile))
+    hours = Hours(declared, declared.services["desk"], Lake(profile.lake), log, Ingestor.open(profile), Delivered())
     midnight = midnight_after(SHIFTS_ON - timedelta(days=1))
     monkeypatch.setenv("TRIPS_BEHAVIOUR", "absent")
     with pytest.raises(SourceError, match=r"raw/asked could not be read as of 2024-03-09T06.*depot.*\n.*same command"):

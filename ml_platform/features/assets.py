@@ -8,7 +8,7 @@ import dagster as dg
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
 from ml_platform.automation.partitions import days_of
-from ml_platform.features.follow import FollowedOnce
+from ml_platform.features.follow import Delivered, FollowedOnce
 from ml_platform.features.refresh import column_types, is_daily, rows_of_days, rows_of_reference, table_name
 from ml_platform.features.registry import apply
 from ml_platform.features.windows import AS_OF
@@ -27,9 +27,11 @@ GROUP = "features"
 GRID = timedelta(hours=1)  # the as-of grid of the whole project, until features stream
 
 
-def feature_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def feature_assets(
+    project: Project, days: dg.DailyPartitionsDefinition, delivered: Delivered | None = None
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """One asset a feature view, a place in the graph for each request view, and the Feast registry of them all."""
-    followed = FollowedOnce(project)
+    followed = FollowedOnce(project, delivered)
     daily = [_daily(view, project, days, followed) for view in project.views.values() if is_daily(view, project)]
     reference = [_reference(view, project) for view in project.views.values() if not is_daily(view, project)]
     on_request = [_on_request(view, project) for view in project.request_views.values()]

@@ -11,7 +11,7 @@ from ml_platform.features.live_view import KEPT_BEHIND
 from ml_platform.features.refresh import is_daily
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Project
 from ml_platform.spec.calendar import day_start
-from ml_platform.stores.delta import Lake
+from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.tiles import TileStore
 
 
@@ -36,14 +36,39 @@ def follow_days(view: FeatureView, project: Project, lake: Lake, tiles: TileStor
     return written
 
 
+class Delivered:
+    """Rows that this very process has brought into the live windows, so that it need not look for them there.
+
+    Of each a hash of all its values, until the day that they belong to was followed.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known of what others delivered."""
+        self._hashes: dict[str, list[pl.Series]] = {}
+
+    def note(self, table: str, rows: pl.DataFrame) -> None:
+        """Say so once the rows of a raw table, all its columns, are written for good."""
+        self._hashes.setdefault(table, []).append(_hashes(rows))
+
+    def left(self, table: str, rows: pl.DataFrame) -> pl.DataFrame:
+        """Those that it did not deliver, all if that is not known; what it delivered of the table is forgotten."""
+        noted = self._hashes.pop(table, [])
+        return rows.filter(~_hashes(rows).is_in(pl.concat(noted).implode())) if noted else rows
+
+
+def _hashes(rows: pl.DataFrame) -> pl.Series:
+    return rows.select(sorted(name for name in rows.columns if name != PARTITION)).hash_rows()
+
+
 class FollowedOnce:
     """Closed days brought into the live windows by one asset for all: of one run, each table's day once.
 
     Views share their tables, and to remember its facts takes as long for one view as for ten.
     """
 
-    def __init__(self, project: Project) -> None:
-        self.project = project
+    def __init__(self, project: Project, delivered: Delivered | None = None) -> None:
+        """``delivered``: what this process has brought into the same windows itself."""
+        self.project, self.delivered = project, delivered or Delivered()
         self._run, self._done = "", set[tuple[str, date]]()
 
     def follow(self, run: str, view: FeatureView, lake: Lake, tiles: TileStore, days: Sequence[date]) -> int:
@@ -60,7 +85,8 @@ class FollowedOnce:
         live = followed(self.project, tiles)
         for table in view.sources:
             if (table, day) not in self._done:
-                written += live.apply(table, lake.read(f"raw/{table}", first=day, last=day), since=since)
+                rows = self.delivered.left(table, lake.read(f"raw/{table}", first=day, last=day))
+                written += live.apply(table, rows, since=since)
                 self._done.add((table, day))
         live.keep_from(since)
         return written

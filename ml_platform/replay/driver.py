@@ -17,6 +17,7 @@ from ml_platform.automation.instance import open_instance, write_dagster_yaml
 from ml_platform.automation.runs import abandon_runs
 from ml_platform.automation.ticks import RunReport, materialize_range, tick
 from ml_platform.definitions import house
+from ml_platform.features.follow import Delivered
 from ml_platform.replay.hours import HOUR, Delivery, Hours
 from ml_platform.replay.state import ReplayState, bootstrapped_paths, state_path
 from ml_platform.replay.summary import Summary, summarize
@@ -170,9 +171,10 @@ class Replay:
 
     def _replay(self, instance: dg.DagsterInstance, state: ReplayState, end: datetime) -> ReplayState:
         """Hour by hour; an hour is complete, and saved as such, once all its questions are answered."""
-        definitions = house(self.profile, clamp=False)
+        delivered = Delivered()
+        definitions = house(self.profile, clamp=False, delivered=delivered)
         lake, log = (self.stores[name] for name in ("lake", "prediction_log"))
-        hours = Hours(self.project, self.service, lake, log, Ingestor.open(self.profile))  # type: ignore[arg-type]
+        hours = Hours(self.project, self.service, lake, log, Ingestor.open(self.profile), delivered)  # type: ignore[arg-type]
         # Seconds of imports, while the service does its own; what needs MLflow waits for them.
         threading.Thread(target=quiet_mlflow, daemon=True).start()
         with running(self.profile, self.service.name) as process, closing(hours):

@@ -8,6 +8,7 @@ from itertools import groupby
 
 import polars as pl
 
+from ml_platform.features.follow import Delivered
 from ml_platform.features.live_view import micros
 from ml_platform.monitoring.performance import FOLLOWED_FOR
 from ml_platform.replay.traffic import Question, questions, truths
@@ -49,13 +50,21 @@ class Hours:
     is not asked or posted again.
     """
 
-    def __init__(self, project: Project, service: Service, lake: Lake, log: PredictionLog, ingestor: Ingestor) -> None:
-        """The recent rows are read at the first step."""
+    def __init__(
+        self,
+        project: Project,
+        service: Service,
+        lake: Lake,
+        log: PredictionLog,
+        ingestor: Ingestor,
+        delivered: Delivered,
+    ) -> None:
+        """The recent rows are read at the first step. ``delivered``: where it notes what it applied."""
         self.project = project
         self.service = service
         spec = project.models[service.model]
         self.task, self._fields = spec.task, tuple(request_fields(project.views_of(spec)))
-        self.lake, self.log, self.ingestor = lake, log, ingestor
+        self.lake, self.log, self.ingestor, self.delivered = lake, log, ingestor, delivered
         self.tables = [table for table in project.tables.values() if table.partitioned]
         self._references = {table.name: read_references(table, lake) for table in self.tables}
         self._kept: dict[str, pl.DataFrame] = {}
@@ -163,6 +172,8 @@ class Hours:
                     rows = together[start : start + self.service.max_rows]
                     waiting.append(self._askers.submit(client.predict, rows, moment))
             self._apply(left, now, waiting)
+            for name, whole in arrived.items():
+                self.delivered.note(name, whole)
             wait_for(waiting)
         finally:
             for answer in waiting:
