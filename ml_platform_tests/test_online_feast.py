@@ -19,7 +19,7 @@ from ml_platform.stores.feast_bytes import (
     micros,
 )
 from ml_platform.stores.online import online_store
-from ml_platform.stores.online_plan import Status
+from ml_platform.stores.online_decode import Status
 from ml_platform_tests.online_world import BOTH, CITY, HOUR, city_rows, feast_store, opened
 from ml_platform_tests.online_writer import NOON, VIEW, rows
 

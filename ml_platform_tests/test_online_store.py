@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ml_platform.spec import DeclarationError, UnknownName, Window
 from ml_platform.stores.feast_bytes import decode_value, encode_column, encode_value, entity_key_encoder, micros
 from ml_platform.stores.online import Online, OnlineStore, online_store
-from ml_platform.stores.online_plan import Status
+from ml_platform.stores.online_decode import Status
 from ml_platform_tests.online_world import (
     BOTH,
     CITY,

@@ -30,7 +30,8 @@ from ml_platform.bench.features_online_arms import (
     view,
 )
 from ml_platform.spec import Entity
-from ml_platform.stores.online_plan import Plan, Status
+from ml_platform.stores.online_decode import Status
+from ml_platform.stores.online_plan import Plan
 from ml_platform.stores.online_redis import RedisOnlineStore
 from ml_platform.stores.redis_wire import RedisWire, packed
 

@@ -19,13 +19,12 @@ DOUBLE_SIZE = 9  # bytes of a double value: the tag and eight more
 _INT64_TAG = 0x20
 _SECONDS_TAG, _NANOS_TAG = 0x08, 0x10  # of google.protobuf.Timestamp
 
-_ZERO = b"\x29" + bytes(8)  # a double
+ZERO_DOUBLE = b"\x29" + bytes(8)
 _DOUBLE = struct.Struct("<Bd")
 _STRING_HEAD = struct.Struct("<II")
 _INT64_KEY = struct.Struct("<IIq")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_DOUBLES = np.dtype([("tag", "u1"), ("number", "<f8")])  # packed: nine bytes an element
 
 KeyValue = str | int
 Value = float | int | None
@@ -48,7 +47,10 @@ def entity_key_encoder(names: tuple[str, ...]) -> Callable[[Sequence[KeyValue]],
     def encode(values: Sequence[KeyValue]) -> bytes:
         return head + b"".join([_key_value(values[n]) for n in order])
 
-    return encode
+    def encode_one(values: Sequence[KeyValue]) -> bytes:
+        return head + _key_value(values[0])
+
+    return encode_one if len(names) == 1 else encode
 
 
 def _key_value(value: KeyValue) -> bytes:
@@ -104,8 +106,8 @@ def encode_column(values: pl.Series, around: Callable[[bytes], bytes] = bytes) -
     if not values.dtype.is_float():
         encode = lru_cache(maxsize=4096)(lambda value: around(encode_value(value)))  # counts repeat
         return [encode(value) for value in values.to_list()]
-    pattern = around(_ZERO)
-    number = pattern.index(_ZERO) + 1
+    pattern = around(ZERO_DOUBLE)
+    number = pattern.index(ZERO_DOUBLE) + 1
     cells = np.tile(np.frombuffer(pattern, np.uint8), (len(values), 1))
     numbers = values.cast(pl.Float64).fill_null(0.0).to_numpy().astype("<f8", copy=False)
     cells[:, number : number + 8] = numbers.view(np.uint8).reshape(-1, 8)
@@ -131,18 +133,22 @@ def decode_value(encoded: bytes) -> Value:
     return _signed(encoded, 1)[0]
 
 
-def decode_doubles(encoded: Sequence[bytes | None]) -> Sequence[Value]:
-    """``decode_value`` of many values that ought to be doubles, at one go; 0 where one is null or not there.
+@lru_cache
+def doubles_decoder(count: int) -> Callable[[Sequence[bytes]], tuple[Value, ...]]:
+    """``decode_value`` of so many values at one go; quick if they are what they ought to be, doubles.
 
-    Raises:
-        ValueError: the bytes hold another type of value than int64 or double.
+    None of them may be empty. What it returns raises ValueError where one is neither an int64 nor a double.
     """
-    blob = b"".join(encoded if all(encoded) else [value or _ZERO for value in encoded])  # type: ignore[arg-type]
-    # Every value starts with its tag, and none is empty: so these bytes can only be doubles.
-    if len(blob) == DOUBLE_SIZE * len(encoded) and blob[::DOUBLE_SIZE] == bytes([DOUBLE_TAG]) * len(encoded):
-        numbers: list[Value] = np.frombuffer(blob, _DOUBLES)["number"].tolist()
-        return numbers
-    return [decode_value(value or _ZERO) for value in encoded]
+    unpack, size, tags = struct.Struct("<" + "xd" * count).unpack, DOUBLE_SIZE * count, bytes([DOUBLE_TAG]) * count
+
+    def decode(encoded: Sequence[bytes]) -> tuple[Value, ...]:
+        blob = b"".join(encoded)
+        # Every value starts with its tag, and none is empty: so these bytes can only be doubles.
+        if len(blob) == size and blob[::DOUBLE_SIZE] == tags:
+            return unpack(blob)
+        return tuple(map(decode_value, encoded))
+
+    return decode
 
 
 @lru_cache(maxsize=65536)  # event times stand on a grid, so few are different

@@ -17,7 +17,8 @@ import polars as pl
 from ml_platform.spec import FeatureView
 from ml_platform.stores.feast_bytes import KeyValue, Value, encode_moment
 from ml_platform.stores.online_batch import Batch, batch
-from ml_platform.stores.online_plan import Fetch, Group, Plan, PlannedReads, Reply, Wanted
+from ml_platform.stores.online_decode import Reply
+from ml_platform.stores.online_plan import Fetch, Group, Plan, PlannedReads, Wanted
 
 _BUSY_SECONDS = 30
 _KEYS_A_QUERY = 500  # below SQLite's limit on bound variables
@@ -129,15 +130,17 @@ class OnlineStore(PlannedReads):
         def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:
             replies: list[Reply] = []
             for group, keys in zip(groups, asked, strict=True):
-                found: dict[bytes, Reply] = {key: [None] * group.width for key in keys}
+                fields = group.decoder.fields
+                places = {field: n for n, field in enumerate(fields)}
+                found: dict[bytes, list[bytes | None]] = {key: [None] * len(fields) for key in keys}
                 for part in group.parts:
-                    places = {name: part.start + n for n, name in enumerate(part.fields)}
+                    view = part.view.name
                     moments: dict[bytes, int] = {}
-                    for key, name, value, moment in self._rows(part.view.name, part.fields, keys):
-                        found[key][places[name]] = value
+                    for key, name, value, moment in self._rows(view, part.features, keys):
+                        found[key][places[view, name]] = value
                         moments[key] = max(moment, moments.get(key, moment))
                     for key, moment in moments.items():
-                        found[key][part.end] = encode_moment(moment)
+                        found[key][places[view, None]] = encode_moment(moment)
                 replies.extend(found.values())
             return replies
 

@@ -15,7 +15,9 @@ import polars as pl
 from ml_platform.spec import FeatureView
 from ml_platform.stores.feast_bytes import encode_moment, hash_field, moment_field
 from ml_platform.stores.online_batch import Batch, batch
-from ml_platform.stores.online_plan import Fetch, Group, PlannedReads, Reply
+from ml_platform.stores.online_decode import Reply
+from ml_platform.stores.online_lookup import Lookup
+from ml_platform.stores.online_plan import Fetch, Group, PlannedReads
 from ml_platform.stores.redis_wire import RedisWire, bulk, packed, sha_of
 
 _PATIENCE = timedelta(seconds=2)  # a request that waits for features longer is lost anyway
@@ -161,27 +163,20 @@ class RedisOnlineStore(PlannedReads):
             pass
 
     def _fetcher(self, groups: Sequence[Group]) -> Fetch:
-        fixed = [self._around(group) for group in groups]
-        suffix, ask = self._suffix, self._wire.ask
+        lookups = [Lookup(group.decoder.fields, self._suffix) for group in groups]
+        ask = self._wire.ask
 
         def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:
-            commands = [
-                b"%b%d\r\n%b%b" % (head, len(key) + len(suffix), key, tail)
-                for (head, tail), keys in zip(fixed, asked, strict=True)
-                for key in keys
-            ]
-            return ask(b"".join(commands), len(commands))
+            questions = [lookup.question(keys) for lookup, keys in zip(lookups, asked, strict=True)]
+            answers = ask(b"".join([q.commands for q in questions]), sum([q.count for q in questions]))
+            replies: list[Reply] = []
+            start = 0
+            for lookup, question in zip(lookups, questions, strict=True):
+                replies += lookup.replies(question, answers[start : start + question.count])
+                start += question.count
+            return replies
 
         return fetch
-
-    def _around(self, group: Group) -> tuple[bytes, bytes]:
-        """What stands before and after the key in the packed command that reads a group's fields."""
-        fields: list[bytes] = []
-        for part in group.parts:
-            fields += [hash_field(part.view.name, feature) for feature in part.fields]
-            fields.append(moment_field(part.view.name))
-        tail = b"".join(map(bulk, fields))
-        return b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2), self._suffix + b"\r\n" + tail
 
     def __getstate__(self) -> dict[str, Any]:
         """Connections stay in their process."""

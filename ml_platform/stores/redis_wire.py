@@ -7,6 +7,7 @@ reads of a socket.
 import os
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -202,6 +203,8 @@ class _Connection:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls:
                 self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=host)
+            else:
+                _leave_waiting_to_the_kernel(self._socket, patience)
         except BaseException:
             self._socket.close()
             raise
@@ -221,6 +224,9 @@ class _Connection:
         """
         try:
             self._socket.sendall(commands)
+        except BlockingIOError as error:
+            self.close()
+            raise TimeoutError("timed out") from error
         except BaseException:
             self.close()
             raise
@@ -246,6 +252,9 @@ class _Connection:
         except hiredis.ProtocolError as error:
             self.close()
             raise ConnectionError(f"what answers there is no Redis: {error}") from error
+        except BlockingIOError as error:
+            self.close()
+            raise TimeoutError("timed out") from error
         except BaseException:
             self.close()
             raise
@@ -255,3 +264,12 @@ class _Connection:
         """Close the socket."""
         self.closed = True
         self._socket.close()
+
+
+def _leave_waiting_to_the_kernel(connected: socket.socket, seconds: float) -> None:
+    """Python asks ``poll`` before each send and receive of a socket with a timeout; the kernel's needs no such call."""
+    whole, rest = divmod(seconds, 1)
+    patience = struct.pack("@ll", int(whole), int(rest * 1_000_000))  # a timeval
+    for which in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connected.setsockopt(socket.SOL_SOCKET, which, patience)
+    connected.settimeout(None)

@@ -1,0 +1,116 @@
+"""Decoding what an online store holds of an entity: all its views at one go, where no value is missing."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from enum import IntEnum
+from functools import lru_cache
+from operator import itemgetter
+
+from ml_platform.spec import DeclarationError, FeatureView, UnknownName
+from ml_platform.stores.feast_bytes import ZERO_DOUBLE, Value, decode_moment, decode_value, doubles_decoder
+
+Reply = Sequence[bytes | None]  # what stands in an entity's fields, in the order of ``Decoder.fields``
+Decoded = tuple[tuple[Value, ...], tuple["Status", ...]]
+Limits = Sequence[tuple[int, int]]  # where an event time stands, and what it may not be before
+
+_decode = lru_cache(maxsize=65536)(decode_value)  # counts repeat
+
+
+class Status(IntEnum):
+    """What is known of a value; the numbers are Feast's ``FieldStatus``."""
+
+    PRESENT = 1
+    NULL = 2
+    NOT_FOUND = 3
+    EXPIRED = 4
+
+
+class Part:
+    """What is asked of one view, and what it answers where nothing is stored."""
+
+    def __init__(self, view: FeatureView, features: Sequence[str], fill: bool) -> None:
+        """``fill``: answer with the view's empty values instead of None.
+
+        Raises:
+            UnknownName: the view has no such feature.
+            DeclarationError: a feature is asked for twice, or none at all.
+        """
+        kinds = view.schema()
+        for feature in features:
+            if feature not in kinds:
+                raise UnknownName(f"feature of {view.name}", feature, kinds)
+        if not features or len(set(features)) < len(features):
+            raise DeclarationError(f"{view.name} is asked for {list(features)}; name each feature wanted once")
+        empty = view.empty()
+        self.view = view
+        self.features = tuple(features)
+        self.floats = frozenset(feature for feature in features if kinds[feature] == "float64")
+        self.missing: dict[str, Value] = {feature: empty[feature] if fill else None for feature in features}
+        self.keep = None if view.online_for is None else view.online_for // timedelta(microseconds=1)
+
+
+class Decoder:
+    """Decodes the replies of views that share their entities.
+
+    fields: what a reply holds: view and feature, floats before others so that they are decoded together; then each
+        view's event time, which has no feature's name.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        """``parts``: in the order in which their values are wanted."""
+        wanted = [(part, feature) for part in parts for feature in part.features]
+        floats = dict.fromkeys((part.view.name, feature) for part, feature in wanted if feature in part.floats)
+        others = dict.fromkeys((part.view.name, feature) for part, feature in wanted if feature not in part.floats)
+        moments = dict.fromkeys((part.view.name, None) for part in parts)
+        self.fields: tuple[tuple[str, str | None], ...] = (*floats, *others, *moments)
+        self._floats, self._end = len(floats), len(floats) + len(others)
+        self._doubles = doubles_decoder(len(floats))
+        place = {field: n for n, field in enumerate(self.fields)}
+        order = [place[part.view.name, feature] for part, feature in wanted]
+        self._back = None if order == list(range(self._end)) else itemgetter(*order)
+        self._keep = [(place[part.view.name, None], part.keep) for part in parts if part.keep is not None]
+        self._views = [
+            (place[part.view.name, None], [place[part.view.name, feature] for feature in part.features])
+            for part in parts
+        ]
+        self._missing = {place[part.view.name, feature]: part.missing[feature] for part, feature in wanted}
+        self._present = (Status.PRESENT,) * len(order)
+        self.no_key: Decoded = ((None,) * len(order), (Status.NOT_FOUND,) * len(order))
+
+    def decode(self, replies: Sequence[Reply], at: int | None) -> list[Decoded]:
+        """Values and statuses of each entity in the order wanted; ``at`` in microseconds since 1970.
+
+        Raises:
+            ValueError: something else than int64 or double values stands there.
+        """
+        limits = [] if at is None else [(place, at - keep) for place, keep in self._keep]
+        return [self._whole(reply, limits) or self._with_gaps(reply, limits) for reply in replies]
+
+    def _whole(self, reply: Reply, limits: Limits) -> Decoded | None:
+        """None where a value is null, missing or too old."""
+        if not all(reply):
+            return None
+        for place, oldest in limits:
+            if decode_moment(reply[place]) < oldest:  # type: ignore[arg-type]  # none is None
+                return None
+        floats, end = self._floats, self._end
+        values = (*self._doubles(reply[:floats]), *map(_decode, reply[floats:end]))  # type: ignore[arg-type]
+        return values if self._back is None else self._back(values), self._present
+
+    def _with_gaps(self, reply: Reply, limits: Limits) -> Decoded:
+        floats, end = self._floats, self._end
+        filled = [field or ZERO_DOUBLE for field in reply[:end]]
+        values: list[Value] = [*self._doubles(filled[:floats]), *map(_decode, filled[floats:])]
+        statuses = [Status.PRESENT] * end
+        for n in [n for n, field in enumerate(reply[:end]) if not field]:
+            values[n], statuses[n] = (self._missing[n], Status.NOT_FOUND) if reply[n] is None else (None, Status.NULL)
+        old = [place for place, oldest in limits if decode_moment(reply[place] or b"") < oldest]
+        for place, features in self._views:
+            moment = reply[place]
+            if moment is None or place in old:
+                for n in features:
+                    values[n] = self._missing[n]
+                    statuses[n] = Status.NOT_FOUND if moment is None else Status.EXPIRED
+        if self._back is None:
+            return tuple(values), tuple(statuses)
+        return self._back(values), self._back(statuses)
