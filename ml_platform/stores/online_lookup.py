@@ -6,7 +6,6 @@ where n < k^2 / 12 (Redis 7.0; k from 3 to 64, n from k to 4 k); the answers are
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -14,16 +13,9 @@ from ml_platform.stores.feast_bytes import hash_field, moment_field
 from ml_platform.stores.online_decode import Reply
 from ml_platform.stores.redis_wire import bulk
 
+Question = tuple[bool, list[bytes]]  # whether whole hashes are asked for, and the commands as Redis reads them
+
 _NAMES_KEPT = 256  # orders of fields; as many as there are orders in which views were published to an entity
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Commands in Redis's form; ``whole``: all fields of each key are asked for."""
-
-    commands: bytes
-    count: int
-    whole: bool
 
 
 class Lookup:
@@ -42,17 +34,17 @@ class Lookup:
         self._last: tuple[list[bytes], Callable[[Sequence[Any]], Reply]] | None = None
 
     def question(self, keys: Sequence[bytes]) -> Question:
-        """What is to be sent for these keys."""
+        """What is to be asked for these keys; each command has one answer."""
         whole, more = self._whole, len(self._suffix)
         head, tail = self._all if whole else self._some
         commands = [b"%b%d\r\n%b%b" % (head, len(key) + more, key, tail) for key in keys]
         if not whole and keys and self._most >= len(self._names):  # how many it has decides about the next question
             commands.append(b"*2\r\n$4\r\nHLEN\r\n$%d\r\n%b%b\r\n" % (len(keys[0]) + more, keys[0], self._suffix))
-        return Question(b"".join(commands), len(commands), whole)
+        return whole, commands
 
     def replies(self, question: Question, answers: list[Any]) -> list[Reply]:
         """The fields of each key, in order, from the answers to the commands."""
-        if not question.whole:
+        if not question[0]:
             if answers and isinstance(answers[-1], int):
                 self._whole = 0 < answers.pop() <= self._most
             return answers

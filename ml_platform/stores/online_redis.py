@@ -168,12 +168,14 @@ class RedisOnlineStore(PlannedReads):
 
         def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:
             questions = [lookup.question(keys) for lookup, keys in zip(lookups, asked, strict=True)]
-            answers = ask(b"".join([q.commands for q in questions]), sum([q.count for q in questions]))
+            commands = [command for _, some in questions for command in some]
+            answers = ask(b"".join(commands), len(commands))
             replies: list[Reply] = []
             start = 0
             for lookup, question in zip(lookups, questions, strict=True):
-                replies += lookup.replies(question, answers[start : start + question.count])
-                start += question.count
+                end = start + len(question[1])
+                replies += lookup.replies(question, answers[start:end])
+                start = end
             return replies
 
         return fetch
