@@ -28,7 +28,7 @@ class Lookup:
         self._suffix = suffix
         self._some = (b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2), suffix + b"\r\n" + named)
         self._all = (b"*2\r\n$7\r\nHGETALL\r\n$", suffix + b"\r\n")
-        self._most = len(fields) ** 2 // 12  # fields of a hash that is read whole
+        self._most = len(fields) ** 2 // 24  # fields of a hash that is read whole
         self._whole = False
         self._picks: dict[tuple[bytes, ...], Callable[[Sequence[Any]], Reply]] = {}
         self._last: tuple[list[bytes], Callable[[Sequence[Any]], Reply]] | None = None
