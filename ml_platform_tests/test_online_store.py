@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_platform.spec import DeclarationError, UnknownName, Window
-from ml_platform.stores.feast_bytes import decode_value, encode_column, encode_value, entity_key_encoder, micros
+from ml_platform.stores.feast_bytes import column_encoder, decode_value, encode_value, entity_key_encoder, micros
 from ml_platform.stores.online import Online, OnlineStore, online_store
 from ml_platform.stores.online_decode import Status
 from ml_platform_tests.online_world import (
@@ -54,7 +54,7 @@ def test_values_come_back_to_the_bit(value: float | int | None) -> None:
 
 @given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)) | st.lists(st.none() | st.floats(allow_nan=False)))
 def test_a_column_is_encoded_as_its_values_are(values: list[float | int | None]) -> None:
-    assert encode_column(pl.Series(values)) == [encode_value(value) for value in values]
+    assert column_encoder()(pl.Series(values)) == [encode_value(value) for value in values]
 
 
 def test_reads_what_was_published_and_nothing_else(store: Online) -> None:

@@ -98,23 +98,30 @@ def encode_value(value: Value) -> bytes:
     return bytes([_INT64_TAG]) + _varint(value)
 
 
-def encode_column(values: pl.Series, around: Callable[[bytes], bytes] = bytes) -> list[bytes]:
-    """``encode_value`` of every value of a column; much quicker for floats.
+def column_encoder(around: Callable[[bytes], bytes] = bytes) -> Callable[[pl.Series], list[bytes]]:
+    """A function that does ``encode_value`` for every value of a column; much quicker for floats.
 
     around: puts something before and after the bytes of a value, that depends on their length alone.
     """
-    if not values.dtype.is_float():
-        encode = lru_cache(maxsize=4096)(lambda value: around(encode_value(value)))  # counts repeat
-        return [encode(value) for value in values.to_list()]
-    pattern = around(ZERO_DOUBLE)
+    encode_repeated = lru_cache(maxsize=16384)(lambda value: around(encode_value(value)))  # counts repeat
+    pattern, null = around(ZERO_DOUBLE), around(b"")
     number = pattern.index(ZERO_DOUBLE) + 1
-    cells = np.tile(np.frombuffer(pattern, np.uint8), (len(values), 1))
-    numbers = values.cast(pl.Float64).fill_null(0.0).to_numpy().astype("<f8", copy=False)
-    cells[:, number : number + 8] = numbers.view(np.uint8).reshape(-1, 8)
-    encoded: list[bytes] = cells.view(f"V{len(pattern)}").ravel().tolist()
-    for n in values.is_null().arg_true():
-        encoded[n] = around(b"")
-    return encoded
+
+    def encode(values: pl.Series) -> list[bytes]:
+        if not values.dtype.is_float():
+            return [*map(encode_repeated, values.to_list())]
+        cells = np.tile(np.frombuffer(pattern, np.uint8), (len(values), 1))
+        numbers = values.cast(pl.Float64).to_numpy().astype("<f8", copy=False)  # NaN where it is null
+        cells[:, number : number + 8] = numbers.view(np.uint8).reshape(-1, 8)
+        encoded: list[bytes] = cells.view(f"V{len(pattern)}").ravel().tolist()
+        nulls = np.flatnonzero(np.isnan(numbers))
+        if len(nulls) != values.null_count():  # some are NaN themselves; this is slower for a short column
+            nulls = np.flatnonzero(values.is_null().to_numpy())
+        for n in nulls.tolist():
+            encoded[n] = null
+        return encoded
+
+    return encode
 
 
 def decode_value(encoded: bytes) -> Value:

@@ -16,7 +16,7 @@ import polars as pl
 
 from ml_platform.spec import FeatureView
 from ml_platform.stores.feast_bytes import KeyValue, Value, encode_moment
-from ml_platform.stores.online_batch import Batch, batch
+from ml_platform.stores.online_batch import Batch, publication
 from ml_platform.stores.online_decode import Reply
 from ml_platform.stores.online_plan import Fetch, Group, Plan, PlannedReads, Wanted
 
@@ -93,38 +93,40 @@ class OnlineStore(PlannedReads):
 
     def publish(self, view: FeatureView, rows: pl.DataFrame, published_at: datetime) -> int:
         """See ``Online.publish``; one transaction, so it is done wholly or not at all."""
-        new = batch(view, rows, published_at)
+        new = publication(view, rows, published_at)
         table = self.table(view.name)
+        count = 0
         with self._transaction(view.name) as db:
-            written = [n for n, newer in enumerate(self._newer(db, table, new)) if newer]
-            lines = [
-                (new.keys[n], name, column[n], moment // _SECOND, new.created // _SECOND, moment, new.created)
-                for n in written
-                for moment in [new.moments[n]]
-                for name, column in new.columns.items()
-            ]
-            db.executemany(
-                f"INSERT INTO {table} (entity_key, feature_name, value, event_ts, created_ts, event_us, created_us) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (entity_key, feature_name) DO UPDATE SET "
-                "value = excluded.value, event_ts = excluded.event_ts, created_ts = excluded.created_ts, "
-                "event_us = excluded.event_us, created_us = excluded.created_us",
-                lines,
-            )
+            for batch in new.batches(_KEYS_A_QUERY):
+                written = [n for n, newer in enumerate(self._newer(db, table, batch, new.created)) if newer]
+                lines = [
+                    (batch.keys[n], name, column[n], moment // _SECOND, new.created // _SECOND, moment, new.created)
+                    for n in written
+                    for moment in [batch.moments[n]]
+                    for name, column in batch.columns.items()
+                ]
+                db.executemany(
+                    f"INSERT INTO {table} "
+                    "(entity_key, feature_name, value, event_ts, created_ts, event_us, created_us) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (entity_key, feature_name) DO UPDATE SET "
+                    "value = excluded.value, event_ts = excluded.event_ts, created_ts = excluded.created_ts, "
+                    "event_us = excluded.event_us, created_us = excluded.created_us",
+                    lines,
+                )
+                count += len(written)
             if new.oldest is not None:
                 db.execute(f"DELETE FROM {table} WHERE {_EVENT} < ?", (new.oldest,))
-        return len(written)
+        return count
 
-    def _newer(self, db: sqlite3.Connection, table: str, new: Batch) -> Iterator[bool]:
+    def _newer(self, db: sqlite3.Connection, table: str, batch: Batch, created: int) -> Iterator[bool]:
         """For each row whether it is as new as what stands there, by event time and then by creation."""
-        for start in range(0, len(new.keys), _KEYS_A_QUERY):
-            keys = new.keys[start : start + _KEYS_A_QUERY]
-            stored: dict[bytes, tuple[int, int]] = {}
-            where = f"WHERE entity_key IN ({_marks(keys)})"
-            query = f"SELECT DISTINCT entity_key, {_EVENT}, {_CREATED} FROM {table} {where}"
-            for key, event, created in db.execute(query, keys):
-                stored[key] = max((event, created), stored.get(key, (event, created)))
-            for key, moment in zip(keys, new.moments[start : start + _KEYS_A_QUERY], strict=True):
-                yield key not in stored or (moment, new.created) >= stored[key]
+        stored: dict[bytes, tuple[int, int]] = {}
+        where = f"WHERE entity_key IN ({_marks(batch.keys)})"
+        query = f"SELECT DISTINCT entity_key, {_EVENT}, {_CREATED} FROM {table} {where}"
+        for key, event, made in db.execute(query, batch.keys):
+            stored[key] = max((event, made), stored.get(key, (event, made)))
+        for key, moment in zip(batch.keys, batch.moments, strict=True):
+            yield key not in stored or (moment, created) >= stored[key]
 
     def _fetcher(self, groups: Sequence[Group]) -> Fetch:
         def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:

@@ -124,8 +124,8 @@ class Decoder:
         statuses = [Status.PRESENT] * end
         for n in [n for n, field in enumerate(reply[:end]) if not field]:
             values[n], statuses[n] = (self._missing[n], Status.NOT_FOUND) if reply[n] is None else (None, Status.NULL)
-        old = {place for place, oldest in limits if _moments[reply[place] or b""] < oldest}
-        if old or None in reply:
+        old = [place for place, oldest in limits if _moments[reply[place] or b""] < oldest]
+        if old or None in reply[end:]:
             for place, features in self._views:
                 if reply[place] is None or place in old:
                     status = Status.NOT_FOUND if reply[place] is None else Status.EXPIRED

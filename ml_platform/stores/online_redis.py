@@ -14,7 +14,7 @@ import polars as pl
 
 from ml_platform.spec import FeatureView
 from ml_platform.stores.feast_bytes import encode_moment, hash_field, moment_field
-from ml_platform.stores.online_batch import Batch, batch
+from ml_platform.stores.online_batch import Publication, publication
 from ml_platform.stores.online_decode import Reply
 from ml_platform.stores.online_lookup import Lookup
 from ml_platform.stores.online_plan import Fetch, Group, PlannedReads
@@ -22,6 +22,7 @@ from ml_platform.stores.redis_wire import RedisWire, bulk, packed, sha_of
 
 _PATIENCE = timedelta(seconds=2)  # a request that waits for features longer is lost anyway
 _ROWS_A_SCRIPT = 32  # Redis answers nobody else meanwhile: about half a millisecond
+_ROWS_ENCODED = 1024  # at one go, while Redis works on those before
 _SWEPT_A_SCRIPT = 500
 
 # Microseconds of a protobuf Timestamp. Lua's numbers are exact up to 2^53, so the 64 bits are taken in two parts.
@@ -127,17 +128,18 @@ class RedisOnlineStore(PlannedReads):
 
     def publish(self, view: FeatureView, rows: pl.DataFrame, published_at: datetime) -> int:
         """See ``Online.publish``; after a failure or a kill some entities may have been written: repeat it."""
-        new = batch(view, rows, published_at, around=bulk)
+        new = publication(view, rows, published_at)
         written = 0
-        if new.keys:
-            written = sum(self._wire.stream(self._commands(view, new), _PUBLISH))
+        if new.rows.height:
+            written = sum(self._wire.stream(self._commands(new), _PUBLISH))
         if new.oldest is not None:
             self._sweep(view, new.oldest)
         return written
 
-    def _commands(self, view: FeatureView, new: Batch) -> Iterator[bytes]:
+    def _commands(self, new: Publication) -> Iterator[bytes]:
         """One script call for every so many rows; put together here, as each value comes packed already."""
-        fields = [hash_field(view.name, feature) for feature in new.columns]
+        view = new.view
+        fields = [hash_field(view.name, feature) for feature in view.schema()]
         head: list[bytes | int] = [
             moment_field(view.name),
             stamp_field(view.name),
@@ -146,15 +148,17 @@ class RedisOnlineStore(PlannedReads):
             len(fields),
         ]
         fixed = b"".join([bulk(self.index(view.name).encode()), *map(_argument, head), *map(bulk, fields)])
-        moments = [bulk(encode_moment(moment)) + _argument(moment) for moment in new.moments]
-        suffix, columns, sha = self._suffix, new.columns.values(), bulk(sha_of(_PUBLISH).encode())
-        for start in range(0, len(new.keys), _ROWS_A_SCRIPT):
-            some = slice(start, start + _ROWS_A_SCRIPT)
-            keys = [bulk(key + suffix) for key in new.keys[some]]
-            cells = chain.from_iterable(zip(moments[some], *(column[some] for column in columns), strict=True))
-            count = 3 + len(keys) + 1 + len(head) + len(fields) + len(keys) * (2 + len(fields))
-            script = b"*%d\r\n$7\r\nEVALSHA\r\n%b%b" % (count, sha, _argument(len(keys) + 1))
-            yield b"".join([script, *keys, fixed, *cells])
+        suffix, sha = self._suffix, bulk(sha_of(_PUBLISH).encode())
+        for batch in new.batches(_ROWS_ENCODED, around=bulk):
+            moments = [bulk(encode_moment(moment)) + _argument(moment) for moment in batch.moments]
+            for start in range(0, len(batch.keys), _ROWS_A_SCRIPT):
+                some = slice(start, start + _ROWS_A_SCRIPT)
+                keys = [bulk(key + suffix) for key in batch.keys[some]]
+                columns = (column[some] for column in batch.columns.values())
+                cells = chain.from_iterable(zip(moments[some], *columns, strict=True))
+                count = 3 + len(keys) + 1 + len(head) + len(fields) + len(keys) * (2 + len(fields))
+                script = b"*%d\r\n$7\r\nEVALSHA\r\n%b%b" % (count, sha, _argument(len(keys) + 1))
+                yield b"".join([script, *keys, fixed, *cells])
 
     def _sweep(self, view: FeatureView, oldest: int) -> None:
         fields = [moment_field(view.name), stamp_field(view.name), *(hash_field(view.name, f) for f in view.schema())]
