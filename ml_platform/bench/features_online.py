@@ -29,6 +29,7 @@ from ml_platform.bench.features_online_arms import (
     table,
     view,
 )
+from ml_platform.bench.features_online_floor import Floor
 from ml_platform.spec import Entity
 from ml_platform.stores.online_decode import Status
 from ml_platform.stores.online_plan import Plan
@@ -129,8 +130,10 @@ def check(feast: Feast, plan: Plan, arms: Mapping[str, Callable[[Rows], Answer]]
     return f"answers equal; Feast calls PRESENT also {counts or 'nothing else'}, and knows no EXPIRED"
 
 
-def timed(plan: Plan, theirs: Mapping[str, Callable[[Rows], Answer]], asked: Sequence[Rows]) -> tuple[Arm, ...]:
+def timed(plan: Plan, theirs: Mapping[str, Callable[[Rows], object]], asked: Sequence[Rows]) -> tuple[Arm, ...]:
     """Each arm called with each question, by turns in blocks: ours as a plan answers, Feast's up to its dictionary.
+
+    The floors between them answer nothing: they say how much of the time is the server's and the network's.
 
     In blocks, as no service calls both: what one leaves in the processor's caches is not of use to the other.
     """
@@ -170,7 +173,10 @@ def reads(folder: Path, url: str, project: str, echo: Callable[[str], None]) -> 
                 for _ in range(calls)
             ]
             echo(f"{layout}, {count}: {check(feast, plan, arms, asked[:_CHECKED])}")
-            yield Comparison(subject=f"{layout}, {count} a call", bar=BARS[str(count)], arms=timed(plan, arms, asked))
+            floor = Floor(url, name, views)
+            measured = timed(plan, {**arms, **floor.arms(asked)}, asked)
+            floor.close()
+            yield Comparison(subject=f"{layout}, {count} a call", bar=BARS[str(count)], arms=measured)
         if feast.precomputed is not None:
             yield from _vectors(feast, plan, chance)
 
