@@ -18,7 +18,7 @@ _KEPT = 65536
 
 
 class _Known(dict[bytes, Known], Generic[Known]):
-    """What was decoded before, as counts and event times repeat; it answers in a third of ``lru_cache``'s time."""
+    """What was decoded before, as counts and event times repeat; a dictionary answers sooner than ``lru_cache``."""
 
     def __init__(self, decode: Callable[[bytes], Known]) -> None:
         super().__init__()
@@ -104,18 +104,19 @@ class Decoder:
             ValueError: something else than int64 or double values stands there.
         """
         limits = [] if at is None else [(place, at - keep) for place, keep in self._keep]
-        return [self._whole(reply, limits) or self._with_gaps(reply, limits) for reply in replies]
+        floats, end, doubles, back, present = self._floats, self._end, self._doubles, self._back, self._present
+        found: list[Decoded] = []
+        for reply in replies:
+            if not all(reply) or (limits and self._too_old(reply, limits)):
+                found.append(self._with_gaps(reply, limits))
+                continue
+            values = doubles(reply[:floats]) + tuple(map(_value, reply[floats:end]))  # type: ignore[arg-type]
+            found.append((values if back is None else back(values), present))
+        return found
 
-    def _whole(self, reply: Reply, limits: Limits) -> Decoded | None:
-        """None where a value is null, missing or too old."""
-        if not all(reply):
-            return None
-        for place, oldest in limits:
-            if _moments[reply[place]] < oldest:  # type: ignore[index]  # none is None
-                return None
-        floats, end = self._floats, self._end
-        values = (*self._doubles(reply[:floats]), *map(_value, reply[floats:end]))  # type: ignore[arg-type]
-        return values if self._back is None else self._back(values), self._present
+    def _too_old(self, reply: Reply, limits: Limits) -> list[int]:
+        """Which event times are."""
+        return [place for place, oldest in limits if _moments[reply[place] or b""] < oldest]
 
     def _with_gaps(self, reply: Reply, limits: Limits) -> Decoded:
         floats, end = self._floats, self._end
@@ -124,7 +125,7 @@ class Decoder:
         statuses = [Status.PRESENT] * end
         for n in [n for n, field in enumerate(reply[:end]) if not field]:
             values[n], statuses[n] = (self._missing[n], Status.NOT_FOUND) if reply[n] is None else (None, Status.NULL)
-        old = [place for place, oldest in limits if _moments[reply[place] or b""] < oldest]
+        old = self._too_old(reply, limits)
         if old or None in reply[end:]:
             for place, features in self._views:
                 if reply[place] is None or place in old:
