@@ -18,6 +18,7 @@ from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import Profile
 from ml_platform.serving import commands
+from ml_platform.serving.dead_letters import dead_letters
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
 
@@ -356,7 +357,7 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
     click.echo(f"{len(done)} tables, {sum(one.removed for one in done)} files removed")
 
 
-for command in (commands.approve, commands.reject, commands.adopt, commands.history, explain):
+for command in (commands.approve, commands.reject, commands.adopt, commands.history, dead_letters, explain):
     main.add_command(command)
 
 

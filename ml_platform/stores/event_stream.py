@@ -4,9 +4,10 @@ A message is one row of one table, as JSON. It stays in the stream until it was 
 leaves it to the others. So it arrives at least once, which is enough where a second delivery changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from ml_platform.spec import StoreUnavailable
@@ -15,6 +16,8 @@ from ml_platform.stores.redis_wire import RedisWire, Word, called, packed
 GROUP = "live"
 _PATIENCE = timedelta(seconds=5)  # for each answer; waiting for messages must end before
 _LONGEST_WAIT = timedelta(seconds=1)
+_LETTERS_AT_ONCE = 1000
+_LETTERS_A_SCRIPT = 100  # Redis answers nobody else meanwhile
 _ASIDE_KEPT = 100_000  # about; the oldest go first, or bad senders would fill the memory
 
 # KEYS: the stream, the dead letters. ARGV: the group, how many dead letters are kept, how many there are now, of each
@@ -36,6 +39,23 @@ for at = 4 * bad + 4, #ARGV do finished(ARGV[at]) end
 """
 
 
+# KEYS: the dead letters, the stream. ARGV: ids of dead letters. One that somebody else sent again is left alone.
+_AGAIN = """
+local sent = 0
+for _, id in ipairs(ARGV) do
+  local found = redis.call('XRANGE', KEYS[1], id, id)
+  if #found == 1 then
+    local held = {}
+    for at = 1, #found[1][2], 2 do held[found[1][2][at]] = found[1][2][at + 1] end
+    redis.call('XADD', KEYS[2], '*', 'table', held['table'], 'row', held['row'])
+    redis.call('XDEL', KEYS[1], id)
+    sent = sent + 1
+  end
+end
+return sent
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A row as it was sent; ``id`` is its place in the stream."""
@@ -47,8 +67,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A row that could not be applied, and why."""
+    """A row that could not be applied, and why; ``id`` is its place among the dead letters."""
 
+    id: bytes
     table: str
     row: bytes
     reason: str
@@ -127,15 +148,32 @@ class EventStream:
         """
         return int(self._wire.ask(packed("XLEN", self.stream), 1)[0])
 
-    def dead_letters(self, most: int = 100) -> list[DeadLetter]:
-        """What was set aside, the newest first.
+    def dead_letters(self) -> Iterator[DeadLetter]:
+        """What was set aside, the newest first; what comes meanwhile is left out.
 
         Raises:
             StoreUnavailable: Redis is away.
         """
-        (found,) = self._wire.ask(packed("XREVRANGE", self.dead, "+", "-", "COUNT", most), 1)
-        letters = (_fields(listed) for _, listed in found)
-        return [DeadLetter(_text(held[b"table"]), held[b"row"], _text(held[b"reason"])) for held in letters]
+        before = "+"
+        while True:
+            (found,) = self._wire.ask(packed("XREVRANGE", self.dead, before, "-", "COUNT", _LETTERS_AT_ONCE), 1)
+            if not found:
+                return
+            for place, listed in found:
+                held = _fields(listed)
+                yield DeadLetter(place, _text(held[b"table"]), held[b"row"], _text(held[b"reason"]))
+            before = f"({_text(found[-1][0])}"
+
+    def send_again(self, letters: Iterable[DeadLetter]) -> int:
+        """Move dead letters to the end of the stream, each wholly or not at all; returns how many were still there.
+
+        Raises:
+            StoreUnavailable: Redis is away; some may have been moved: those are not sent twice when it is repeated.
+        """
+        ids, sent = iter([letter.id for letter in letters]), 0
+        while some := list(islice(ids, _LETTERS_A_SCRIPT)):
+            sent += sum(self._wire.stream([called(_AGAIN, (self.dead, self.stream), some)], _AGAIN))
+        return sent
 
     def _read(self, consumer: str, most: int, after: str, wait: tuple[Word, ...]) -> list[Message]:
         command = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", most, *wait, "STREAMS", self.stream, after)
