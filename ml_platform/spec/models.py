@@ -144,8 +144,8 @@ class ModelSpec:
     challenges: name of a model whose place it competes for in ``contests/<that model>``: another window, estimator or
         choice of its views; trained when asked.
     slices: by name, groups of rows that the report shows and the gate looks at. fairness: which of them to compare.
-    compute: ``local`` trains in the process that asks; ``ddp`` a network by ``workers`` of this machine; ``ray`` network
-        or trees by workers on a Ray cluster, where the trials of its search run, too.
+    compute: ``local`` trains in the process that asks; ``ddp`` a network by ``workers`` of this machine; ``ray``
+        network or trees by workers on a Ray cluster, where the trials of its search run, too.
     """
 
     task: Task

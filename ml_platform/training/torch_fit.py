@@ -90,7 +90,7 @@ class _Training:
         settings = self.job.settings
         with torch.random.fork_rng():  # the process's own random state stays as it was
             torch.manual_seed(self.job.seed)
-            self.network = build(self.job.encoding, self.part.scales, settings).to(self.device)
+            self.network: TabularNetwork = build(self.job.encoding, self.part.scales, settings).to(self.device)
             self.optimizer = torch.optim.AdamW(
                 self.network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
             )
