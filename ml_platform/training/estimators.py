@@ -40,7 +40,7 @@ def train(spec: ModelSpec, rows: pl.DataFrame, *, threads: int, site: Site | Non
         return blended(members, [each["share"] for each in spec.parameters["members"]])
     from ml_platform.training.lightgbm_trees import train_trees
 
-    return train_trees(spec, rows, threads=threads)
+    return train_trees(spec, rows, threads=threads, site=site)
 
 
 def load(folder: Path) -> Model:

@@ -90,7 +90,8 @@ class _Training:
         settings = self.job.settings
         with torch.random.fork_rng():  # the process's own random state stays as it was
             torch.manual_seed(self.job.seed)
-            self.network: TabularNetwork = build(self.job.encoding, self.part.scales, settings).to(self.device)
+            network: TabularNetwork = build(self.job.encoding, self.part.scales, settings).to(self.device)
+            self.network = network
             self.optimizer = torch.optim.AdamW(
                 self.network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
             )
@@ -108,8 +109,8 @@ class _Training:
                     self.losses.append(_from_the_first(self._watched_loss() if self.seat.rank == 0 else 0.0, self.seat))
                     if len(self.losses) - 1 - int(np.argmin(self.losses)) >= settings["patience"]:
                         break
-        self.network.eval()
-        return self.network
+        network.eval()
+        return network
 
     def _through(self, epoch: int, begin: int, steps: int) -> int:
         """An epoch's steps from ``begin`` on; how many there were in all."""

@@ -37,12 +37,17 @@ def run_together(
     """
     job = replace(job, owner=_owner(job, matrix, truths, spec.workers))
     with site.folder_of(spec.name) as folder:
-        result, restarts = _on_this_machine(spec, job, matrix, truths, folder)
+        if spec.compute == "ray":
+            from ml_platform.training.ray_network import on_ray
+
+            result, facts = on_ray(spec, job, matrix, truths, folder, site.cluster)
+        else:
+            result, facts = _on_this_machine(spec, job, matrix, truths, folder)
     with torch.random.fork_rng():
         network = build(job.encoding, job.final.scales, job.settings)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in within(result.arrays, "model/").items()})
-    facts = {"ranks": spec.workers.count, "threads": spec.workers.threads, "device": "cpu", "restarts": restarts}
-    return network.eval(), list(result.position["losses"]), facts
+    told = {"ranks": spec.workers.count, "threads": spec.workers.threads, "device": "cpu", **facts}
+    return network.eval(), list(result.position["losses"]), told
 
 
 def _owner(job: Job, matrix: Floats, truths: NDArray[np.float32], workers: Workers) -> str:
@@ -56,8 +61,8 @@ def _owner(job: Job, matrix: Floats, truths: NDArray[np.float32], workers: Worke
 
 def _on_this_machine(
     spec: ModelSpec, job: Job, matrix: Floats, truths: NDArray[np.float32], folder: Path
-) -> tuple[Checkpoint, int]:
-    """The result, and how often the workers were started again."""
+) -> tuple[Checkpoint, dict[str, int]]:
+    """The result, and facts about the workers."""
     with TemporaryDirectory(dir=folder) as draft:
         shared = Path(draft)
         np.save(shared / _MATRIX, matrix)  # each rank maps it instead of holding a copy
@@ -71,7 +76,7 @@ def _on_this_machine(
             except (ProcessExitedException, ProcessRaisedException) as error:
                 failure = error
             else:
-                return Checkpoint.from_bytes((shared / _RESULT).read_bytes()), attempt
+                return Checkpoint.from_bytes((shared / _RESULT).read_bytes()), {"restarts": attempt, "machines": 1}
             finally:
                 for process in started.processes:
                     process.kill()

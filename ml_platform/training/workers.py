@@ -23,6 +23,12 @@ class Site:
     checkpoints: Path | None = None
     ray_address: str | None = None
 
+    @property
+    def cluster(self) -> str:
+        """Its address, where ``refuse_site`` found one."""
+        assert self.ray_address, "looked for before"
+        return self.ray_address
+
     @contextmanager
     def folder_of(self, name: str) -> Iterator[Path]:
         """A folder for the model's checkpoints, for one training at a time; removed when that succeeds.
