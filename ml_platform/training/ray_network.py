@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ def on_ray(
         PlatformError: there is no such cluster, it is too small, or its workers failed as often as declared.
     """
 
-    def work(ray: Any, workers: list[Any], addresses: list[Address]) -> bytes:
+    def work(ray: Any, workers: list[Any], addresses: list[list[Address]]) -> bytes:
         # Once into the store of each machine, where its ranks read them without a copy.
         data = [ray.put(array) for array in (matrix, truths)]
         begun = read_checkpoint(folder, job.owner)
         told = [job, spec.workers.threads, spec.workers.checkpoint_steps, keeper(ray, folder / CHECKPOINT_FILE)]
         kept = ray.put(None if begun is None else begun.to_bytes())
         asked = [
-            worker.call.remote(_rank, rank, len(workers), addresses[0], kept, *told, *data)
+            worker.call.remote(_rank, rank, len(workers), addresses[0][0], kept, *told, *data)
             for rank, worker in enumerate(workers)
         ]
         first: bytes = answers(ray, asked)[0]
@@ -44,7 +45,7 @@ def on_ray(
 
 
 def _rank(
-    listener: socket.socket,
+    held: Sequence[socket.socket],
     rank: int,
     count: int,
     meeting: Address,
@@ -59,10 +60,12 @@ def _rank(
     """What each worker does; the first one answers the result."""
     import ray
 
-    own = listener.getsockname()[0]
+    own = held[0].getsockname()[0]
     os.environ["GLOO_SOCKET_IFNAME"] = interface_of(own)  # or it listens where the machine's name leads
     host, port = meeting
-    first = {"is_master": True, "master_listen_fd": listener.detach()} if rank == 0 else {}
+    if rank == 0:
+        held[0].listen()
+    first = {"is_master": True, "master_listen_fd": held[0].detach()} if rank == 0 else {}
     store = torch.distributed.TCPStore(host, port, count, wait_for_workers=False, **first)
     seat = Seat(
         rank=rank,

@@ -29,67 +29,51 @@ def fit_together(
         PlatformError: there is no such cluster, it is too small, or its workers failed as often as declared.
     """
     parameters, count = parameters_of(spec, spec.workers.threads), spec.workers.count
-    of_fit, encoding = Encoding.learn(spec, rows[fit]), Encoding.learn(spec, rows)
+    encodings = (Encoding.learn(spec, rows[fit]), Encoding.learn(spec, rows))
 
-    def find(ray: Any, workers: list[Any], addresses: list[Address]) -> tuple[int, dict[str, float]]:
+    def work(ray: Any, workers: list[Any], addresses: list[list[Address]]) -> tuple[str, dict[str, Any]]:
         watched = ray.put(rows[stop])
-        shares = [ray.put(rows[fit[rank::count]]) for rank in range(count)]
         asked = [
-            worker.call.remote(_find, addresses, parameters, of_fit, share, watched)
-            for worker, share in zip(workers, shares, strict=True)
+            worker.call.remote(
+                _grow, addresses, parameters, encodings, rows[fit[rank::count]], watched, rows[rank::count]
+            )
+            for rank, worker in enumerate(workers)
         ]
-        found: tuple[int, dict[str, float]] = answers(ray, asked)[0]
+        found: tuple[str, dict[str, Any]] = answers(ray, asked)[0]
         return found
 
-    (rounds, losses), found_by = carried_through(spec, address, find)
-
-    def grow(ray: Any, workers: list[Any], addresses: list[Address]) -> str:
-        shares = [ray.put(rows[rank::count]) for rank in range(count)]
-        asked = [
-            worker.call.remote(_grow, addresses, parameters, encoding, share, rounds)
-            for worker, share in zip(workers, shares, strict=True)
-        ]
-        text: str = answers(ray, asked)[0]
-        return text
-
-    text, facts = carried_through(spec, address, grow)
-    told = {"rounds": rounds, "rows": rows.height, "ranks": count, "threads": spec.workers.threads, **losses}
-    return trees(encoding, text, {**told, **facts, "restarts": facts["restarts"] + found_by["restarts"]})
-
-
-def _find(
-    listener: socket.socket,
-    addresses: Sequence[Address],
-    parameters: Mapping[str, Any],
-    encoding: Encoding,
-    share: pl.DataFrame,
-    watched: pl.DataFrame,
-) -> tuple[int, dict[str, float]]:
-    # Every worker watches all of these rows, so all stop after the same round.
-    return stopped(encoding, share, watched, {**parameters, **_network(listener, addresses)})
+    (text, found), facts = carried_through(spec, address, work)
+    told = {"rows": rows.height, "ranks": count, "threads": spec.workers.threads, **facts, **found}
+    return trees(encodings[1], text, told)
 
 
 def _grow(
-    listener: socket.socket,
-    addresses: Sequence[Address],
+    held: Sequence[socket.socket],
+    addresses: Sequence[Sequence[Address]],
     parameters: Mapping[str, Any],
-    encoding: Encoding,
+    encodings: tuple[Encoding, Encoding],
+    fit: pl.DataFrame,
+    watched: pl.DataFrame,
     share: pl.DataFrame,
-    rounds: int,
-) -> str:
+) -> tuple[str, dict[str, Any]]:
+    """What each worker does; all answer the same trees, as text, and what was found on the way."""
     import lightgbm as lgb
 
-    told = {**parameters, **_network(listener, addresses)}
-    booster = lgb.train(told, dataset(encoding, share, told), num_boost_round=rounds)
+    told = {**parameters, **_network(held[0], [first for first, _ in addresses])}
+    # Every worker watches all of these rows, so all stop after the same round.
+    rounds, losses = stopped(encodings[0], fit, watched, told)
+    again = {**parameters, **_network(held[1], [second for _, second in addresses])}
+    booster = lgb.train(again, dataset(encodings[1], share, again), num_boost_round=rounds)
     lines = str(booster.model_to_string(num_iteration=-1)).splitlines(keepends=True)
     # Where the workers stood is no part of the trees; the same trees are the same text.
-    return "".join(line for line in lines if not line.startswith(("[machines: ", "[local_listen_port: ")))
+    text = "".join(line for line in lines if not line.startswith(("[machines: ", "[local_listen_port: ")))
+    return text, {"rounds": rounds, **losses}
 
 
-def _network(listener: socket.socket, addresses: Sequence[Address]) -> dict[str, Any]:
+def _network(held: socket.socket, addresses: Sequence[Address]) -> dict[str, Any]:
     """LightGBM binds the port itself, so it is let go of just before."""
-    port = listener.getsockname()[1]
-    listener.close()
+    port = held.getsockname()[1]
+    held.close()
     return {
         "machines": ",".join(f"{host}:{each}" for host, each in addresses),
         "num_machines": len(addresses),

@@ -45,9 +45,9 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def carried_through(
-    spec: ModelSpec, address: str, work: Callable[[Any, list[Any], list[Address]], Answer]
+    spec: ModelSpec, address: str, work: Callable[[Any, list[Any], list[list[Address]]], Answer]
 ) -> tuple[Answer, dict[str, int]]:
-    """What ``work`` answers, and facts; it is given Ray, the workers and the address on which each listens.
+    """What ``work`` answers, and facts; it is given Ray, the workers and the addresses of each.
 
     Raises:
         PlatformError: there is no such cluster, it is too small, or its workers failed as often as declared.
@@ -57,8 +57,8 @@ def carried_through(
         for attempt in range(spec.workers.restarts + 1):
             try:
                 with _started(ray, spec.workers) as workers:
-                    addresses = ray.get([worker.address.remote() for worker in workers])
-                    facts = {"restarts": attempt, "machines": len({host for host, _ in addresses})}
+                    addresses = ray.get([worker.addresses.remote() for worker in workers])
+                    facts = {"restarts": attempt, "machines": len({host for (host, _), *_ in addresses})}
                     return work(ray, workers, addresses), facts
             except (ray.exceptions.RayActorError, ray.exceptions.RayTaskError) as error:
                 failure = error
@@ -103,24 +103,29 @@ def _started(ray: Any, workers: Workers) -> Iterator[list[Any]]:
 
 
 class Worker:
-    """What stands on the cluster: a process that listens for the others of its training on its machine's address."""
+    """What stands on the cluster: a process that holds addresses of its machine, where the others will find it.
+
+    Two of them: trees are trained twice, and who comes early to the second meeting must not get into the first.
+    """
 
     def __init__(self) -> None:
         import ray
 
-        self.listener = socket.create_server((ray.util.get_node_ip_address(), 0))
+        # Bound and not listening: who comes too early is turned away instead of talking to nobody.
+        self.held = [socket.socket(), socket.socket()]
+        for each in self.held:
+            each.bind((ray.util.get_node_ip_address(), 0))
 
-    def address(self) -> Address:
-        """Where it listens."""
-        host, port = self.listener.getsockname()
-        return str(host), int(port)
+    def addresses(self) -> list[Address]:
+        """Where it will listen."""
+        return [(str(host), int(port)) for host, port in (each.getsockname() for each in self.held)]
 
     def call(self, function: Callable[..., Any], *given: Any) -> Any:
-        """What the function makes of the listening socket and what else is given."""
+        """What the function makes of the sockets that hold the addresses, and of what else is given."""
         from ml_platform.training.estimators import patient_threads
 
         patient_threads()
-        return function(self.listener, *given)
+        return function(self.held, *given)
 
 
 class Keeper:
