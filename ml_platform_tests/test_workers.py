@@ -153,16 +153,17 @@ def test_a_blend_of_a_network_trains_its_members_alone() -> None:
 class Training(threading.Thread):
     """A training in a thread of this process, whose workers are processes of their own."""
 
-    def __init__(self, spec: ModelSpec, folder: Path) -> None:
+    def __init__(self, spec: ModelSpec, folder: Path, ray_address: str | None = None) -> None:
         super().__init__()
         self.spec, self.folder = spec, folder
+        self.site = Site(checkpoints=folder, ray_address=ray_address)
         self.model: Model | None = None
         self.error: PlatformError | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            self.model = train(self.spec, rows(), threads=1, site=Site(checkpoints=self.folder))
+            self.model = train(self.spec, rows(), threads=1, site=self.site)
         except PlatformError as error:
             self.error = error
 

@@ -165,7 +165,8 @@ def _study(spec: ModelSpec, timezone: str) -> dg.AssetsDefinition:
         rows, workers = read_set(lake, spec), os.cpu_count() or 1
         # Trials compare on the same rows only: another training set begins another study.
         name = f"{spec.name} on {content_hash(rows)[:12]}"
-        found = search(spec, rows.filter(pl.col(PART) == TRAIN), name, profile.studies_path, timezone, workers=workers)
+        learned, site = rows.filter(pl.col(PART) == TRAIN), Site(ray_address=profile.ray_address)
+        found = search(spec, learned, name, profile.studies_path, timezone, workers=workers, site=site)
         drawn = plots(open_study(name, f"sqlite:///{profile.studies_path}", spec.seed))
         told = {
             "found": found.sentence(),

@@ -53,7 +53,7 @@ def carried_through(
         PlatformError: there is no such cluster, it is too small, or its workers failed as often as declared.
     """
     with connected(address) as ray:
-        _refuse_small(ray, spec)
+        refuse_small(ray, spec, spec.workers.count)
         for attempt in range(spec.workers.restarts + 1):
             try:
                 with _started(ray, spec.workers) as workers:
@@ -69,12 +69,17 @@ def carried_through(
     ) from failure
 
 
-def _refuse_small(ray: Any, spec: ModelSpec) -> None:
-    has, wants = ray.cluster_resources().get("CPU", 0), spec.workers.count * spec.workers.threads
+def refuse_small(ray: Any, spec: ModelSpec, count: int) -> None:
+    """Look whether the cluster could hold so many workers at all.
+
+    Raises:
+        PlatformError: it could not, and nobody would ever be started.
+    """
+    has, wants = ray.cluster_resources().get("CPU", 0), count * spec.workers.threads
     if has < wants:
         raise PlatformError(
-            f"model {spec.name} wants {spec.workers.count} workers of {spec.workers.threads} threads, and the Ray "
-            f"cluster has {has:.0f} CPUs in all; add machines, or declare fewer"
+            f"model {spec.name} wants {count} workers of {spec.workers.threads} threads, and the Ray cluster has "
+            f"{has:.0f} CPUs in all; add machines, or declare fewer"
         )
 
 

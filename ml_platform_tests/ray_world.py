@@ -1,0 +1,145 @@
+"""A Ray cluster of two nodes in a network namespace of its own: ``python -m ml_platform_tests.ray_world FOLDER``.
+
+Ray listens beyond the loopback interface, so it is let loose where there is no other. The processes are in a namespace
+of their own, too, and end with it.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ml_platform.spec import Between, ModelSpec, PlatformError, Search, Workers
+from ml_platform.training.estimators import train
+from ml_platform.training.search import search
+from ml_platform.training.workers import Site
+from ml_platform_tests.test_training import SPEC
+from ml_platform_tests.test_workers import TOGETHER, Training, rows
+
+HEAD, OTHER = "127.0.0.1", "127.0.0.2"
+SITE = Site(ray_address=f"{HEAD}:6379")
+NETWORK = replace(TOGETHER, compute="ray")
+TREES = replace(SPEC, compute="ray", workers=Workers(restarts=1))
+SEARCHED = replace(TREES, search=Search(space={"num_leaves": Between(3, 15)}, trials=4, folds=2))
+_UNSHARE = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+_SET_ADDRESS, _GET_FLAGS, _SET_FLAGS, _UP = 0x8916, 0x8913, 0x8914, 1  # SIOCSIFADDR, SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
+
+
+def absent() -> str | None:
+    """Why there can be no such cluster here."""
+    if find_spec("ray") is None:
+        return "ray is not installed; pip install 'ml-platform[ray]'"
+    tried = subprocess.run([*_UNSHARE, "true"], capture_output=True, text=True, check=False)
+    return f"no namespaces of our own: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def happened(folder: Path) -> dict[str, Any]:
+    """What came of it all, in a cluster that is gone afterwards."""
+    command = [*_UNSHARE, sys.executable, "-W", "ignore", "-m", "ml_platform_tests.ray_world", str(folder)]
+    with (folder / "log").open("wb") as log:
+        done = subprocess.run(command, stdout=log, stderr=log, timeout=240, check=False)
+    assert done.returncode == 0, (folder / "log").read_text()[-4000:]
+    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return found
+
+
+def _loopback_up() -> None:
+    """With both addresses: LightGBM looks for its own among those of the interfaces."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        flags = fcntl.ioctl(asked, _GET_FLAGS, struct.pack("16sh14x", b"lo", 0))
+        fcntl.ioctl(asked, _SET_FLAGS, struct.pack("16sh14x", b"lo", struct.unpack("16xh14x", flags)[0] | _UP))
+        address = struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(OTHER))
+        fcntl.ioctl(asked, _SET_ADDRESS, struct.pack("16s16s", b"lo:1", address))
+
+
+def _start(*options: str) -> None:
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", *options]
+    subprocess.run([*command, "--object-store-memory=80000000", "--disable-usage-stats"], check=True)
+
+
+def _workers() -> list[int]:
+    """Processes that train for the platform."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            named = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if named.startswith(b"ray::Worker"):
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def _network(folder: Path) -> dict[str, Any]:
+    """Trained with a worker killed on the way; where it stood when that fell, and when it went on."""
+    training = Training(NETWORK, folder, SITE.ray_address)
+    training.until(lambda: training.kept() >= (0, 200))
+    stood, workers = training.kept(), _workers()
+    os.kill(workers[-1], signal.SIGKILL)
+    training.until(lambda: not set(workers) & set(_workers()))
+    stood = training.kept()
+    training.until(lambda: training.kept() > stood)
+    went_on = training.kept()
+    model = training.ended()
+    return {"facts": model.facts, "digests": model.digests(), "stood": stood, "went_on": went_on, "left": _left(folder)}
+
+
+def _left(folder: Path) -> list[str]:
+    return sorted(found.name for found in folder.iterdir())
+
+
+def _trees(folder: Path) -> dict[str, Any]:
+    """Grown with a worker killed at once, and without a disturbance."""
+    training = Training(TREES, folder, SITE.ray_address)
+    training.until(lambda: len(_workers()) == 2)
+    os.kill(_workers()[0], signal.SIGKILL)
+    killed, calm = training.ended(), train(TREES, rows(), threads=1, site=SITE)
+    facts = {"killed": killed.facts, "calm": calm.facts}
+    return {"facts": facts, "same": killed.digests() == calm.digests(), "given": calm.predict(rows()).tolist()}
+
+
+def _refused(work: Callable[[], Any]) -> str:
+    try:
+        work()
+    except PlatformError as error:
+        return str(error)
+    raise AssertionError("it was not refused")
+
+
+def _trained(spec: ModelSpec, site: Site = SITE) -> Callable[[], Any]:
+    return lambda: train(spec, rows(), threads=1, site=site)
+
+
+def main() -> None:
+    """Start the nodes and let everything happen."""
+    folder = Path(sys.argv[1])
+    _loopback_up()
+    drafts = tempfile.mkdtemp(prefix="ray-")  # the paths of Ray's sockets must be short
+    _start("--head", "--port=6379", f"--node-ip-address={HEAD}", f"--temp-dir={drafts}", "--include-dashboard=false")
+    _start(f"--address={SITE.ray_address}", f"--node-ip-address={OTHER}")
+    found: dict[str, Any] = {"network": _network(folder / "network"), "trees": _trees(folder / "trees")}
+    searched = search(SEARCHED, rows(), "late", folder / "studies.db", "UTC", workers=1, site=SITE)
+    found["search"] = asdict(searched)
+    broken = replace(SEARCHED, search=replace(SEARCHED.search, space={"num_leaves": (-1,)}))  # type: ignore[type-var]
+    found["refused"] = {
+        "small": _refused(_trained(replace(TREES, workers=Workers(count=3)))),
+        "nobody": _refused(_trained(TREES, Site(ray_address=f"{HEAD}:6380"))),
+        "trial": _refused(lambda: search(broken, rows(), "no", folder / "no.db", "UTC", workers=1, site=SITE)),
+    }
+    (folder / "found.json").write_text(json.dumps(found))
+    shutil.rmtree(drafts, ignore_errors=True)  # Ray still writes into it
+
+
+if __name__ == "__main__":
+    main()
