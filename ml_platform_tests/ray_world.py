@@ -27,11 +27,12 @@ from ml_platform.training.workers import Site
 from ml_platform_tests.test_training import SPEC
 from ml_platform_tests.test_workers import TOGETHER, Training, rows
 
+ROOT = Path(__file__).parent.parent
 HEAD, OTHER = "127.0.0.1", "127.0.0.2"
 SITE = Site(ray_address=f"{HEAD}:6379")
 NETWORK = replace(TOGETHER, compute="ray")
 TREES = replace(SPEC, compute="ray", workers=Workers(restarts=1))
-SEARCHED = replace(TREES, search=Search(space={"num_leaves": Between(3, 15)}, trials=4, folds=2))
+SEARCHED = replace(TREES, search=Search(space={"learning_rate": Between(0.05, 0.3)}, trials=4, folds=2))
 _UNSHARE = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 _SET_ADDRESS, _GET_FLAGS, _SET_FLAGS, _UP = 0x8916, 0x8913, 0x8914, 1  # SIOCSIFADDR, SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
 
@@ -48,7 +49,7 @@ def happened(folder: Path) -> dict[str, Any]:
     """What came of it all, in a cluster that is gone afterwards."""
     command = [*_UNSHARE, sys.executable, "-W", "ignore", "-m", "ml_platform_tests.ray_world", str(folder)]
     with (folder / "log").open("wb") as log:
-        done = subprocess.run(command, stdout=log, stderr=log, timeout=240, check=False)
+        done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, timeout=180, check=False)
     assert done.returncode == 0, (folder / "log").read_text()[-4000:]
     found: dict[str, Any] = json.loads((folder / "found.json").read_text())
     return found
@@ -131,10 +132,11 @@ def main() -> None:
     found: dict[str, Any] = {"network": _network(folder / "network"), "trees": _trees(folder / "trees")}
     searched = search(SEARCHED, rows(), "late", folder / "studies.db", "UTC", workers=1, site=SITE)
     found["search"] = asdict(searched)
-    broken = replace(SEARCHED, search=replace(SEARCHED.search, space={"num_leaves": (-1,)}))  # type: ignore[type-var]
+    broken = replace(SEARCHED, parameters={"num_leaves": -1})
     found["refused"] = {
         "small": _refused(_trained(replace(TREES, workers=Workers(count=3)))),
         "nobody": _refused(_trained(TREES, Site(ray_address=f"{HEAD}:6380"))),
+        "nonsense": _refused(_trained(TREES, Site(ray_address="auto"))),
         "trial": _refused(lambda: search(broken, rows(), "no", folder / "no.db", "UTC", workers=1, site=SITE)),
     }
     (folder / "found.json").write_text(json.dumps(found))

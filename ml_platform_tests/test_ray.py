@@ -61,12 +61,13 @@ def test_what_the_cluster_cannot_do_is_said(found: dict[str, Any]) -> None:
     refused = found["refused"]
     assert "late_trees wants 3 workers of 1 threads, and the Ray cluster has 2 CPUs in all" in refused["small"]
     assert "there is no Ray cluster at 127.0.0.1:6380 that this machine is part of" in refused["nobody"]
+    assert "there is no Ray cluster at auto that" in refused["nonsense"]
     assert "a trial of the search for late_trees failed on the Ray cluster" in refused["trial"]
 
 
 def test_without_ray_or_an_address_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(at, "find_spec", lambda name: None)
-    with pytest.raises(PlatformError, match="ray is not installed here; `pip install 'ml-platform.ray.'`"):
+    with pytest.raises(PlatformError, match=r"ray is not installed here; `pip install 'ml-platform.ray.'`"):
         train(ray_world.TREES, rows().clear(), threads=1, site=ray_world.SITE)
     monkeypatch.setattr(at, "find_spec", lambda name: name)
     with pytest.raises(PlatformError, match="no cluster is named; set ML_PLATFORM_RAY_ADDRESS"):

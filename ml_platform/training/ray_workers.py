@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ml_platform.spec import ModelSpec, PlatformError, Workers
 from ml_platform.training.checkpoints import write_whole
 
+_ANSWERS_WITHIN_SECONDS = 10
 PLACED_WITHIN_SECONDS = 300  # a machine that was lost may come back; nobody waits for ever
 _GET_ADDRESS, _GET_MASK = 0x8915, 0x891B  # SIOCGIFADDR, SIOCGIFNETMASK of Linux
 Answer = TypeVar("Answer")
@@ -31,9 +32,13 @@ def connected(address: str) -> Iterator[Any]:
     """
     import ray
 
+    host, _, port = address.rpartition(":")
     try:
+        socket.create_connection(
+            (host, int(port)), _ANSWERS_WITHIN_SECONDS
+        ).close()  # Ray itself would wait for minutes
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise PlatformError(
             f"there is no Ray cluster at {address} that this machine is part of ({str(error).splitlines()[0]}); "
             f"`ray start --address={address}` here, or set ML_PLATFORM_RAY_ADDRESS to another"
