@@ -39,8 +39,6 @@ def search_on_ray(spec: ModelSpec, parts: Sequence[Fold], study: Any, lock: Path
     Raises:
         PlatformError: there is no such cluster, or a trial failed on it.
     """
-    import optuna
-
     space = searched_space(spec)
     with connected(address) as ray:
         refuse_small(ray, spec, 1)
@@ -54,34 +52,48 @@ def search_on_ray(spec: ModelSpec, parts: Sequence[Fold], study: Any, lock: Path
             finished, trial = begin(study, space, spec.parameters, lock) if len(running) < room else (0, None)
             if trial is not None:
                 running.append(_Running(trial, judged.remote(spec, dict(trial.params), data[0])))
-                continue
-            if not running:
-                if finished >= space.trials:
-                    return
-                sleep(_LOOK_AGAIN_SECONDS)  # others are at the last ones
-                continue
-            (done,), _ = ray.wait([each.task for each in running])
-            (one,) = (each for each in running if each.task == done)
-            running.remove(one)
-            try:
-                one.losses.append(ray.get(done))
-            except ray.exceptions.RayError as error:
-                for each in (one, *running):
-                    study.tell(each.trial, state=optuna.trial.TrialState.FAIL)
-                raise PlatformError(
-                    f"a trial of the search for {spec.name} failed on the Ray cluster at {address}: "
-                    f"{str(error).strip().splitlines()[-1]}; start the same search again"
-                ) from error
-            fold = len(one.losses)
-            loss = float(np.concatenate(one.losses).mean())
-            one.trial.report(loss, fold - 1)
-            if one.trial.should_prune():
-                study.tell(one.trial, state=optuna.trial.TrialState.PRUNED)
-            elif fold == len(parts):
-                study.tell(one.trial, loss)
+            elif running:
+                one = _next_done(ray, spec, study, running)
+                if _goes_on(study, one, len(parts)):
+                    one.task = judged.remote(spec, dict(one.trial.params), data[len(one.losses)])
+                    running.append(one)
+            elif finished >= space.trials:
+                return
             else:
-                one.task = judged.remote(spec, dict(one.trial.params), data[fold])
-                running.append(one)
+                sleep(_LOOK_AGAIN_SECONDS)  # others are at the last ones
+
+
+def _next_done(ray: Any, spec: ModelSpec, study: Any, running: list[_Running]) -> _Running:
+    """Taken out of those that run, with the losses of the fold that is done."""
+    from optuna.trial import TrialState
+
+    (done,), _ = ray.wait([each.task for each in running])
+    (one,) = (each for each in running if each.task == done)
+    try:
+        one.losses.append(ray.get(done))
+    except ray.exceptions.RayError as error:
+        for each in running:
+            study.tell(each.trial, state=TrialState.FAIL)
+        raise PlatformError(
+            f"a trial of the search for {spec.name} failed on the Ray cluster: {str(error).strip().splitlines()[-1]}; "
+            f"start the same search again"
+        ) from error
+    running.remove(one)
+    return one
+
+
+def _goes_on(study: Any, one: _Running, folds: int) -> bool:
+    """Tell the study how the trial stands; whether another of its folds is to be judged."""
+    from optuna.trial import TrialState
+
+    fold, loss = len(one.losses), float(np.concatenate(one.losses).mean())
+    one.trial.report(loss, fold - 1)
+    if one.trial.should_prune():
+        study.tell(one.trial, state=TrialState.PRUNED)
+        return False
+    if fold == folds:
+        study.tell(one.trial, loss)
+    return fold < folds
 
 
 def _row_losses(spec: ModelSpec, parameters: dict[str, Any], part: Fold) -> Floats:
