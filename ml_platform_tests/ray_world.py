@@ -14,7 +14,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +51,7 @@ def happened(folder: Path) -> dict[str, Any]:
     """What came of it all, in a cluster that is gone afterwards."""
     command = [*_UNSHARE, sys.executable, "-W", "ignore", "-m", "ml_platform_tests.ray_world", str(folder)]
     with (folder / "log").open("wb") as log:
-        done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, timeout=180, check=False)
+        done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, timeout=400, check=False)
     assert done.returncode == 0, (folder / "log").read_text()[-4000:]
     found: dict[str, Any] = json.loads((folder / "found.json").read_text())
     return found
@@ -69,15 +71,15 @@ def _start(*options: str) -> None:
     subprocess.run([*command, "--object-store-memory=80000000", "--disable-usage-stats"], check=True)
 
 
-def _workers() -> list[int]:
-    """Processes that train for the platform."""
+def _workers(what: str = "Worker") -> list[int]:
+    """Processes that do this for the platform now."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             named = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if named.startswith(b"ray::Worker"):
+        if named.startswith(f"ray::{what}".encode()):
             found.append(int(folder.name))
     return sorted(found)
 
@@ -110,6 +112,17 @@ def _trees(folder: Path) -> dict[str, Any]:
     return {"facts": facts, "same": killed.digests() == calm.digests(), "given": calm.predict(rows()).tolist()}
 
 
+def _search(folder: Path) -> dict[str, Any]:
+    """With the first worker that judges a fold killed."""
+    with ThreadPoolExecutor() as here:
+        asked = here.submit(search, SEARCHED, rows(), "late", folder / "studies.db", "UTC", workers=1, site=SITE)
+        while not (judging := _workers("_row_losses")):
+            assert not asked.done(), asked.result()
+            time.sleep(0.002)
+        os.kill(judging[0], signal.SIGKILL)
+        return asdict(asked.result())
+
+
 def _refused(work: Callable[[], Any]) -> str:
     try:
         work()
@@ -130,8 +143,7 @@ def main() -> None:
     _start("--head", "--port=6379", f"--node-ip-address={HEAD}", f"--temp-dir={drafts}", "--include-dashboard=false")
     _start(f"--address={SITE.ray_address}", f"--node-ip-address={OTHER}")
     found: dict[str, Any] = {"network": _network(folder / "network"), "trees": _trees(folder / "trees")}
-    searched = search(SEARCHED, rows(), "late", folder / "studies.db", "UTC", workers=1, site=SITE)
-    found["search"] = asdict(searched)
+    found["search"] = _search(folder)
     broken = replace(SEARCHED, parameters={"num_leaves": -1})
     found["refused"] = {
         "small": _refused(_trained(replace(TREES, workers=Workers(count=3)))),

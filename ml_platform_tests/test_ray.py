@@ -48,7 +48,7 @@ def test_trees_of_two_machines_are_as_good_and_the_same_after_a_kill(found: dict
 
 @pytest.mark.long
 @pytest.mark.service("ray")
-def test_a_search_has_exactly_its_trials_on_the_cluster(found: dict[str, Any]) -> None:
+def test_a_search_has_exactly_its_trials_though_a_worker_was_killed(found: dict[str, Any]) -> None:
     searched = found["search"]
     assert searched["completed"] + searched["pruned"] == 4
     assert searched["failed"] == 0
