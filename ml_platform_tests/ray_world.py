@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ml_platform.spec import Between, ModelSpec, PlatformError, Search, Workers
 from ml_platform.training.estimators import train
 from ml_platform.training.search import search
 from ml_platform.training.workers import Site
+from ml_platform_tests.services import APART
 from ml_platform_tests.test_training import SPEC
 from ml_platform_tests.test_workers import TOGETHER, Training, rows
 
@@ -35,21 +35,12 @@ SITE = Site(ray_address=f"{HEAD}:6379")
 NETWORK = replace(TOGETHER, compute="ray")
 TREES = replace(SPEC, compute="ray", workers=Workers(restarts=1))
 SEARCHED = replace(TREES, search=Search(space={"learning_rate": Between(0.05, 0.3)}, trials=4, folds=2))
-_UNSHARE = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 _SET_ADDRESS, _GET_FLAGS, _SET_FLAGS, _UP = 0x8916, 0x8913, 0x8914, 1  # SIOCSIFADDR, SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
-
-
-def absent() -> str | None:
-    """Why there can be no such cluster here."""
-    if find_spec("ray") is None:
-        return "ray is not installed; pip install 'ml-platform[ray]'"
-    tried = subprocess.run([*_UNSHARE, "true"], capture_output=True, text=True, check=False)
-    return f"no namespaces of our own: {tried.stderr.strip()}" if tried.returncode else None
 
 
 def happened(folder: Path) -> dict[str, Any]:
     """What came of it all, in a cluster that is gone afterwards."""
-    command = [*_UNSHARE, sys.executable, "-W", "ignore", "-m", "ml_platform_tests.ray_world", str(folder)]
+    command = [*APART, sys.executable, "-W", "ignore", "-m", "ml_platform_tests.ray_world", str(folder)]
     with (folder / "log").open("wb") as log:
         done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, timeout=400, check=False)
     assert done.returncode == 0, (folder / "log").read_text()[-4000:]

@@ -9,6 +9,7 @@ from ml_platform import metrics
 from ml_platform.spec import PlatformError
 from ml_platform.training import workers as at
 from ml_platform.training.estimators import train
+from ml_platform.training.ray_workers import interface_of
 from ml_platform_tests import ray_world
 from ml_platform_tests.test_training import SPEC
 from ml_platform_tests.test_workers import TOGETHER, rows, undisturbed
@@ -63,6 +64,12 @@ def test_what_the_cluster_cannot_do_is_said(found: dict[str, Any]) -> None:
     assert "there is no Ray cluster at 127.0.0.1:6380 that this machine is part of" in refused["nobody"]
     assert "there is no Ray cluster at auto that" in refused["nonsense"]
     assert "a trial of the search for late_trees failed on the Ray cluster" in refused["trial"]
+
+
+def test_an_address_is_told_by_its_interface() -> None:
+    assert interface_of("127.0.0.9") == "lo"
+    with pytest.raises(PlatformError, match=r"no network interface of this machine has the address 203\.0\.113\.7"):
+        interface_of("203.0.113.7")
 
 
 def test_without_ray_or_an_address_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:

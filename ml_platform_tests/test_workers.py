@@ -102,11 +102,14 @@ def test_checkpoints_of_a_model_are_of_one_training_and_go_when_it_succeeds(tmp_
     with pytest.raises(KeyError):
         _fails_while_it_trains(tmp_path)
     assert (folder / "x").exists()
+    with kept_in(tmp_path, "late"):
+        assert [found.name for found in folder.iterdir()] == ["x"]
 
 
 def _fails_while_it_trains(path: Path) -> None:
     with kept_in(path, "late") as folder:
         (folder / "x").touch()
+        (folder / "rows").mkdir()
         raise KeyError
 
 

@@ -85,5 +85,8 @@ def kept_in(folder: Path, name: str) -> Iterator[Path]:
                 f"wait for it or stop it"
             ) from error
         (folder / name).mkdir(exist_ok=True)
+        for left in (folder / name).iterdir():  # by a training that was killed: copies of its rows
+            if left.is_dir():
+                shutil.rmtree(left)
         yield folder / name
         shutil.rmtree(folder / name)
