@@ -18,15 +18,22 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+
+from ml_platform import asset_keys
 from ml_platform.spec import Between, ModelSpec, PlatformError, Search, Workers
 from ml_platform.training.estimators import train
+from ml_platform.training.reproduce import reproduce
 from ml_platform.training.search import search
 from ml_platform.training.workers import Site
+from ml_platform_tests.replay_world import PACKAGE
 from ml_platform_tests.services import APART
-from ml_platform_tests.test_training import SPEC
+from ml_platform_tests.test_evaluation import made_house
+from ml_platform_tests.test_training import SPEC, START
 from ml_platform_tests.test_workers import TOGETHER, Training, rows
 
 ROOT = Path(__file__).parent.parent
@@ -114,6 +121,17 @@ def _search(folder: Path) -> dict[str, Any]:
         return asdict(asked.result())
 
 
+def _asset(folder: Path) -> dict[str, Any]:
+    """A version that the asset registered, made again from its manifest."""
+    house = made_house(folder / "home", TREES)
+    house.resources["profile"] = replace(house.profile, ray_address=SITE.ray_address)
+    keys = [asset_keys.training_set(TREES.name), asset_keys.model(TREES.name)]
+    assert house.at(START + timedelta(days=31), dg.AssetSelection.assets(*keys)).success
+    told = (house.lake, house.tracking, house.project, PACKAGE, TREES.name, 1)
+    again, without = (reproduce(*told, folder / name, site) for name, site in (("again", SITE), ("without", Site())))
+    return {"again": again.sentence(), "without": without.sentence()}
+
+
 def _refused(work: Callable[[], Any]) -> str:
     try:
         work()
@@ -135,6 +153,7 @@ def main() -> None:
     _start(f"--address={SITE.ray_address}", f"--node-ip-address={OTHER}")
     found: dict[str, Any] = {"network": _network(folder / "network"), "trees": _trees(folder / "trees")}
     found["search"] = _search(folder)
+    found["asset"] = _asset(folder)
     broken = replace(SEARCHED, parameters={"num_leaves": -1})
     found["refused"] = {
         "small": _refused(_trained(replace(TREES, workers=Workers(count=3)))),

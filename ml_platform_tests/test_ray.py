@@ -58,6 +58,16 @@ def test_a_search_has_exactly_its_trials_though_a_worker_was_killed(found: dict[
 
 @pytest.mark.long
 @pytest.mark.service("ray")
+def test_a_version_trained_on_the_cluster_is_made_again_there_to_the_bit(found: dict[str, Any]) -> None:
+    assert found["asset"]["again"].startswith("bit-identical")
+    assert "2 workers of 1 threads (ray)" in found["asset"]["again"]
+    assert found["asset"]["without"].startswith(
+        "cannot, because model late_trees is declared with compute='ray', but no"
+    )
+
+
+@pytest.mark.long
+@pytest.mark.service("ray")
 def test_what_the_cluster_cannot_do_is_said(found: dict[str, Any]) -> None:
     refused = found["refused"]
     assert "late_trees wants 3 workers of 1 threads, and the Ray cluster has 2 CPUs in all" in refused["small"]
