@@ -61,7 +61,7 @@ lock:
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) --editable '.[test]'
+	$(PIP) --editable '.[test,ray]'
 	$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+[a-z0-9.]*$$//' \
 	  | $(BIN)/python -c 'import re, sys; print("".join(sorted(re.sub("[._]", "-", n.lower()) + s + v for n, s, v in (line.partition("==") for line in sys.stdin))), end="")' > requirements.lock
 	$(MAKE) $(READY)

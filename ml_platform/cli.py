@@ -315,15 +315,16 @@ def reproduce(model: str, version: int | None, as_json: bool) -> None:
     from ml_platform.stores.delta import Lake
     from ml_platform.stores.tracking import Tracking
     from ml_platform.training.reproduce import reproduce as make_again
+    from ml_platform.training.workers import Site
 
     profile = Profile.from_environment()
     Home(profile.home).prepare(profile.project)
     lake = Lake(profile.lake, profile.storage_options)
     tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
-    project, succeeded = load_project(profile.project), True
+    project, succeeded, site = load_project(profile.project), True, Site(ray_address=profile.ray_address)
     for number in [version] if version else [found.version for found in tracking.versions(model)]:
         with TemporaryDirectory() as scratch:
-            found = make_again(lake, tracking, project, profile.project, model, number, Path(scratch))
+            found = make_again(lake, tracking, project, profile.project, model, number, Path(scratch), site)
         succeeded = succeeded and found.succeeded
         if as_json:
             click.echo(json.dumps({"model": model, "version": number, **asdict(found)}))

@@ -80,6 +80,9 @@ def test_every_byte_of_an_entity_goes_and_nothing_of_others(home: TripsHome) -> 
     tables, versions, windows = tables_of(home), versions_of(home), _windows(home, line)
     logs = {stream: records_of(home, stream) for stream in ("predictions", "labels")}
     assert len(places_of(home.path, SERVED)) > 15
+    kept = home.profile.checkpoints_path / "late" / "checkpoint.npz"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"a network half trained on all rows")
     before = files_of(home.path)
 
     listed = forget(home, f"trip={SERVED}")
@@ -103,6 +106,7 @@ def test_every_byte_of_an_entity_goes_and_nothing_of_others(home: TripsHome) -> 
 
     done = forget(home, f"trip={SERVED}", "--yes")
     assert done.code == 0, done.said
+    assert not kept.exists()
     assert [place for place in places_of(home.path, SERVED) if "note.html" not in place] == []
     assert f"9{SERVED}9 is another" in (home.profile.reports_path / "note.html").read_text()
 

@@ -200,7 +200,8 @@ def test_a_declaration_file_declares_the_one_thing_it_is_named_after(path):
 
 def requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]]
+    extras = project["optional-dependencies"]
+    return [Requirement(line) for line in [*project["dependencies"], *extras["test"], *extras["ray"]]]
 
 
 def locked() -> dict[str, str]:

@@ -188,6 +188,18 @@ CLASHES = {
         {"services/desk.py": None, "policies/inputs.py": None},
         "model returns has the retraining policy 'weekly', but no service answers with it",
     ),
+    "trees by DDP": (
+        {"models/returns.py": FILES["models/returns.py"].replace("views=", 'compute="ddp", views=')},
+        "model returns: estimator lightgbm cannot be trained with compute='ddp': DDP is PyTorch's",
+    ),
+    "nobody to train": (
+        {
+            "models/returns.py": FILES["models/returns.py"]
+            .replace("ModelSpec, Task", "ModelSpec, Task, Workers")
+            .replace("views=", 'compute="ray", workers=Workers(count=0), views=')
+        },
+        "model returns declares workers with count=0; 1 is the least",
+    ),
     "a window of hours": (
         {
             "policies/weekly.py": "from datetime import timedelta\nfrom ml_platform.spec import RetrainPolicy\n"

@@ -15,6 +15,7 @@ from ml_platform.training.encoding import Encoding
 from ml_platform.training.estimators import train
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import HOLDOUT, LABEL, PART, TRAIN
+from ml_platform.training.workers import Site
 
 EVERYTHING = "(everything)"
 
@@ -34,7 +35,13 @@ def by_feature(spec: ModelSpec, rows: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def ablate(
-    spec: ModelSpec, parts: pl.DataFrame, groups: Mapping[str, Sequence[str]], timezone: str, *, threads: int
+    spec: ModelSpec,
+    parts: pl.DataFrame,
+    groups: Mapping[str, Sequence[str]],
+    timezone: str,
+    *,
+    threads: int,
+    site: Site | None = None,
 ) -> pl.DataFrame:
     """One line a group of inputs, what matters most first, behind that of the model with everything.
 
@@ -47,11 +54,11 @@ def ablate(
     """
     learned, held = parts.filter(pl.col(PART) == TRAIN), parts.filter(pl.col(PART) == HOLDOUT)
     days = held[HAPPENS_AT].dt.convert_time_zone(timezone).dt.date()
-    whole, seconds, answer_us, given = _trained(spec, learned, held, threads)
+    whole, seconds, answer_us, given = _trained(spec, learned, held, threads, site)
     lines = [_line(EVERYTHING, whole.encoding.inputs, metrics.log_loss(held[LABEL], given))]
     lines[0] |= {"saved_training_s": seconds, "saved_us_a_row": answer_us, "importance": 1.0}
     for name, inputs in groups.items():
-        _, without_s, without_us, without = _trained(_without(spec, inputs), learned.drop(inputs), held, threads)
+        _, without_s, without_us, without = _trained(_without(spec, inputs), learned.drop(inputs), held, threads, site)
         lost = metrics.paired_gain(held[LABEL], without, given, days, seed=spec.seed, resamples=spec.gate.resamples)
         line = _line(name, inputs, metrics.log_loss(held[LABEL], without))
         line |= {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high}
@@ -78,10 +85,10 @@ def _without(spec: ModelSpec, inputs: Sequence[str]) -> ModelSpec:
 
 
 def _trained(
-    spec: ModelSpec, learned: pl.DataFrame, held: pl.DataFrame, threads: int
+    spec: ModelSpec, learned: pl.DataFrame, held: pl.DataFrame, threads: int, site: Site | None
 ) -> tuple[Model, float, float, np.ndarray]:
     """The model, seconds it took, microseconds of a single answer (the median), its answers on the holdout."""
     begun = perf_counter()
-    model = train(spec, learned, threads=threads)
+    model = train(spec, learned, threads=threads, site=site)
     seconds = perf_counter() - begun
     return model, seconds, float(np.median(latency_ms(model, held))) * 1000, model.predict(held)

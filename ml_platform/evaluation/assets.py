@@ -26,6 +26,7 @@ from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import GATE
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.steps import read_set
+from ml_platform.training.workers import Site
 
 GROUP = "evaluation"
 CHECK, WINNER = "beats_champion", "somebody_wins"
@@ -138,10 +139,13 @@ def _ablation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         owners=[spec.owner],
         group_name=GROUP,
     )
-    def ablation(config: By, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+    def ablation(
+        config: By, lake: dg.ResourceParam[Lake], profile: dg.ResourceParam[Profile]
+    ) -> dg.MaterializeResult[Any]:
         parts = read_set(lake, spec)
         groups = by_view(spec, parts) if config.by == "view" else by_feature(spec, parts)
-        found = ablate(spec, parts, groups, project.timezone, threads=os.cpu_count() or 1)
+        site = Site(ray_address=profile.ray_address)
+        found = ablate(spec, parts, groups, project.timezone, threads=os.cpu_count() or 1, site=site)
         drawn = metadata.image(b64encode(ablation_plot(found)).decode(), "Lost without it")
         return dg.MaterializeResult(metadata={"without": metadata.rows(found, most=100), "lost": drawn})
 

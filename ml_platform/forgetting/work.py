@@ -5,6 +5,7 @@ then on nothing lets the value in again, and nobody else works with the state fo
 between is done again if it was cut off: the value is not written down, so it is given again.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -115,6 +116,7 @@ class Forgetting:
         return [
             Step("noting it", lambda: self._begin(digest, begun)),
             *(Step(place.title, place.purge) for place in self._purged(frozenset(begun["tables"]))),
+            Step("trainings that were cut off", self._begin_anew),
             Step("live windows and stored values", lambda: self._make_anew(begun["reach"])),
             Step("looking at every byte", self._look_again),
             Step("ledger and registry", lambda: self._end(digest, begun)),
@@ -221,6 +223,11 @@ class Forgetting:
     def _begin(self, digest: str, begun: dict[str, Any]) -> None:
         self._record.begin(digest, begun)
         self._record.remember(self.entity.name, digest, Clock.wall())
+
+    def _begin_anew(self) -> None:
+        """A checkpoint was trained on all rows; a training that finds none begins from the start."""
+        if self.profile.checkpoints_path.exists():
+            shutil.rmtree(self.profile.checkpoints_path)
 
     def _make_anew(self, reach: int | None) -> None:
         profile, name = self.profile, self.project.name

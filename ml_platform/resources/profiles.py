@@ -5,7 +5,7 @@ Plain Python without Dagster, so that the serving process can read it, too.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml_platform.spec import DeclarationError
@@ -19,6 +19,7 @@ class Profile:
 
     home: the one folder that everything local is written under.
     lake: root of the Delta tables, a local path or ``s3://bucket/prefix``.
+    ray_address: of the head (host:port) of the Ray cluster that this machine is part of.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Profile:
     mlflow_artifacts: str
     dagster_storage: str | None = None
     redis_url: str | None = None
+    ray_address: str | None = None
 
     @property
     def online_address(self) -> str | Path:
@@ -62,6 +64,11 @@ class Profile:
         return self.home / "studies.db"
 
     @property
+    def checkpoints_path(self) -> Path:
+        """What workers that train together keep until they are done."""
+        return self.home / "checkpoints"
+
+    @property
     def ledger_path(self) -> Path:
         """The ledger of decisions, verdicts and alias moves."""
         return self.home / "ledger.db"
@@ -92,7 +99,8 @@ class Profile:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Profile":
-        """Read ``ML_PLATFORM_PROFILE``, ``ML_PLATFORM_HOME``, ``ML_PLATFORM_PROJECT`` and the production addresses.
+        """Read ``ML_PLATFORM_PROFILE``, ``ML_PLATFORM_HOME``, ``ML_PLATFORM_PROJECT``,
+        ``ML_PLATFORM_RAY_ADDRESS`` and the production addresses.
 
         Raises:
             DeclarationError: the profile is unknown, or production misses an address.
@@ -102,7 +110,10 @@ class Profile:
         if name not in PROFILES:
             raise DeclarationError(f"ML_PLATFORM_PROFILE is {name!r}; it must be one of {', '.join(PROFILES)}")
         home = Path(env.get("ML_PLATFORM_HOME") or ".ml_platform")
-        embedded = cls.at(home, project=env.get("ML_PLATFORM_PROJECT", "ml_platform.projects.flights"))
+        embedded = replace(
+            cls.at(home, project=env.get("ML_PLATFORM_PROJECT", "ml_platform.projects.flights")),
+            ray_address=env.get("ML_PLATFORM_RAY_ADDRESS") or None,
+        )
         return embedded if name == "embedded" else _production(embedded, env)
 
 
@@ -129,10 +140,9 @@ def _production(embedded: Profile, env: Mapping[str, str]) -> Profile:
     }
     if storage.get("AWS_ENDPOINT_URL", "").startswith("http://"):
         storage["AWS_ALLOW_HTTP"] = "true"
-    return Profile(
+    return replace(
+        embedded,
         name="production",
-        home=embedded.home,
-        project=embedded.project,
         lake=env["ML_PLATFORM_LAKE"],
         storage_options=storage,
         mlflow_uri=env["ML_PLATFORM_MLFLOW_URI"],

@@ -25,6 +25,7 @@ from ml_platform.spec import (
     Task,
     UnknownName,
 )
+from ml_platform.spec.compute import refuse_compute
 from ml_platform.spec.lineage import roots
 from ml_platform.spec.models import Approval
 from ml_platform.spec.request_views import request_fields
@@ -135,6 +136,7 @@ def _check_references(project: Project) -> None:
         if spec.policy:
             _known("retraining policy", [spec.policy], project.retrain_policies)
         _known(f"kind of approval (gate of model {spec.name})", [spec.gate.approval], get_args(Approval))
+        refuse_compute(spec.name, spec.estimator, spec.compute, spec.workers)
         for name in spec.views:
             missing = set(project.all_views[name].entity_names) - set(spec.task.entities)
             if missing:

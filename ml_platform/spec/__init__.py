@@ -1,5 +1,6 @@
 """The vocabulary: what can be declared, and the values that pass between stages. No I/O, no Dagster."""
 
+from ml_platform.spec.compute import Workers
 from ml_platform.spec.errors import (
     ContractBroken,
     DeclarationError,
@@ -94,6 +95,7 @@ __all__ = [
     "View",
     "Window",
     "WordRefused",
+    "Workers",
     "between",
     "blend_of",
     "invariant",

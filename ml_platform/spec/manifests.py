@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from typing import Any
 
@@ -79,6 +79,7 @@ class RunManifest:
     """Everything a model version was made of.
 
     files: digest of each of the model's files. train_window and holdout are seconds (None: all history).
+    compute, workers: who trained it; of workers their count and threads (empty: the process that asked).
     """
 
     model: str
@@ -96,6 +97,9 @@ class RunManifest:
     environment: Environment
     files: Mapping[str, str]
     measures: Mapping[str, float]
+    # A version that was registered before there were workers was trained without.
+    compute: str = "local"
+    workers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from ml_platform.spec.compute import Compute, Workers
 from ml_platform.spec.fingerprint import NOT_CONTENT
 
 Approval = Literal["automatic", "person"]
@@ -143,6 +144,8 @@ class ModelSpec:
     challenges: name of a model whose place it competes for in ``contests/<that model>``: another window, estimator or
         choice of its views; trained when asked.
     slices: by name, groups of rows that the report shows and the gate looks at. fairness: which of them to compare.
+    compute: ``local`` trains in the process that asks; ``ddp`` a network by ``workers`` of this machine; ``ray``
+        network or trees by workers on a Ray cluster, where the trials of its search run, too.
     """
 
     task: Task
@@ -157,6 +160,8 @@ class ModelSpec:
     slices: Mapping[str, Slice] = field(default_factory=dict, metadata=NOT_CONTENT)
     fairness: Fairness | None = field(default=None, metadata=NOT_CONTENT)
     search: Search | None = None
+    compute: Compute = "local"
+    workers: Workers = field(default_factory=Workers)
     policy: str | None = None
     challenges: str | None = field(default=None, metadata=NOT_CONTENT)
     fresh_within: timedelta | None = None

@@ -38,6 +38,7 @@ from ml_platform.training.steps import (
 )
 from ml_platform.training.study import open_study, plots
 from ml_platform.training.training_set import PART, TRAIN, content_hash
+from ml_platform.training.workers import Site, refuse_site
 
 GROUP = "training"
 _ICONS = {"torch": "pytorch"}  # where Dagster calls a kind otherwise than we do
@@ -127,11 +128,13 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
         profile: dg.ResourceParam[Profile],
     ) -> dg.MaterializeResult[Any]:
+        site = Site(checkpoints=profile.checkpoints_path, ray_address=profile.ray_address)
+        refuse_site(spec, site)
         decision, rows, threads = gathered_for(ledger, spec), read_set(lake, spec), os.cpu_count() or 1
         made_of = gathered_from(ledger, spec, rows)
         learned = rows.filter(pl.col(PART) == TRAIN)
         refuse_empty_features(spec, learned)
-        trained = train(spec, learned, threads=threads)
+        trained = train(spec, learned, threads=threads, site=site)
         manifest = run_manifest(spec, made_of, trained, threads, [profile.project, project.features])
         key = context.asset_key.to_user_string()
         views = project.views_of(spec)
@@ -162,7 +165,8 @@ def _study(spec: ModelSpec, timezone: str) -> dg.AssetsDefinition:
         rows, workers = read_set(lake, spec), os.cpu_count() or 1
         # Trials compare on the same rows only: another training set begins another study.
         name = f"{spec.name} on {content_hash(rows)[:12]}"
-        found = search(spec, rows.filter(pl.col(PART) == TRAIN), name, profile.studies_path, timezone, workers=workers)
+        learned, site = rows.filter(pl.col(PART) == TRAIN), Site(ray_address=profile.ray_address)
+        found = search(spec, learned, name, profile.studies_path, timezone, workers=workers, site=site)
         drawn = plots(open_study(name, f"sqlite:///{profile.studies_path}", spec.seed))
         told = {
             "found": found.sentence(),
@@ -191,10 +195,14 @@ def by_hand_jobs(project: Project) -> list[dg.JobDefinition]:
 def _train_by_hand(project: Project) -> dg.JobDefinition:
     known = ", ".join(sorted(project.models))
 
-    @dg.op(required_resource_keys={"mlflow", "lake"}, description=f"Train one of {known}, measure it on its holdout.")
+    @dg.op(
+        required_resource_keys={"mlflow", "lake", "profile"},
+        description=f"Train one of {known}, measure it on its holdout.",
+    )
     def train_and_measure(context: dg.OpExecutionContext, config: ByHand) -> None:
         spec = with_parameters(project, config.model, config.parameters)
-        measures = try_out(context.resources.lake, context.resources.mlflow, spec, threads=os.cpu_count() or 1)
+        resources, site = context.resources, Site(ray_address=context.resources.profile.ray_address)
+        measures = try_out(resources.lake, resources.mlflow, spec, threads=os.cpu_count() or 1, site=site)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
         context.log.info(f"{spec.name} on its holdout: {figures}")
         context.add_output_metadata(measures)

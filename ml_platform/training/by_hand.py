@@ -15,6 +15,7 @@ from ml_platform.stores.delta import Lake
 from ml_platform.training.estimators import train
 from ml_platform.training.steps import read_part
 from ml_platform.training.training_set import HOLDOUT, LABEL, TRAIN
+from ml_platform.training.workers import Site
 
 
 def with_parameters(project: Project, model: str, parameters: Mapping[str, Any]) -> ModelSpec:
@@ -29,7 +30,7 @@ def with_parameters(project: Project, model: str, parameters: Mapping[str, Any])
     return replace(spec, parameters={**spec.parameters, **parameters})
 
 
-def try_out(lake: Lake, mlflow: Any, spec: ModelSpec, *, threads: int) -> dict[str, float]:
+def try_out(lake: Lake, mlflow: Any, spec: ModelSpec, *, threads: int, site: Site) -> dict[str, float]:
     """Train on the training set's training part, log all to the open MLflow run, and answer the holdout's measures.
 
     mlflow: the module or dagster-mlflow's resource, with a run open.
@@ -37,7 +38,7 @@ def try_out(lake: Lake, mlflow: Any, spec: ModelSpec, *, threads: int) -> dict[s
     Raises:
         MissingHistory: the training set was never made.
     """
-    model = train(spec, read_part(lake, spec, TRAIN), threads=threads)
+    model = train(spec, read_part(lake, spec, TRAIN), threads=threads, site=site)
     holdout = read_part(lake, spec, HOLDOUT)
     measures = metrics.measures(holdout[LABEL], model.predict(holdout))
     mlflow.log_params({"model": spec.name, "estimator": spec.estimator, **spec.parameters, **model.facts})

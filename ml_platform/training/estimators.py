@@ -9,19 +9,25 @@ import polars as pl
 from ml_platform.spec import ModelRefused, ModelSpec
 from ml_platform.training.blend import blended, load_blend
 from ml_platform.training.model import Model, read_schema
+from ml_platform.training.workers import Site, refuse_site
 
 
-def train(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Model:
+def train(spec: ModelSpec, rows: pl.DataFrame, *, threads: int, site: Site | None = None) -> Model:
     """Train the spec's estimator on the rows of a training part.
+
+    threads: of this process; workers have those that they are declared with. site: where workers can be started.
 
     Raises:
         TooFewLabels: too little to fit or to stop on.
+        DeclarationError, PlatformError: it cannot be trained as declared, or not here; or its workers failed.
     """
+    site = site or Site()
+    refuse_site(spec, site)
     patient_threads()
     if spec.estimator == "torch":
         from ml_platform.training.torch_network import train_network
 
-        return train_network(spec, rows, threads=threads)
+        return train_network(spec, rows, threads=threads, site=site)
     if spec.estimator == "sklearn":
         from ml_platform.training.scikit import train_scikit
 
@@ -34,7 +40,7 @@ def train(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Model:
         return blended(members, [each["share"] for each in spec.parameters["members"]])
     from ml_platform.training.lightgbm_trees import train_trees
 
-    return train_trees(spec, rows, threads=threads)
+    return train_trees(spec, rows, threads=threads, site=site)
 
 
 def load(folder: Path) -> Model:

@@ -14,6 +14,7 @@ from ml_platform.training.contributions import Contributions
 from ml_platform.training.encoding import Encoding, Floats
 from ml_platform.training.model import Model, read_schema, stopping_split
 from ml_platform.training.training_set import LABEL
+from ml_platform.training.workers import Site
 
 MODEL_FILE = "model.txt"
 MOST_ROUNDS, PATIENCE = 1000, 30
@@ -60,16 +61,22 @@ class Trees(Model):
         path.write_text(self.booster.model_to_string(num_iteration=-1))
 
 
-def train_trees(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Trees:
+def train_trees(spec: ModelSpec, rows: pl.DataFrame, *, threads: int, site: Site | None = None) -> Trees:
     """Find the number of rounds on the newest rows, then train so many rounds on all of them.
 
     ``spec.parameters`` are LightGBM's. The result is the same, bit for bit, for the same rows, parameters and seed,
-    whatever the number of threads.
+    whatever the number of threads; by workers of a Ray cluster, for their number.
 
     Raises:
         TooFewLabels: too little to fit or to stop on.
+        PlatformError: workers were started as often as declared, and failed.
     """
     fit, stop = stopping_split(rows)
+    if spec.compute == "ray":
+        from ml_platform.training.ray_trees import fit_together
+
+        assert site is not None, "whoever trains on a cluster says where it is"
+        return fit_together(spec, rows, fit, stop, site.cluster)
     rounds, losses = find_rounds(spec, rows, fit, stop, threads=threads)
     return fit_trees(spec, rows, rounds, threads=threads, facts=losses)
 
@@ -78,15 +85,21 @@ def find_rounds(
     spec: ModelSpec, rows: pl.DataFrame, fit: NDArray[np.int64], stop: NDArray[np.int64], *, threads: int
 ) -> tuple[int, dict[str, float]]:
     """The round after which the loss on ``stop`` rows got no better, learning from ``fit`` rows, and that loss."""
+
+    # Both parts encode alike: what the fit part has never seen is missing to it.
+    return stopped(Encoding.learn(spec, rows[fit]), rows[fit], rows[stop], parameters_of(spec, threads))
+
+
+def stopped(
+    encoding: Encoding, fit: pl.DataFrame, stop: pl.DataFrame, parameters: Mapping[str, Any]
+) -> tuple[int, dict[str, float]]:
+    """The round after which the loss on ``stop`` got no better, and that loss."""
     import lightgbm as lgb
 
-    parameters = _parameters(spec, threads)
-    # Both parts encode alike: what the fit part has never seen is missing to it.
-    encoding = Encoding.learn(spec, rows[fit])
-    fitted = _dataset(encoding, rows[fit], parameters)
-    watched = _dataset(encoding, rows[stop], parameters, reference=fitted)
+    fitted = dataset(encoding, fit, parameters)
+    watched = dataset(encoding, stop, parameters, reference=fitted)
     booster = lgb.train(
-        parameters,
+        dict(parameters),
         fitted,
         num_boost_round=MOST_ROUNDS,
         valid_sets=[watched],
@@ -102,24 +115,25 @@ def fit_trees(
     """Train exactly so many rounds on all rows."""
     import lightgbm as lgb
 
-    parameters = _parameters(spec, threads)
+    parameters = parameters_of(spec, threads)
     encoding = Encoding.learn(spec, rows)
-    booster = lgb.train(parameters, _dataset(encoding, rows, parameters), num_boost_round=rounds)
+    booster = lgb.train(parameters, dataset(encoding, rows, parameters), num_boost_round=rounds)
+    told = {"rounds": rounds, "rows": rows.height, "threads": threads, **(facts or {})}
+    return trees(encoding, booster.model_to_string(num_iteration=-1), told)
+
+
+def trees(encoding: Encoding, text: str, facts: Mapping[str, Any]) -> Trees:
+    """Out of the booster's own text, so that what is judged is what will be loaded."""
+    import lightgbm as lgb
+
+    booster = lgb.Booster(model_str=text)
     gains = booster.feature_importance(importance_type="gain")
     shares = gains / gains.sum() if gains.sum() > 0 else gains
     return Trees(
         encoding=encoding,
-        facts={
-            "rounds": rounds,
-            "rows": rows.height,
-            "threads": threads,
-            "device": "cpu",
-            "lightgbm": lgb.__version__,
-            **(facts or {}),
-        },
+        facts={**facts, "device": "cpu", "lightgbm": lgb.__version__},
         importances={name: float(share) for name, share in zip(encoding.inputs, shares, strict=True)},
-        # Through its text, so that what is judged is what will be loaded.
-        booster=lgb.Booster(model_str=booster.model_to_string(num_iteration=-1)),
+        booster=booster,
     )
 
 
@@ -141,13 +155,15 @@ def load_trees(folder: Path) -> Trees:
     return Trees(encoding=schema["encoding"], facts=schema["facts"], importances=schema["importances"], booster=booster)
 
 
-def _parameters(spec: ModelSpec, threads: int) -> dict[str, Any]:
+def parameters_of(spec: ModelSpec, threads: int) -> dict[str, Any]:
+    """LightGBM's, with those that make it repeat."""
     # deterministic and force_row_wise: the same bits for any number of threads.
     ours = {"objective": "binary", "metric": "binary_logloss", "deterministic": True, "force_row_wise": True}
     return {**ours, "seed": spec.seed, "num_threads": threads, "verbosity": -1, **spec.parameters}
 
 
-def _dataset(encoding: Encoding, rows: pl.DataFrame, parameters: Mapping[str, Any], reference: Any = None) -> Any:
+def dataset(encoding: Encoding, rows: pl.DataFrame, parameters: Mapping[str, Any], reference: Any = None) -> Any:
+    """The rows as LightGBM's."""
     import lightgbm as lgb
 
     return lgb.Dataset(

@@ -77,6 +77,8 @@ def run_manifest(
         code=code_version(packages),
         environment=environment(),
         files=model.digests(),
+        compute=spec.compute,
+        workers={} if spec.compute == "local" else {"count": spec.workers.count, "threads": spec.workers.threads},
         measures={key: value for key, value in model.facts.items() if isinstance(value, float)},
     )
 

@@ -22,6 +22,7 @@ from ml_platform.training.manifest import code_version, declared, environment, r
 from ml_platform.training.model import Model, stored_digests
 from ml_platform.training.steps import Gathered, gather
 from ml_platform.training.training_set import HOLDOUT, LABEL, PART, TRAIN, content_hash
+from ml_platform.training.workers import Site, refuse_site
 
 State = Literal["bit-identical", "metric-identical", "different", "cannot"]
 # Log-loss on the holdout; far below what the gate can tell apart, far above what another order of summing makes.
@@ -50,11 +51,12 @@ class Reproduced:
 
 
 def reproduce(
-    lake: Lake, tracking: Tracking, project: Project, package: str, name: str, number: int, scratch: Path
+    lake: Lake, tracking: Tracking, project: Project, package: str, name: str, number: int, scratch: Path, site: Site
 ) -> Reproduced:
     """Gather the training set as of the manifest's table versions, train with its parameters, compare.
 
     package: the project's importable package. scratch: a folder for what has to be downloaded.
+    site: where the workers of a version that was trained by some are started.
 
     Raises:
         UnknownName: there is no such model or version.
@@ -73,6 +75,7 @@ def reproduce(
             return _cannot(f"{', '.join(missing)} is not installed here; install what the manifest names")
         notes = _notes(manifest, project, package)
         spec = _spec_then(project, manifest)
+        refuse_site(spec, site)
         changed = changes(record, project.views_of(spec)) if (record := read_record(folder)) else {}
         if changed:
             told = ", ".join(f"{feature} {what}" for feature, what in changed.items())
@@ -88,7 +91,7 @@ def reproduce(
         now = dict(gathered.rows[PART].value_counts().sort(PART).iter_rows())
         reason = f"its training set comes out otherwise: rows {now} instead of {then}, digest {digest[:12]}"
         return Reproduced(state="different", reason=f"{reason}; {_code_then(manifest)}", notes=notes)
-    again = train(spec, gathered.rows.filter(pl.col(PART) == TRAIN), threads=manifest.threads)
+    again = train(spec, gathered.rows.filter(pl.col(PART) == TRAIN), threads=manifest.threads, site=site)
     return _compared(registered, again, manifest, gathered.rows.filter(pl.col(PART) == HOLDOUT), notes)
 
 
@@ -158,6 +161,8 @@ def _spec_then(project: Project, manifest: RunManifest) -> ModelSpec:
         views=manifest.views,
         min_rows=manifest.min_rows,
         train_window=None if window is None else timedelta(seconds=window),
+        compute=manifest.compute,  # type: ignore[arg-type]  # likewise
+        workers=replace(spec.workers, **manifest.workers),
         gate=replace(spec.gate, holdout=timedelta(seconds=manifest.holdout)),
     )
 
@@ -184,7 +189,10 @@ def _compared(
     registered: Model, again: Model, manifest: RunManifest, holdout: pl.DataFrame, notes: tuple[str, ...]
 ) -> Reproduced:
     rows = sum(manifest.training_set.rows.values())
-    made = f"{rows} rows of the same digest, {manifest.threads} threads, {again.facts.get('device', 'cpu')}"
+    by = f"{manifest.threads} threads"
+    if manifest.workers:
+        by = f"{manifest.workers['count']} workers of {manifest.workers['threads']} threads ({manifest.compute})"
+    made = f"{rows} rows of the same digest, {by}, {again.facts.get('device', 'cpu')}"
     if again.digests() == manifest.files:
         return Reproduced(state="bit-identical", reason=made, notes=notes)
     labels = holdout[LABEL].to_numpy()

@@ -17,6 +17,7 @@ from ml_platform.training.encoding import Floats
 from ml_platform.training.estimators import train
 from ml_platform.training.study import Judge, open_study, work
 from ml_platform.training.training_set import LABEL
+from ml_platform.training.workers import Site, refuse_site
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,14 @@ def folds(rows: pl.DataFrame, search: Search) -> list[Fold]:
 
 def answers(spec: ModelSpec, parameters: Mapping[str, Any], parts: Sequence[Fold], *, threads: int) -> Iterator[Floats]:
     """The probabilities of each fold's judged rows, by a model of these parameters that learned from those before."""
-    changed = replace(spec, parameters={**spec.parameters, **parameters})
     for part in parts:
-        yield train(changed, part.learned, threads=threads).predict(part.judged)
+        yield answer(spec, parameters, part, threads=threads)
+
+
+def answer(spec: ModelSpec, parameters: Mapping[str, Any], part: Fold, *, threads: int) -> Floats:
+    """The probabilities of a fold's judged rows; trained by one process, whoever trains the model."""
+    changed = replace(spec, parameters={**spec.parameters, **parameters}, compute="local")
+    return train(changed, part.learned, threads=threads).predict(part.judged)
 
 
 def judge(spec: ModelSpec, parts: Sequence[Fold], *, threads: int) -> Judge:
@@ -140,24 +146,43 @@ def searched_space(spec: ModelSpec) -> Search:
     return spec.search
 
 
-def search(spec: ModelSpec, rows: pl.DataFrame, name: str, database: Path, timezone: str, *, workers: int) -> Searched:
+def search(
+    spec: ModelSpec,
+    rows: pl.DataFrame,
+    name: str,
+    database: Path,
+    timezone: str,
+    *,
+    workers: int,
+    site: Site | None = None,
+) -> Searched:
     """Carry the study of that name through with so many processes, then compare its best with what is declared.
 
-    rows: the training part. Stopped or killed, the same call goes on with the study.
+    rows: the training part. A model with ``compute="ray"`` has its trials on the cluster of ``site``, as many at once
+    as that has room for. Stopped or killed, the same call goes on with the study.
 
     Raises:
         DeclarationError: nothing is declared to be searched. TooFewLabels: a fold lacks rows.
-        PlatformError: a worker failed or was killed; what it had begun is done by the next call.
+        PlatformError: a worker failed or was killed; what it had begun is done by the next call. Or Ray is not there.
     """
+    site = site or Site()
+    refuse_site(spec, site)
     parts = folds(rows, searched_space(spec))
     address = f"sqlite:///{database}"
-    open_study(name, address, spec.seed)  # made once, before several look for it
+    study = open_study(name, address, spec.seed)  # made once, before several look for it
+    if spec.compute == "ray":
+        from ml_platform.training.ray_search import search_on_ray
+
+        search_on_ray(spec, parts, study, database.with_suffix(".lock"), site.cluster)
+    else:
+        _search_here(spec, parts, name, address, database.with_suffix(".lock"), workers)
+    return outcome(open_study(name, address, spec.seed), spec, parts, timezone, threads=os.cpu_count() or 1)
+
+
+def _search_here(spec: ModelSpec, parts: Sequence[Fold], name: str, address: str, lock: Path, workers: int) -> None:
     threads = max((os.cpu_count() or 1) // workers, 1)
     context = multiprocessing.get_context("spawn")
-    running = [
-        context.Process(target=_work, args=(spec, parts, name, address, database.with_suffix(".lock"), threads))
-        for _ in range(workers)
-    ]
+    running = [context.Process(target=_work, args=(spec, parts, name, address, lock, threads)) for _ in range(workers)]
     for process in running:
         process.start()
     try:
@@ -169,7 +194,6 @@ def search(spec: ModelSpec, rows: pl.DataFrame, name: str, database: Path, timez
     ended = [process.exitcode for process in running]
     if any(ended):
         raise PlatformError(f"workers of the search for {spec.name} ended with {ended}; start the same search again")
-    return outcome(open_study(name, address, spec.seed), spec, parts, timezone, threads=os.cpu_count() or 1)
 
 
 def _work(spec: ModelSpec, parts: Sequence[Fold], name: str, address: str, lock: Path, threads: int) -> None:

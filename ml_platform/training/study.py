@@ -52,18 +52,27 @@ def work(study: Any, search: Search, defaults: Mapping[str, Any], judged: Judge,
     Raises:
         DeclarationError: the space is not one that can be searched.
     """
-    distributions = {name: _distribution(name, among) for name, among in search.space.items()}
     while True:
-        with _held(lock):
-            _fail_orphans(study)
-            finished, running = _counts(study)
-            if finished >= search.trials:
-                return
-            trial = _begun(study, distributions, defaults) if finished + running < search.trials else None
+        finished, trial = begin(study, search, defaults, lock)
+        if finished >= search.trials:
+            return
         if trial is None:
             sleep(_LOOK_AGAIN_SECONDS)  # others are at the last ones; if one is killed, its trial is begun anew
             continue
         _carry_through(study, trial, judged)
+
+
+def begin(study: Any, search: Search, defaults: Mapping[str, Any], lock: Path) -> tuple[int, Any]:
+    """How many trials were carried through, and a new one if one more is wanted than run now, else None.
+
+    Raises:
+        DeclarationError: the space is not one that can be searched.
+    """
+    distributions = {name: _distribution(name, among) for name, among in search.space.items()}
+    with _held(lock):
+        _fail_orphans(study)
+        finished, running = _counts(study)
+        return finished, _begun(study, distributions, defaults) if finished + running < search.trials else None
 
 
 def _begun(study: Any, distributions: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:

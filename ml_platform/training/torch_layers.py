@@ -1,6 +1,7 @@
 """The layers of the network. Imports PyTorch at its top, so import it inside functions."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,23 +72,34 @@ class TabularNetwork(torch.nn.Module):  # type: ignore[misc]  # mypy is told to 
         return np.concatenate([each, *np.atleast_2d(weights[embedded:].reshape(2, -1).sum(axis=0))])
 
 
-def build(
-    encoding: Encoding, matrix: Floats, amounts: NDArray[np.float32] | None, settings: Mapping[str, Any]
-) -> TabularNetwork:
-    """An untrained network whose standardization is learned from the rows: median, and spread where there is one.
+@dataclass(frozen=True, kw_only=True)
+class Scales:
+    """What standardizes numbers, center and spread of each; and those of the truth's amount where it is learned."""
 
-    amounts: the rows' amounts, NaN where one is missing; None if only the label is learned.
-    """
-    numbers = np.ma.masked_invalid(matrix[:, len(encoding.categories) :])
-    center = np.ma.median(numbers, axis=0).filled(0.0)  # type: ignore[no-untyped-call]
-    scale = numbers.std(axis=0).filled(0.0)
-    scale[scale == 0] = 1.0
+    center: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    amounts: tuple[float, float] | None
+
+    @classmethod
+    def learn(cls, encoding: Encoding, matrix: Floats, amounts: NDArray[np.float32] | None) -> "Scales":
+        """From rows: median, and spread where there is one. amounts: NaN where one is missing; None: none learned."""
+        numbers = np.ma.masked_invalid(matrix[:, len(encoding.categories) :])
+        center = np.ma.median(numbers, axis=0).filled(0.0)  # type: ignore[no-untyped-call]
+        scale = numbers.std(axis=0).filled(0.0)
+        scale[scale == 0] = 1.0
+        known = None if amounts is None else amounts[~np.isnan(amounts)]
+        # Amounts have long tails; half the distance between the quartiles keeps most of them near.
+        middle = None if known is None else np.quantile(known, [0.25, 0.5, 0.75])
+        spread = None if middle is None else (float(middle[1]), max(float(middle[2] - middle[0]) / 2, 1e-6))
+        return cls(center=center, scale=scale, amounts=spread)
+
+
+def build(encoding: Encoding, scales: Scales, settings: Mapping[str, Any]) -> TabularNetwork:
+    """An untrained network."""
     sizes = [len(values) for values in encoding.categories.values()]
-    known = None if amounts is None else amounts[~np.isnan(amounts)]
-    # Amounts have long tails; half the distance between the quartiles keeps most of them near.
-    middle = None if known is None else np.quantile(known, [0.25, 0.5, 0.75])
-    spread = None if middle is None else (float(middle[1]), max(float(middle[2] - middle[0]) / 2, 1e-6))
-    return TabularNetwork(sizes, torch.from_numpy(center), torch.from_numpy(scale), spread, settings)
+    # Each network owns its buffers: what is trained elsewhere is loaded into them.
+    center, scale = torch.from_numpy(scales.center).clone(), torch.from_numpy(scales.scale).clone()
+    return TabularNetwork(sizes, center, scale, scales.amounts, settings)
 
 
 def loss_of(

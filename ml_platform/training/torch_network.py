@@ -19,6 +19,7 @@ from ml_platform.training.contributions import Contributions
 from ml_platform.training.encoding import Encoding, Floats
 from ml_platform.training.model import BLOCK, Model, in_blocks, read_schema, stopping_split
 from ml_platform.training.training_set import LABEL, QUANTITY
+from ml_platform.training.workers import Site
 
 MODEL_FILE = "model.pt2"
 DEFAULTS = {
@@ -77,16 +78,21 @@ class Network(Model):
         torch.export.save(self.exported, path)
 
 
-def train_network(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Network:
+def train_network(spec: ModelSpec, rows: pl.DataFrame, *, threads: int, site: Site | None = None) -> Network:
     """Find the number of epochs on the newest rows, then train so many on all of them.
 
     ``spec.parameters`` overrides ``DEFAULTS``. On a CPU the result repeats, bit for bit, for the same rows, seed and
-    number of threads; it is trained on a CUDA device where there is one.
+    number of threads; it is trained on a CUDA device where there is one. By workers, it repeats for their number and
+    their threads, whatever machines they stand on and however often they were killed.
 
     Raises:
         TooFewLabels: too little to fit or to stop on.
         DeclarationError: the spec names a parameter that this estimator does not have.
+        PlatformError: workers were started as often as declared, and failed.
     """
+    from ml_platform.training.torch_fit import Job, Part, Seat, run
+    from ml_platform.training.torch_layers import Scales
+
     unknown = set(spec.parameters) - set(DEFAULTS)
     if unknown:
         raise DeclarationError(
@@ -96,14 +102,30 @@ def train_network(spec: ModelSpec, rows: pl.DataFrame, *, threads: int) -> Netwo
     encoding = Encoding.learn(spec, rows)
     matrix, truth = encoding.frame_matrix(rows), _truth(rows)
     settings = {**DEFAULTS, **spec.parameters}
-    with _threads(threads):
-        losses = _fit(settings, spec.seed, encoding, matrix[fit], truth[fit], (matrix[stop], truth[stop]))[1]
-        epochs = int(np.argmin(losses)) + 1
-        network, _ = _fit({**settings, "epochs": epochs}, spec.seed, encoding, matrix, truth, None)
-        facts = {"epochs": epochs, "stopping_log_loss": float(min(losses)), "rows": rows.height, "threads": threads}
-        if truth.shape[1] > 1:
-            facts["quantity_weight"] = settings["quantity_weight"]
-        return _exported(network, encoding, facts)
+
+    def scales(chosen: NDArray[np.int64]) -> Scales:
+        return Scales.learn(encoding, matrix[chosen], truth[chosen, 1] if truth.shape[1] > 1 else None)
+
+    everything = np.arange(rows.height)
+    job = Job(
+        settings=settings,
+        seed=spec.seed,
+        encoding=encoding,
+        searching=Part(rows=fit, watched=stop, scales=scales(fit)),
+        final=Part(rows=everything, watched=None, scales=scales(everything)),
+    )
+    if spec.compute == "local":
+        with _threads(threads):
+            network, losses = run(job, matrix, truth, Seat())
+        facts = {"threads": threads, "device": device_name()}
+    else:
+        from ml_platform.training.torch_ranks import run_together
+
+        network, losses, facts = run_together(spec, job, matrix, truth, site or Site())
+    facts |= {"epochs": int(np.argmin(losses)) + 1, "stopping_log_loss": float(min(losses)), "rows": rows.height}
+    if truth.shape[1] > 1:
+        facts["quantity_weight"] = settings["quantity_weight"]
+    return _exported(network, encoding, facts)
 
 
 def _truth(rows: pl.DataFrame) -> NDArray[np.float32]:
@@ -113,59 +135,11 @@ def _truth(rows: pl.DataFrame) -> NDArray[np.float32]:
     return np.ascontiguousarray(columns.to_numpy(writable=True))
 
 
-def _fit(
-    settings: dict[str, Any],
-    seed: int,
-    encoding: Encoding,
-    matrix: Floats,
-    truths: NDArray[np.float32],
-    watched: tuple[Floats, NDArray[np.float32]] | None,
-) -> tuple[Any, list[float]]:
-    """The network after its epochs, and the watched rows' log-loss after each; stops when it gets no better."""
-    import torch
-
-    from ml_platform.training.torch_layers import build, loss_of
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.random.fork_rng():  # the process's own random state stays as it was
-        torch.manual_seed(seed)
-        network = build(encoding, matrix, truths[:, 1] if truths.shape[1] > 1 else None, settings).to(device)
-        inputs, truth = torch.from_numpy(matrix).to(device), torch.from_numpy(truths).to(device)
-        batches = max(1, len(truths) // settings["batch_rows"])
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
-        )
-        losses: list[float] = []
-        for _ in range(settings["epochs"]):
-            network.train()
-            for chosen in torch.randperm(len(truths)).to(device).chunk(batches):
-                optimizer.zero_grad()
-                outputs = network.outputs(inputs[chosen])
-                loss_of(outputs, truth[chosen], network.amounts, settings["quantity_weight"]).backward()
-                optimizer.step()
-            if watched is not None:
-                losses.append(_watched_loss(network, watched, device))
-                if len(losses) - 1 - int(np.argmin(losses)) >= settings["patience"]:
-                    break
-    return network.eval(), losses
-
-
 def device_name() -> str:
     """Where networks are trained here: ``cpu``, or the CUDA device's name."""
     import torch
 
     return f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
-
-
-def _watched_loss(network: Any, watched: tuple[Floats, NDArray[np.float32]], device: Any) -> float:
-    import torch
-
-    with torch.inference_mode():
-        network.eval()
-        logits = network.outputs(torch.from_numpy(watched[0]).to(device))[:, 0]
-        labels = torch.from_numpy(watched[1][:, 0]).to(device)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
-    return float(loss)
 
 
 def _exported(network: Any, encoding: Encoding, facts: dict[str, Any]) -> Network:
@@ -176,7 +150,7 @@ def _exported(network: Any, encoding: Encoding, facts: dict[str, Any]) -> Networ
     weights = network.input_weights(len(encoding.categories))
     return Network(
         encoding=encoding,
-        facts={**facts, "device": device_name(), "torch": str(torch.__version__)},
+        facts={**facts, "torch": str(torch.__version__)},
         importances=dict(zip(encoding.inputs, (weights / weights.sum()).tolist(), strict=True)),
         exported=exported,
         graph=exported.module(),
