@@ -278,6 +278,14 @@ class _Trap:
         return (setattr, (_Trap, "sprung", True))
 
 
+def test_a_network_s_file_does_not_say_where_the_code_lay(rows: pl.DataFrame, tmp_path: Path) -> None:
+    """Or the same network, trained from another checkout, would be another file."""
+    folder = train(NETWORK, rows, threads=1).save(tmp_path / "model")
+    with zipfile.ZipFile(folder / "model.pt2") as opened:
+        told = {name for name in opened.namelist() if b"torch_layers.py" in opened.read(name)}
+    assert told == set()
+
+
 def test_too_little_to_train_on_is_said(spec: ModelSpec, rows: pl.DataFrame) -> None:
     with pytest.raises(TooFewLabels, match="fewer than two classes"):
         train(spec, rows.filter(label=0), threads=1)

@@ -147,6 +147,9 @@ def _exported(network: Any, encoding: Encoding, facts: dict[str, Any]) -> Networ
 
     network = network.cpu()
     exported = torch.export.export(network, (torch.zeros(BLOCK, len(encoding.inputs), dtype=torch.float64),))
+    # Where the code lay and on which line is no part of the network; the same network is the same file anywhere.
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)
     weights = network.input_weights(len(encoding.categories))
     return Network(
         encoding=encoding,
