@@ -14,9 +14,10 @@ import click
 
 from ml_platform.bench.features import main as features
 from ml_platform.bench.loading import main as loading
+from ml_platform.bench.training import main as training
 from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
-from ml_platform.resources.profiles import Profile
+from ml_platform.resources.profiles import DAGSTER_PORT, DAGSTER_UI, MLFLOW_PORT, MLFLOW_UI, Profile, pages_on
 from ml_platform.serving import commands
 from ml_platform.serving.dead_letters import dead_letters
 from ml_platform.spec import PlatformError, Project
@@ -114,12 +115,14 @@ def serve(service: str | None, port: int) -> None:
 
 
 @main.command()
-@click.option("--port", default=3001, show_default=True)
+@click.option("--port", default=DAGSTER_PORT, show_default=True)
+@click.option("--mlflow-port", default=MLFLOW_PORT, show_default=True, help="0: any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
-def ui(port: int, host: str) -> None:
-    """Open Dagster's UI with its daemon on the same state."""
+def ui(port: int, mlflow_port: int, host: str) -> None:
+    """Open Dagster's UI with its daemon on the same state, and MLflow's where it has no server of its own."""
     from ml_platform.automation.instance import write_dagster_yaml
     from ml_platform.resources.production import bucket_of
+    from ml_platform.serving.mlflow_ui import start_mlflow_ui
     from ml_platform.stores.clock import Clock
 
     profile = Profile.from_environment()
@@ -132,8 +135,13 @@ def ui(port: int, host: str) -> None:
         postgres_url=profile.dagster_storage,
         s3_bucket=bucket_of(profile),
     )
-    click.echo(f"Dagster on http://{host}:{port}, state in {profile.home}; Ctrl-C ends it")
     environment = {**os.environ, "DAGSTER_HOME": str(profile.dagster_home), "ML_PLATFORM_HOME": str(profile.home)}
+    if not profile.mlflow_uri.startswith("http"):  # a server shows its own pages
+        shown = pages_on(port, start_mlflow_ui(profile, host, mlflow_port), host)
+        # What is made from this UI links to where the two are now, unless a setting says where people find them.
+        environment = {DAGSTER_UI: shown.dagster, MLFLOW_UI: shown.mlflow, **environment}
+        click.echo(f"MLflow on {shown.mlflow}")
+    click.echo(f"Dagster on http://{host}:{port}, state in {profile.home}; Ctrl-C ends both")
     command = [sys.executable, "-m", "dagster", "dev", "-m", "ml_platform.definitions", "-h", host, "-p", str(port)]
     with home.used("ui", beyond_exec=True):
         os.execve(sys.executable, command, environment)  # so that a signal to this process ends Dagster's, too
@@ -369,6 +377,7 @@ def bench() -> None:
 
 bench.add_command(loading, "loading")
 bench.add_command(features, "features")
+bench.add_command(training, "training")
 
 
 @bench.command()

@@ -1,5 +1,6 @@
 """The gate, the report, and the way from the lake to a judged version through the assets themselves."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -229,9 +230,41 @@ def test_the_assets_train_register_and_judge_the_first_version(house: House, fir
     assert made["model_card"].startswith("# late_trees version 1")
     assert set(made) >= {"Calibration", "Log-loss by day", "ROC, precision-recall, lift", "logistic_auc"}
     files = {item.path for item in house.tracking._client.list_artifacts(version.run_id, "evaluation")}
-    assert files == {"evaluation/late_trees-v1.html", "evaluation/model_card.md"}
+    assert files == {"evaluation/late_trees-v1.html", "evaluation/model_card.md", "evaluation/plots"}
+    plots = {item.path for item in house.tracking._client.list_artifacts(version.run_id, "evaluation/plots")}
+    assert "evaluation/plots/roc_precision_recall_lift.png" in plots
     page = house.profile.reports_path / "late_trees-v1.html"
     assert judged.body["reason"] in page.read_text()
+
+
+def test_mlflow_and_dagster_lead_to_each_other(house: House, first: dg.ExecuteInProcessResult) -> None:
+    version = house.tracking.version("late_trees", 1)
+    run = house.tracking._client.get_run(version.run_id)
+    for asset in (asset_keys.model("late_trees"), asset_keys.evaluation("late_trees")):
+        made = told(first, asset)
+        assert made["mlflow_run"] == (
+            f"http://127.0.0.1:3002/#/experiments/{run.info.experiment_id}/runs/{version.run_id}"
+        )
+        assert made["mlflow_version"] == "http://127.0.0.1:3002/#/models/late_trees/versions/1"
+    described = house.tracking._client.get_model_version("late_trees", "1").description
+    assert f"(http://127.0.0.1:3001/runs/{first.run_id})" in described
+    assert "(http://127.0.0.1:3001/assets/models/late_trees)" in described
+    judged = house.ledger.last("gate", "late_trees")
+    assert judged is not None
+    assert described.startswith(f"pass: {judged.body['reason']}\n")
+    assert run.data.tags["mlflow.note.content"] == described
+    assert run.data.tags["mlflow.source.name"] == "models/late_trees"
+    used = {item.dataset.name: item for item in run.inputs.dataset_inputs}
+    assert set(used) == {"training_sets/late_trees (train)", "training_sets/late_trees (holdout)"}
+    rows = house.lake.scan("training_sets/late_trees").collect()
+    for part in ("train", "holdout"):
+        logged = used[f"training_sets/late_trees ({part})"].dataset
+        assert logged.digest == content_hash(rows)[:36]
+        assert json.loads(logged.profile)["num_rows"] == rows.filter(part=part).height
+        assert [column["name"] for column in json.loads(logged.schema)["mlflow_colspec"]] == rows.columns
+    curve = house.tracking._client.get_metric_history(version.run_id, "stopping_log_loss_by_round")
+    lowest = min(curve, key=lambda point: point.value)
+    assert (lowest.step, lowest.value) == (int(run.data.params["rounds"]), run.data.metrics["stopping_log_loss"])
 
 
 def test_a_model_answers_the_decision_that_its_training_set_was_gathered_for(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def test_people_read_the_largest_first(home: TripsHome) -> None:
     assert "training_set training_sets/late@" in lines[2]
     head = lines.index(next(line for line in lines if line.startswith("input ")))
     end = lines.index("", head)
-    sizes = [abs(float(line.split()[-2])) for line in lines[head + 1 : end]]
+    assert "baseline" not in lines[head]  # the trees have none
+    sizes = [abs(float(line.split()[-1])) for line in lines[head + 1 : end]]
     assert sizes == sorted(sizes, reverse=True)
     assert len(sizes) == len(logged(home)["features"]) + 1
     assert lines[end + 1].startswith("base ")

@@ -165,7 +165,8 @@ def test_groups_are_what_a_plain_loop_finds() -> None:
 def test_fairness_counts_who_is_called_rightly_and_wrongly() -> None:
     grouped = pl.DataFrame({"city": ["b", "b", "b", "a", "a"]})
     labels, given = pl.Series([1, 0, 1, 0, 0]), pl.Series([0.9, 0.8, 0.1, 0.6, 0.2])
-    table = fairness_table(labels, given, grouped, Fairness(slices=("city",), threshold=0.6))
+    table = fairness_table(labels, given, grouped, Fairness(slices=("city",), threshold=0.6), {"city": 3})
+    assert table["compared"].to_list() == [False, True]
     assert table["group"].to_list() == ["a", "b"]
     first, second = table.iter_rows(named=True)
     assert (first["called"], first["true_positive_rate"], first["false_positive_rate"]) == (0.5, None, 0.5)

@@ -124,7 +124,8 @@ MAY_LOOK_AT_THE_WALL = {
     "ml_platform/stores/clock.py",
     "ml_platform/serving/service.py",
     "ml_platform/serving/champion.py",
-    "ml_platform/stores/tracking.py",
+    "ml_platform/stores/mlmodel.py",
+    "ml_platform/stores/tracking_entries.py",
 }
 
 

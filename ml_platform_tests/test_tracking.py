@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,22 @@ import polars as pl
 import pytest
 
 from ml_platform.spec import ModelRefused, NoChampion, UnknownName
-from ml_platform.stores.tracking import Dataset, ModelVersion, Tracking
+from ml_platform.stores.tracking import ModelVersion, Tracking
+from ml_platform.stores.tracking_entries import Dataset
 from ml_platform.training.estimators import load, train
 from ml_platform_tests.test_estimators import NETWORK
 from ml_platform_tests.test_training import SPEC, START, rows_of, world_of
+
+TRAINED = Dataset(
+    name="training_sets/m (train)",
+    digest="abc" * 20,
+    source="/lake/training_sets/m",
+    version=0,
+    context="training",
+    rows=30,
+    columns={"label": "long", "hour": "double"},
+)
+HELD_OUT = replace(TRAINED, name="training_sets/m (holdout)", context="evaluation", rows=10)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +67,7 @@ def register(tracking: Tracking, folder: Path, name: str = "m", **changed: Any) 
         "tags": {"trained_until": "2013-03-24T00:00:00+00:00"},
         "dagster_run_id": "run-1",
         "asset_key": "models/m",
-        "dataset": Dataset(name="training_sets/m", digest="abc", source="/lake/training_sets/m"),
+        "datasets": [TRAINED, HELD_OUT],
     }
     return tracking.register(name, folder, **(told | changed))
 
@@ -62,14 +75,14 @@ def register(tracking: Tracking, folder: Path, name: str = "m", **changed: Any) 
 def test_a_version_has_one_finished_run_with_everything_in_it(tracking: Tracking, folder: Path, tmp_path: Path) -> None:
     version = register(tracking, folder)
     assert (version.name, version.version) == ("m", 1)
-    assert version.tags == {"trained_until": "2013-03-24T00:00:00+00:00"}
+    from_dagster = {"dagster.run_id": "run-1", "dagster.asset_key": "models/m"}
+    assert version.tags == {"trained_until": "2013-03-24T00:00:00+00:00", **from_dagster}
     run = tracking._client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"num_leaves": "7"}
     assert run.data.metrics == {"auc": 0.7}
     assert run.data.tags["dagster.run_id"] == "run-1"
     assert run.data.tags["dagster.asset_key"] == "models/m"
-    assert [item.dataset.name for item in run.inputs.dataset_inputs] == ["training_sets/m"]
     local = tracking.download(version, tmp_path / "copy")
     assert {path.name for path in local.iterdir()} == {"model.txt", "schema.json", "MLmodel"}
     assert (local / "model.txt").read_text() == "tree"
@@ -178,6 +191,57 @@ def test_later_measurements_join_the_finished_run(tracking: Tracking, folder: Pa
     assert run.data.metrics == {"auc": 0.7, "holdout_auc": 0.75}
     names = {item.path for item in tracking._client.list_artifacts(version.run_id, "evaluation")}
     assert names == {"evaluation/roc.png", "evaluation/report.html"}
+
+
+def test_the_datasets_are_mlflows_own(tracking: Tracking, folder: Path) -> None:
+    """MLflow itself reads back the table, its version 0, and which measures are of which part."""
+    import mlflow.data
+    from mlflow.types import Schema
+
+    version = register(tracking, folder)
+    tracking.record(version, {"holdout_auc": 0.75})
+    run = tracking._client.get_run(version.run_id)
+    contexts = {item.dataset.name: {tag.key: tag.value for tag in item.tags} for item in run.inputs.dataset_inputs}
+    assert contexts == {
+        "training_sets/m (train)": {"mlflow.data.context": "training"},
+        "training_sets/m (holdout)": {"mlflow.data.context": "evaluation"},
+    }
+    for item in run.inputs.dataset_inputs:
+        source = mlflow.data.get_source(item)
+        assert type(source).__name__ == "DeltaDatasetSource"
+        assert (source.path, source.delta_table_version) == ("/lake/training_sets/m", 0)
+        assert Schema.from_json(json.dumps(json.loads(item.dataset.schema)["mlflow_colspec"])).input_names() == [
+            "label",
+            "hour",
+        ]
+    (logged,) = tracking._client.search_logged_models([run.info.experiment_id])
+    assert {(metric.key, metric.dataset_name) for metric in logged.metrics} == {
+        ("auc", "training_sets/m (train)"),
+        ("holdout_auc", "training_sets/m (holdout)"),
+    }
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "m", "version": "1"}]
+
+
+@pytest.mark.parametrize("steps", [3, 1000])
+def test_a_curve_keeps_its_ends_and_is_thinned_out(tracking: Tracking, folder: Path, steps: int) -> None:
+    version = register(tracking, folder, curves={"loss": [1 / (step + 1) for step in range(steps)]})
+    points = tracking._client.get_metric_history(version.run_id, "loss")
+    assert len(points) == min(steps, 100)
+    assert (points[0].step, points[-1].step) == (1, steps)
+    assert all(point.value == 1 / point.step for point in points)
+
+
+def test_descriptions_are_written_and_what_a_person_wrote_of_a_model_stays(tracking: Tracking, folder: Path) -> None:
+    version = register(tracking, folder, about="Not judged yet.", about_model="Late or not.")
+    client = tracking._client
+    assert client.get_registered_model("m").description == "Late or not."
+    assert client.get_model_version("m", "1").description == "Not judged yet."
+    client.update_registered_model("m", "Ours.")
+    tracking.record(version, {}, about="Gate: pass.")
+    register(tracking, folder, about_model="Late or not.")
+    assert client.get_registered_model("m").description == "Ours."
+    assert client.get_model_version("m", "1").description == "Gate: pass."
+    assert client.get_run(version.run_id).data.tags["mlflow.note.content"] == "Gate: pass."
 
 
 def test_a_version_whose_files_are_gone_is_refused(tracking: Tracking, folder: Path, tmp_path: Path) -> None:

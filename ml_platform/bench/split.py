@@ -85,7 +85,7 @@ def measure(project: Project, spec: ModelSpec, *, threads: int, others: bool = T
 def _arm(name: str, spec: ModelSpec, learned: pl.DataFrame, stop: datetime, tested: pl.DataFrame, threads: int) -> Arm:
     before = (learned[HAPPENS_AT] < stop).to_numpy()
     fit, watched = np.flatnonzero(before), np.flatnonzero(~before)
-    rounds, _ = find_rounds(spec, learned, fit, watched, threads=threads)
+    rounds = find_rounds(spec, learned, fit, watched, threads=threads).rounds
     model = fit_trees(spec, learned[fit], rounds, threads=threads)
     return _measured(f"{name} ({rounds} rounds)", model, tested)
 

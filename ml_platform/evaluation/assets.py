@@ -25,6 +25,7 @@ from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import GATE
 from ml_platform.stores.tracking import Tracking
+from ml_platform.training.described import about_version
 from ml_platform.training.steps import read_set
 from ml_platform.training.workers import Site
 
@@ -77,11 +78,12 @@ def _evaluation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         with tempfile.TemporaryDirectory() as scratch:
             found = evaluate(lake, tracking, ledger, project, spec, Path(scratch))
         page = _write(profile.reports_path, found)
-        files = {page.name: found.report.page.encode(), "model_card.md": found.report.card.encode()}
-        tracking.record(found.version, _named(found), files)
+        about = about_version(found.version.tags, profile.pages, found.judged.verdict)
+        tracking.record(found.version, _named(found), found.report.files(page.name), about)
         ledger.write(GATE, spec.name, f"v{found.version.version}", clock.now(), found.body())
         version = dg.DataVersion(f"{found.version.version}-{found.judged.verdict.state}")
-        told = {**_told(found), "report": dg.MetadataValue.path(page)}
+        links = metadata.mlflow_links(tracking, found.version, profile.pages)
+        told = {**_told(found), "report": dg.MetadataValue.path(page), **links}
         yield dg.MaterializeResult(metadata=told, data_version=version)
         yield metadata.check(found.judged.verdict, name=CHECK)
 
@@ -109,12 +111,21 @@ def _contest(project: Project, holder: ModelSpec) -> dg.AssetsDefinition:
         tracking: dg.ResourceParam[Tracking],
         ledger: dg.ResourceParam[Ledger],
         clock: dg.ResourceParam[Clock],
+        profile: dg.ResourceParam[Profile],
     ) -> _Events:
         with tempfile.TemporaryDirectory() as scratch:
             held = hold_contest(lake, tracking, ledger, project, holder, Path(scratch))
-            entered = enter(tracking, ledger, held, holder, clock.now(), Path(scratch), run_id=context.run_id)
+            entered = enter(
+                tracking, ledger, held, holder, clock.now(), Path(scratch), run_id=context.run_id, pages=profile.pages
+            )
         drawn = metadata.image(b64encode(contest_plot(held.table())).decode(), "Gain over the champion")
-        shown = {"candidates": metadata.rows(held.table(), most=20), "gains": drawn, "entered_as": entered or "nothing"}
+        shown: dict[str, Any] = {
+            "candidates": metadata.rows(held.table(), most=20),
+            "gains": drawn,
+            "entered_as": entered or "nothing",
+        }
+        if entered is not None:
+            shown["mlflow_version"] = dg.MetadataValue.url(profile.pages.mlflow_version(holder.name, entered))
         yield dg.MaterializeResult(metadata={**metadata.verdict(held.verdict), **shown})
         yield metadata.check(held.verdict, name=WINNER)
 

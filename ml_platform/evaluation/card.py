@@ -4,6 +4,7 @@ After Mitchell et al., Model Cards for Model Reporting (2019).
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -38,15 +39,19 @@ def card(
 
 
 def _purpose(spec: ModelSpec) -> list[str]:
-    lead = spec.task.lead
     return [
         spec.description,
         "",
-        f"It answers: {spec.task.description} A question is asked {lead} before the event.",
+        f"It answers: {spec.task.description} A question is asked {_words(spec.task.lead)} before the event.",
         f"The truth: {spec.task.label.description} Rows without a truth are neither trained on nor judged.",
         "It is not meant for other questions, other lead times, or entities outside the data it was trained on.",
         f"Owner: {spec.owner}.",
     ]
+
+
+def _words(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return f"{hours:g} hour{'' if hours == 1 else 's'}"
 
 
 def _origin(spec: ModelSpec, facts: Mapping[str, Any]) -> list[str]:
@@ -83,7 +88,12 @@ def _weak(figures: Figures) -> list[str]:
         worth = f"AUC {row['auc']:.3f}, log-loss {row['log_loss']:.3f} on {row['rows']} rows"
         lines.append(f"- {row['slice']} {row['group']}: {worth}")
     few = table.filter(~pl.col("judged")).height
-    return [*lines, "", f"{few} of {table.height} groups have too few rows (or no champion) to be judged."]
+    rest = f"{few} of {table.height} groups have too few rows to be judged."
+    return [*lines, "", "Without a champion no group is judged." if _alone(table) else rest]
+
+
+def _alone(table: pl.DataFrame) -> bool:
+    return table["champion_log_loss"].null_count() == table.height
 
 
 def _inputs(importances: Mapping[str, float]) -> list[str]:

@@ -21,7 +21,10 @@ from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import GATE, TRAINING
+from ml_platform.stores.pages import Pages
 from ml_platform.stores.tracking import ModelVersion, Tracking
+from ml_platform.stores.tracking_entries import ASSET_KEY, RUN_ID
+from ml_platform.training.described import about_version
 from ml_platform.training.steps import read_set
 from ml_platform.training.training_set import HOLDOUT, PART, TRAIN
 
@@ -190,7 +193,15 @@ def _learned_from(holdout: pl.DataFrame, spec: ModelSpec, version: ModelVersion,
 
 
 def enter(
-    tracking: Tracking, ledger: Ledger, held: Contest, holder: ModelSpec, now: datetime, scratch: Path, *, run_id: str
+    tracking: Tracking,
+    ledger: Ledger,
+    held: Contest,
+    holder: ModelSpec,
+    now: datetime,
+    scratch: Path,
+    *,
+    run_id: str,
+    pages: Pages,
 ) -> int | None:
     """Make the winner a version of the holder and write down the gate's verdict on it; None: nobody won.
 
@@ -201,7 +212,7 @@ def enter(
         return None
     version, verdict = held.winner.version.version, held.winner.judged.verdict
     if held.winner.spec.name != holder.name:
-        version = _entered(tracking, held.winner, holder, scratch, run_id).version
+        version = _entered(tracking, held.winner, holder, scratch, run_id, pages).version
         entered = {"version": version, "decision": 0, "entered_from": held.winner.name}
         ledger.write(TRAINING, holder.name, f"{held.winner.name} entered", now, entered)
     body = {
@@ -216,10 +227,15 @@ def enter(
     return version
 
 
-def _entered(tracking: Tracking, winner: Candidate, holder: ModelSpec, scratch: Path, run_id: str) -> ModelVersion:
+def _entered(
+    tracking: Tracking, winner: Candidate, holder: ModelSpec, scratch: Path, run_id: str, pages: Pages
+) -> ModelVersion:
     for known in tracking.versions(holder.name):
         if known.tags.get(ENTERED_FROM) == winner.name:
             return known
+    tags = {**winner.version.tags, "consumed_decision": "0", ENTERED_FROM: winner.name}
+    key = f"contests/{holder.name}"
+    about = about_version({**tags, RUN_ID: run_id, ASSET_KEY: key}, pages, winner.judged.verdict)
     return tracking.register(
         holder.name,
         tracking.download(winner.version, scratch / "winner"),
@@ -227,7 +243,8 @@ def _entered(tracking: Tracking, winner: Candidate, holder: ModelSpec, scratch: 
         run_name=f"{winner.name}, winner of contests/{holder.name}",
         parameters={**winner.spec.parameters, "estimator": winner.spec.estimator, "seed": winner.spec.seed},
         metrics={},
-        tags={**winner.version.tags, "consumed_decision": "0", ENTERED_FROM: winner.name},
+        tags=tags,
         dagster_run_id=run_id,
-        asset_key=f"contests/{holder.name}",
+        asset_key=key,
+        about=about,
     )

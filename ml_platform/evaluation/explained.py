@@ -21,9 +21,10 @@ def lines(found: Explanation) -> Iterator[str]:
         yield f"the version: {told}"
     yield ""
     added = f"contribution ({parts.scale})" if parts else "contribution"
-    yield from _table(
-        [("input", "value", "view", added, "baseline"), *(_cells(each) for each in _sorted(found.inputs))]
-    )
+    rows = [("input", "value", "view", added, "baseline"), *(_cells(each) for each in _sorted(found.inputs))]
+    # The trees' baseline is no vector.
+    against = any(each.baseline is not None for each in found.inputs)
+    yield from _table(rows if against else [row[:-1] for row in rows])
     yield ""
     if parts is None:
         yield str(found.without)

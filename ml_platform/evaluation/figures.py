@@ -55,7 +55,13 @@ def measure(spec: ModelSpec, scored: pl.DataFrame, rows: pl.DataFrame, judged: J
     fairness = None
     if spec.fairness is not None:
         grouped = groups(rows, {name: spec.slices[name] for name in spec.fairness.slices}, timezone)
-        fairness = fairness_table(truth, scored[CHALLENGER], grouped, spec.fairness)
+        fairness = fairness_table(
+            truth,
+            scored[CHALLENGER],
+            grouped,
+            spec.fairness,
+            {name: spec.slices[name].min_rows for name in spec.fairness.slices},
+        )
     of = {model: each.intervals() for model, each in found.items()}
     gains = found[CHALLENGER].less(found[CHAMPION]) if CHAMPION in found else {}
     return Figures(of=of, gains=gains, slices=judged.slices, fairness=fairness)

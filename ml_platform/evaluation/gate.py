@@ -173,16 +173,12 @@ def together(criteria: Mapping[str, Verdict]) -> Verdict:
     states = {verdict.state for verdict in criteria.values()}
     state = next(each for each in ("fail", "unknown", "warn", "pass") if each in states)
     # What names groups goes last: the ledger cuts a reason off there.
-    told = sorted((v.reason for v in criteria.values() if v.state == state), key=lambda each: "; for example " in each)
-    warned = [verdict.reason for verdict in criteria.values() if verdict.state == "warn"]
+    told = [verdict.reason for each in (state, "warn") for verdict in criteria.values() if verdict.state == each]
+    told = sorted(dict.fromkeys(told), key=lambda each: "; for example " in each)
     main = criteria.get(CHAMPION_CRITERION)
     won = [main.reason] if main is not None and main.state == "pass" else []
-    if state == "pass":
-        reason = "".join(won)
-    elif state == "warn":
-        reason = "; ".join([*won, *warned])
-    else:
-        reason = "; but ".join([*won, "; ".join([*warned, *told])])
+    joint = "; " if state == "warn" else "; but "
+    reason = "".join(won) if state == "pass" else joint.join([*won, "; ".join(told)])
     measures: dict[str, float | int | str] = {}
     for verdict in criteria.values():
         measures |= {name: value for name, value in verdict.measures.items() if name not in measures}

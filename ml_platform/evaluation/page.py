@@ -19,13 +19,16 @@ _TITLES = {
     "calibration_gap": "calibration gap",
     "calibration_error": "calibration error",
 }
+_MINUS = "\N{MINUS SIGN}"  # as wide as a plus, so that columns of numbers stand in line
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
 h2 { margin: 2.2rem 0 .4rem; font-size: 1.15rem; border-bottom: 1px solid #d1d9e0; padding-bottom: .2rem }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums }
 td, th { border-bottom: 1px solid #d8dee4; padding: .2rem .7rem; text-align: left; vertical-align: top }
 th { font-weight: 600; color: #57606a; font-size: .85rem } td.n, th.n { text-align: right; white-space: nowrap }
-small { color: #57606a } img { max-width: 100%; display: block; margin: .8rem 0 } .few td { color: #8b949e }
+small { color: #57606a }
+.few small { color: inherit } .wide small { display: block }
+img { max-width: 100%; display: block; margin: .8rem 0 } .few td { color: #8b949e }
 .verdict { padding: .7rem 1rem; border-left: .4rem solid #8b949e; background: #f6f8fa; border-radius: .2rem }
 .pass { border-color: #1a7f37 } .fail { border-color: #cf222e } .unknown, .warn { border-color: #bf8700 }
 b.pass { color: #1a7f37 } b.fail { color: #cf222e } b.unknown, b.warn { color: #9a6700 }
@@ -88,20 +91,21 @@ def _measured(figures: Figures) -> str:
         cells += [_with_interval(figures.gains[name], sign="+")] if gained else []
         rows.append([_safe(_TITLES.get(name, name)), *cells])
     note = "<p><small>with 95% intervals over days drawn with replacement, paired where models are compared</small></p>"
-    return _table(["", *figures.of, *gained], range(1, 6), rows) + note
+    return f'<div class="wide">{_table(["", *figures.of, *gained], range(1, 6), rows)}</div>{note}'
 
 
 def _with_interval(found: Interval, sign: str = "") -> str:
-    return f"{found.value:{sign}.4f} <small>({found.low:{sign}.4f} to {found.high:{sign}.4f})</small>"
+    text = f"{found.value:{sign}.4f} <small>({found.low:{sign}.4f} to {found.high:{sign}.4f})</small>"
+    return text.replace("-", _MINUS)
 
 
 def _groups(table: pl.DataFrame) -> str:
     head = ["slice", "group", "rows", "days", "ones", "AUC", "log-loss", "champion's", "gain", "margin"]
     rows, pale = [], []
     for number, row in enumerate(table.iter_rows(named=True)):
-        gain = "" if row["gain"] is None else f"{row['gain']:+.4f}"
+        gain = ""
         if row["gain"] is not None:
-            gain += f" <small>({row['gain_low']:+.4f} to {row['gain_high']:+.4f})</small>"
+            gain = _with_interval(Interval(value=row["gain"], low=row["gain_low"], high=row["gain_high"]), sign="+")
         figures = [_number(row[name]) for name in ("auc", "log_loss", "champion_log_loss")]
         support = [f"{row['rows']:,}", str(row["days"]), f"{row['share_of_ones']:.1%}"]
         rows.append([_safe(row["slice"]), _safe(row["group"]), *support, *figures, gain, f"{row['margin']:g}"])
@@ -112,21 +116,19 @@ def _groups(table: pl.DataFrame) -> str:
 
 def _fairness(table: pl.DataFrame) -> str:
     head = ["slice", "group", "rows", "ones", "mean probability", "called", "true positive rate", "false positive rate"]
-    names = table.columns[3:]
-    rows = [
-        [_safe(row["slice"]), _safe(row["group"]), f"{row['rows']:,}", *(_number(row[name]) for name in names)]
-        for row in table.iter_rows(named=True)
-    ]
-    spread = [
-        [
-            "",
-            "largest difference",
-            "",
-            *(_number(_spread(table.filter(pl.col("slice") == name)[each])) for each in names),
-        ]
-        for name in table["slice"].unique(maintain_order=True)
-    ]
-    return _table(head, range(2, 8), [*rows, *spread])
+    names = table.columns[3:-1]
+    rows: list[list[str]] = []
+    pale: list[int] = []
+    for (name,), groups in table.group_by("slice", maintain_order=True):
+        for row in groups.iter_rows(named=True):
+            if not row["compared"]:
+                pale.append(len(rows))
+            figures = [_number(row[each]) for each in names]
+            rows.append([_safe(name), _safe(row["group"]), f"{row['rows']:,}", *figures])
+        spread = [_number(_spread(groups.filter("compared")[each])) for each in names]
+        rows.append([_safe(name), "<b>largest difference</b>", "", *spread])
+    note = "<p><small>called: share that is called a one; pale: too few rows to be compared</small></p>"
+    return _table(head, range(2, 8), rows, pale) + note
 
 
 def _spread(values: pl.Series) -> float | None:

@@ -101,15 +101,15 @@ def ablation(table: pl.DataFrame) -> bytes:
     shown = table.slice(1).head(_MOST_GROUPS)
     figure, axes = _figure(9.5, max(2.0, 1.2 + 0.22 * shown.height), left=2.8)
     places = np.arange(shown.height)[::-1]
-    matters = (shown["lost_low"] > 0).to_numpy()
-    for mine, colour in ((matters, _GOOD), (~matters, _OPEN)):
+    needed, harmful = (shown["lost_low"] > 0).to_numpy(), (shown["lost_high"] < 0).to_numpy()
+    for mine, colour in ((needed, _GOOD), (harmful, _BAD), (~needed & ~harmful, _OPEN)):
         chosen = shown.filter(mine)
         axes.hlines(places[mine], chosen["lost_low"], chosen["lost_high"], color=colour, linewidth=2)
         axes.scatter(chosen["lost"], places[mine], color=colour, s=18, zorder=3)
     axes.axvline(0, color=_GREY, linewidth=1)
     axes.set_yticks(places, [f"{row['without']} ({row['inputs']})" for row in shown.iter_rows(named=True)])
     axes.tick_params(axis="y", labelsize=7)
-    axes.set(title="What is lost without it (inputs); green: surely something", xlabel="log-loss lost")
+    axes.set(title="Lost without it (inputs); green: surely needed, red: surely better without", xlabel="log-loss lost")
     return _png(figure)
 
 

@@ -1,5 +1,6 @@
 """What people look at: plots, one page and a model card of the challenger beside champion and baselines."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,15 @@ class Report:
     plots: Mapping[str, bytes]
     page: str
     card: str
+
+    def files(self, page_name: str) -> dict[str, bytes]:
+        """All of it as files, by path; page_name: how the page's is called."""
+        drawn = {f"plots/{_file_name(title)}.png": png for title, png in self.plots.items()}
+        return {page_name: self.page.encode(), "model_card.md": self.card.encode(), **drawn}
+
+
+def _file_name(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
 
 
 def report(

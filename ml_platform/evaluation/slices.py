@@ -119,9 +119,11 @@ def _with_gains(
 
 
 def fairness_table(
-    labels: pl.Series, probabilities: pl.Series, grouped: pl.DataFrame, declared: Fairness
+    labels: pl.Series, probabilities: pl.Series, grouped: pl.DataFrame, declared: Fairness, least: Mapping[str, int]
 ) -> pl.DataFrame:
     """One line a group: share of ones, mean probability, who is called a one, rightly and wrongly.
+
+    least: by slice, how many rows a group must have to be ``compared`` with others.
 
     called: share of rows at the threshold and above. true_positive_rate, false_positive_rate: of ones and of zeros.
     They are null where a group has none.
@@ -139,6 +141,7 @@ def fairness_table(
             pl.col("called").mean(),
             pl.col("called").filter(pl.col(LABEL)).mean().alias("true_positive_rate"),
             pl.col("called").filter(~pl.col(LABEL)).mean().alias("false_positive_rate"),
+            compared=pl.len() >= least[name],
         )
         placed = table.sort(pl.col("group").replace_strict(order, return_dtype=pl.Int64))
         tables.append(placed.select(pl.lit(name).alias("slice"), pl.all()))

@@ -83,9 +83,9 @@ def evaluate(
     facts = {
         "version": version.version,
         "champion": champion.version if champion else "none yet",
-        "rows": shown.height,
+        "rows_judged": shown.height,
         **version.tags,
-        **challenger.facts,
+        **{"rows_trained" if name == "rows" else name: fact for name, fact in challenger.facts.items()},
     }
     figures = measure(spec, shown, rows, judged, project.timezone)
     made = report(spec, version.version, shown, figures, challenger.importances, judged, facts)

@@ -9,6 +9,8 @@ import polars as pl
 from ml_platform import asset_keys
 from ml_platform.spec import Verdict
 from ml_platform.spec.lineage import Column
+from ml_platform.stores.pages import Pages
+from ml_platform.stores.tracking import ModelVersion, Tracking
 
 # What a column of this name means in every table.
 _MEANINGS = {
@@ -73,12 +75,27 @@ def image(png: str, title: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{png})")
 
 
+def mlflow_links(tracking: Tracking, version: ModelVersion, pages: Pages) -> dict[str, Any]:
+    """A version's page in MLflow and that of its run; `ml-platform ui` starts the server that shows them."""
+    run = pages.mlflow_run(tracking.experiment(version.name), version.run_id)
+    return {
+        "mlflow_run": dg.MetadataValue.url(run),
+        "mlflow_version": dg.MetadataValue.url(pages.mlflow_version(version.name, version.version)),
+    }
+
+
 def rows(frame: pl.DataFrame, most: int = 5) -> dg.TableMetadataValue:
-    """The first rows, as a table on the page."""
-    shown = [{name: str(value) for name, value in row.items()} for row in frame.head(most).iter_rows(named=True)]
+    """The first rows, as a table on the page; floats as ``figures`` shows them."""
+    shown = [{name: _cell(value) for name, value in row.items()} for row in frame.head(most).iter_rows(named=True)]
     columns = [dg.TableColumn(name=name, type="string") for name in frame.columns]
     records = [dg.TableRecord(row) for row in shown]
     return dg.MetadataValue.table(records=records, schema=dg.TableSchema(columns=columns))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:.5g}"
+    return "" if value is None else str(value)
 
 
 def check(

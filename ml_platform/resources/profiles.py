@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml_platform.spec import DeclarationError
+from ml_platform.stores.pages import Pages
 
 PROFILES = ("embedded", "production")
+MLFLOW_UI, DAGSTER_UI = "ML_PLATFORM_MLFLOW_UI", "ML_PLATFORM_DAGSTER_UI"
+DAGSTER_PORT, MLFLOW_PORT = 3001, 3002  # where `ml-platform ui` shows both, unless it is told otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,7 @@ class Profile:
 
     home: the one folder that everything local is written under.
     lake: root of the Delta tables, a local path or ``s3://bucket/prefix``.
+    pages: where people find the pages of MLflow and Dagster.
     ray_address: of the head (host:port) of the Ray cluster that this machine is part of.
     """
 
@@ -29,6 +33,7 @@ class Profile:
     storage_options: Mapping[str, str]
     mlflow_uri: str
     mlflow_artifacts: str
+    pages: Pages
     dagster_storage: str | None = None
     redis_url: str | None = None
     ray_address: str | None = None
@@ -95,12 +100,13 @@ class Profile:
             storage_options={},
             mlflow_uri=f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
             mlflow_artifacts=(home / "mlflow" / "artifacts").as_uri(),
+            pages=pages_on(DAGSTER_PORT, MLFLOW_PORT),
         )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Profile":
-        """Read ``ML_PLATFORM_PROFILE``, ``ML_PLATFORM_HOME``, ``ML_PLATFORM_PROJECT``,
-        ``ML_PLATFORM_RAY_ADDRESS`` and the production addresses.
+        """Read ``ML_PLATFORM_PROFILE``, ``_HOME``, ``_PROJECT``, ``_MLFLOW_UI``, ``_DAGSTER_UI``, ``_RAY_ADDRESS`` and
+        the production addresses.
 
         Raises:
             DeclarationError: the profile is unknown, or production misses an address.
@@ -114,7 +120,26 @@ class Profile:
             cls.at(home, project=env.get("ML_PLATFORM_PROJECT", "ml_platform.projects.flights")),
             ray_address=env.get("ML_PLATFORM_RAY_ADDRESS") or None,
         )
-        return embedded if name == "embedded" else _production(embedded, env)
+        found = embedded if name == "embedded" else _production(embedded, env)
+        return replace(found, pages=_pages(found.pages, env))
+
+
+def pages_on(dagster_port: int, mlflow_port: int, host: str = "127.0.0.1") -> Pages:
+    """Where `ml-platform ui` shows MLflow and Dagster."""
+    return Pages(mlflow=f"http://{host}:{mlflow_port}", dagster=f"http://{host}:{dagster_port}")
+
+
+def _of_server(default: Pages, mlflow_uri: str) -> Pages:
+    """A server shows its own pages; a database has none, and its address may hold a password."""
+    return replace(default, mlflow=mlflow_uri) if mlflow_uri.startswith("http") else default
+
+
+def _pages(default: Pages, env: Mapping[str, str]) -> Pages:
+    mlflow, dagster = (
+        (env.get(variable) or known).rstrip("/")
+        for variable, known in ((MLFLOW_UI, default.mlflow), (DAGSTER_UI, default.dagster))
+    )
+    return Pages(mlflow=mlflow, dagster=dagster)
 
 
 def _production(embedded: Profile, env: Mapping[str, str]) -> Profile:
@@ -147,6 +172,7 @@ def _production(embedded: Profile, env: Mapping[str, str]) -> Profile:
         storage_options=storage,
         mlflow_uri=env["ML_PLATFORM_MLFLOW_URI"],
         mlflow_artifacts=env["ML_PLATFORM_MLFLOW_ARTIFACTS"],
+        pages=_of_server(embedded.pages, env["ML_PLATFORM_MLFLOW_URI"]),
         dagster_storage=env["ML_PLATFORM_POSTGRES_URL"],
         redis_url=env["ML_PLATFORM_REDIS_URL"],
     )

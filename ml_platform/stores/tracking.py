@@ -5,8 +5,7 @@ import logging
 import os
 import socket
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +16,19 @@ from urllib.parse import unquote, urlparse
 
 from ml_platform.spec import ModelRefused, NoChampion, UnknownName
 from ml_platform.stores.home import lives
+from ml_platform.stores.mlmodel import mlmodel
+from ml_platform.stores.tracking_entries import (
+    ASSET_KEY,
+    NOTE,
+    RUN_ID,
+    TRAINING_EXPERIMENT,
+    Dataset,
+    drawn,
+    logged_for,
+    measured,
+    registered_as,
+    source_tags,
+)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for an unknown name or alias
@@ -40,15 +52,6 @@ class ModelVersion:
     folder_uri: str
     created: datetime
     tags: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """What a run learned from, as MLflow shows it."""
-
-    name: str
-    digest: str
-    source: str
 
 
 def _this_process() -> str:
@@ -93,7 +96,8 @@ class Tracking:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(model_name, f"{self.artifacts.rstrip('/')}/{model_name}"))
+            folder = f"{self.artifacts.rstrip('/')}/{model_name}"
+            return str(self._client.create_experiment(model_name, folder, tags=TRAINING_EXPERIMENT))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
                 raise
@@ -109,26 +113,40 @@ class Tracking:
         parameters: Mapping[str, Any],
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
+        curves: Mapping[str, Sequence[float]] | None = None,
         dagster_run_id: str = "",
         asset_key: str = "",
-        dataset: Dataset | None = None,
+        commit: str = "",
+        inputs: Sequence[str] = (),
+        datasets: Sequence[Dataset] = (),
+        about: str = "",
+        about_model: str = "",
     ) -> ModelVersion:
         """One finished MLflow run with a logged model made of the folder's files, registered as ``challenger``.
+
+        curves: name -> value after each step of training. inputs: the model's, in order. about, about_model: Markdown
+        for the version and its run, and for the registered model when it is made (a person may write another).
 
         The logged model is one of MLflow's own flavours (LightGBM text, PyTorch pt2), without a pickle; it takes
         encoded inputs. If anything fails, the run is marked FAILED and no version stays.
         """
         client = self._client
         self._end_abandoned(model_name)
-        here = {"dagster.run_id": dagster_run_id, "dagster.asset_key": asset_key, _PROCESS: _this_process()}
+        if dagster_run_id:
+            tags = {**tags, RUN_ID: dagster_run_id, ASSET_KEY: asset_key}
+        here = {_PROCESS: _this_process(), **source_tags(asset_key, commit, about)}
+        learned_from = [each.as_input() for each in datasets]
         with ExitStack() as undo:
             run_id = client.create_run(
                 self.experiment(model_name), run_name=run_name, tags={**tags, **here}
             ).info.run_id
             undo.callback(client.set_terminated, run_id, status="FAILED")
-            model_id = self._log_model(model_name, folder, estimator, run_id, undo)
-            self._log(run_id, parameters, metrics, model_id, dataset)
-            version = self._create_version(model_name, model_id, run_id, tags)
+            model_id = self._log_model(model_name, folder, estimator, inputs, run_id, undo)
+            found = measured(metrics, model_id, logged_for(learned_from, "training"))
+            self._log(run_id, parameters, [*found, *drawn(curves or {})])
+            if learned_from:
+                client.log_inputs(run_id, datasets=learned_from, models=[])
+            version = self._create_version(model_name, model_id, run_id, tags, about, about_model)
             undo.callback(client.delete_model_version, model_name, str(version.version))
             client.set_registered_model_alias(model_name, CHALLENGER, str(version.version))
             client.set_terminated(run_id, status="FINISHED")
@@ -143,7 +161,9 @@ class Tracking:
             if host == socket.gethostname() and not lives(int(process)):
                 self._client.set_terminated(run.info.run_id, status="KILLED")
 
-    def _log_model(self, name: str, folder: Path, estimator: str, run_id: str, undo: ExitStack) -> str:
+    def _log_model(
+        self, name: str, folder: Path, estimator: str, inputs: Sequence[str], run_id: str, undo: ExitStack
+    ) -> str:
         from mlflow.entities import LoggedModelOutput
 
         client = self._client
@@ -152,44 +172,36 @@ class Tracking:
         client.log_model_artifacts(model_id, str(folder))
         with tempfile.TemporaryDirectory() as draft:
             described = Path(draft) / "MLmodel"
-            described.write_text(json.dumps(_described(estimator, run_id, model_id), indent=1))
+            described.write_text(json.dumps(mlmodel(estimator, inputs, run_id, model_id), indent=1))
             client.log_model_artifact(model_id, str(described))
         client.finalize_logged_model(model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
         return str(model_id)
 
-    def _log(
-        self,
-        run_id: str,
-        parameters: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        model_id: str | None = None,
-        dataset: Dataset | None = None,
-    ) -> None:
-        from mlflow.entities import Dataset as Logged
-        from mlflow.entities import DatasetInput, Metric, Param
+    def _log(self, run_id: str, parameters: Mapping[str, Any], metrics: Sequence[Any]) -> None:
+        from mlflow.entities import Param
 
-        at = int(time.time() * 1000)  # a run's own wall-clock time; the platform's time stands in the tags
-        self._client.log_batch(
-            run_id,
-            metrics=[Metric(key, float(value), at, 0, model_id=model_id) for key, value in metrics.items()],
-            params=[Param(key, str(value)[:_LONGEST_VALUE]) for key, value in parameters.items()],
-        )
-        if dataset is not None:
-            logged = Logged(dataset.name, dataset.digest[:36], "delta", json.dumps({"path": dataset.source}))
-            self._client.log_inputs(run_id, datasets=[DatasetInput(logged)], models=[])
+        told = [Param(key, str(value)[:_LONGEST_VALUE]) for key, value in parameters.items()]
+        self._client.log_batch(run_id, metrics=list(metrics), params=told)
 
-    def _create_version(self, name: str, model_id: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
+    def _create_version(
+        self, name: str, model_id: str, run_id: str, tags: Mapping[str, str], about: str, about_model: str
+    ) -> ModelVersion:
+        client = self._client
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(name)
+            client.create_registered_model(name, description=about_model or None)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         # By its folder: `models:/<id>` is looked up on MLflow's default address, whatever the client's.
-        source = self._client.get_logged_model(model_id).artifact_location
-        return _version(self._client.create_model_version(name, source=source, run_id=run_id, tags=dict(tags)))
+        source = client.get_logged_model(model_id).artifact_location
+        made = client.create_model_version(
+            name, source=source, run_id=run_id, tags=dict(tags), description=about or None
+        )
+        client.set_logged_model_tags(model_id, registered_as(name, made.version))
+        return _version(made)
 
     def champion(self, name: str) -> ModelVersion:
         """The version that serves.
@@ -296,15 +308,30 @@ class Tracking:
             self._client.set_tag(version.run_id, name, value)
 
     def record(
-        self, version: ModelVersion, metrics: Mapping[str, float], artifacts: Mapping[str, bytes] | None = None
+        self,
+        version: ModelVersion,
+        metrics: Mapping[str, float],
+        artifacts: Mapping[str, bytes] | None = None,
+        about: str = "",
     ) -> None:
-        """Add measurements and files (by name) to the version's run, which stays as finished as it was."""
-        self._log(version.run_id, {}, metrics)
+        """Add measurements and files (by path) to the version's run, which stays as finished as it was.
+
+        The measurements are shown beside the logged model and the dataset that the run was judged on. about: replaces
+        what the version and its run say of themselves.
+        """
+        run = self._client.get_run(version.run_id)
+        models = run.outputs.model_outputs if run.outputs else []
+        judged_on = logged_for(run.inputs.dataset_inputs if run.inputs else [], "evaluation")
+        self._log(version.run_id, {}, measured(metrics, models[0].model_id if models else None, judged_on))
         with tempfile.TemporaryDirectory() as draft:
             for name, content in (artifacts or {}).items():
                 path = Path(draft) / name
+                path.parent.mkdir(exist_ok=True)
                 path.write_bytes(content)
-                self._client.log_artifact(version.run_id, str(path), "evaluation")
+            self._client.log_artifacts(version.run_id, draft, "evaluation")
+        if about:
+            self._client.update_model_version(version.name, str(version.version), about)
+            self._client.set_tag(version.run_id, NOTE, about)
 
     def _by_alias(self, name: str, alias: str) -> ModelVersion | None:
         client = self._client
@@ -327,32 +354,3 @@ def _version(found: Any) -> ModelVersion:
         created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
         tags=dict(found.tags),
     )
-
-
-def _described(estimator: str, run_id: str, model_id: str) -> dict[str, Any]:
-    """An MLmodel file's content (JSON is YAML, too); written by hand, since saving through the flavours costs seconds.
-
-    The flavours would also copy the model in and guess its requirements from a fresh process.
-    """
-    from importlib.metadata import version
-
-    import mlflow
-
-    if estimator == "torch":
-        flavours: dict[str, Any] = {
-            "pytorch": {"model_data": ".", "pytorch_version": version("torch"), "code": None},
-        }
-    elif estimator == "lightgbm":
-        booster = {"data": "model.txt", "lgb_version": version("lightgbm"), "code": None}
-        booster["model_class"] = "lightgbm.basic.Booster"
-        flavours = {"lightgbm": booster, "python_function": {"loader_module": "mlflow.lightgbm", "data": "model.txt"}}
-    else:
-        flavours = {"python_function": {"loader_module": "ml_platform.training.pyfunc", "data": "."}}
-    return {
-        "flavors": flavours,
-        "mlflow_version": mlflow.__version__,
-        "model_id": model_id,
-        "model_uuid": model_id,
-        "run_id": run_id,
-        "utc_time_created": str(datetime.fromtimestamp(time.time(), UTC).replace(tzinfo=None)),
-    }

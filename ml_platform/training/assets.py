@@ -12,6 +12,7 @@ from ml_platform import asset_keys
 from ml_platform.automation.conditions import after_upstream, on_alarm
 from ml_platform.features.refresh import is_daily
 from ml_platform.resources import metadata
+from ml_platform.resources.metadata import mlflow_links
 from ml_platform.resources.mlflow_run import end_mlflow_run
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import ModelSpec, Project
@@ -136,16 +137,23 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         refuse_empty_features(spec, learned)
         trained = train(spec, learned, threads=threads, site=site)
         manifest = run_manifest(spec, made_of, trained, threads, [profile.project, project.features])
-        key = context.asset_key.to_user_string()
-        views = project.views_of(spec)
         version = register_model(
-            lake, tracking, trained, manifest, decision, run_id=context.run_id, asset=key, views=views
+            lake,
+            tracking,
+            trained,
+            manifest,
+            decision,
+            spec=spec,
+            columns=rows.schema,
+            run_id=context.run_id,
+            asset=context.asset_key.to_user_string(),
+            views=project.views_of(spec),
+            pages=profile.pages,
         )
         body = {"version": version.version, "decision": decision, "manifest": manifest.digest}
         ledger.write(TRAINING, spec.name, context.run_id, clock.now(), body)
-        told = {**version.tags, **metadata.figures(trained.facts)}
-        told |= {"version": version.version, "mlflow_run": version.run_id}
-        told["mlflow"] = f"{tracking.uri}: model {spec.name}, version {version.version}, run {version.run_id}"
+        told = {"version": version.version, **mlflow_links(tracking, version, profile.pages)}
+        told |= {**version.tags, **metadata.figures(trained.facts)}
         return dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(str(version.version)))
 
     return model

@@ -71,11 +71,8 @@ def blended(members: Sequence[Model], shares: Sequence[float]) -> Blend:
     (encoding, *others) = [member.encoding for member in members]
     assert all(other.inputs == encoding.inputs for other in others), "members are trained on the same inputs"
     names = [member.estimator for member in members]
-    facts = {
-        f"{name}_{number}_{key}": value
-        for number, (name, member) in enumerate(zip(names, members, strict=True))
-        for key, value in member.facts.items()
-    }
+    named = [(f"{name}_{number}", member) for number, (name, member) in enumerate(zip(names, members, strict=True))]
+    facts = {f"{name}_{key}": value for name, member in named for key, value in member.facts.items()}
     weights = {
         name: sum(share * member.importances.get(name, 0.0) for member, share in zip(members, shares, strict=True))
         for name in encoding.inputs
@@ -85,6 +82,7 @@ def blended(members: Sequence[Model], shares: Sequence[float]) -> Blend:
         encoding=encoding,
         facts={"rows": members[0].facts["rows"], "device": ", ".join(devices), **facts},
         importances=weights,
+        curves={f"{name}_{key}": curve for name, member in named for key, curve in member.curves.items()},
         members=tuple(members),
         shares=tuple(shares),
     )

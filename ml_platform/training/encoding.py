@@ -57,7 +57,7 @@ class Encoding:
     def frame_matrix(self, rows: pl.DataFrame) -> Floats:
         """(rows, inputs), missing as NaN, row by row in memory."""
         columns = self.encoded(rows).fill_null(float("nan"))
-        return np.ascontiguousarray(columns.to_numpy(writable=True), dtype=np.float64)
+        return np.ascontiguousarray(columns.to_numpy(order="c", writable=True), dtype=np.float64)
 
     def matrix(self, rows: Sequence[Mapping[str, Value]]) -> Floats:
         """The same from mappings of input to value, for a few rows and little time.

@@ -1,7 +1,7 @@
 """Gradient-boosted trees: LightGBM, stored as its own text."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,6 +61,19 @@ class Trees(Model):
         path.write_text(self.booster.model_to_string(num_iteration=-1))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """After how many rounds the log-loss was lowest, that loss, and the loss after each round that was tried."""
+
+    rounds: int
+    loss: float
+    curve: Sequence[float]
+
+    def curves(self) -> dict[str, Sequence[float]]:
+        """As a model names it."""
+        return {"stopping_log_loss_by_round": self.curve}
+
+
 def train_trees(spec: ModelSpec, rows: pl.DataFrame, *, threads: int, site: Site | None = None) -> Trees:
     """Find the number of rounds on the newest rows, then train so many rounds on all of them.
 
@@ -77,36 +90,36 @@ def train_trees(spec: ModelSpec, rows: pl.DataFrame, *, threads: int, site: Site
 
         assert site is not None, "whoever trains on a cluster says where it is"
         return fit_together(spec, rows, fit, stop, site.cluster)
-    rounds, losses = find_rounds(spec, rows, fit, stop, threads=threads)
-    return fit_trees(spec, rows, rounds, threads=threads, facts=losses)
+    found = find_rounds(spec, rows, fit, stop, threads=threads)
+    told = {"stopping_log_loss": found.loss}
+    return replace(fit_trees(spec, rows, found.rounds, threads=threads, facts=told), curves=found.curves())
 
 
 def find_rounds(
     spec: ModelSpec, rows: pl.DataFrame, fit: NDArray[np.int64], stop: NDArray[np.int64], *, threads: int
-) -> tuple[int, dict[str, float]]:
-    """The round after which the loss on ``stop`` rows got no better, learning from ``fit`` rows, and that loss."""
-
+) -> Rounds:
+    """Learn from ``fit`` rows until the loss on ``stop`` rows gets no better."""
     # Both parts encode alike: what the fit part has never seen is missing to it.
     return stopped(Encoding.learn(spec, rows[fit]), rows[fit], rows[stop], parameters_of(spec, threads))
 
 
-def stopped(
-    encoding: Encoding, fit: pl.DataFrame, stop: pl.DataFrame, parameters: Mapping[str, Any]
-) -> tuple[int, dict[str, float]]:
-    """The round after which the loss on ``stop`` got no better, and that loss."""
+def stopped(encoding: Encoding, fit: pl.DataFrame, stop: pl.DataFrame, parameters: Mapping[str, Any]) -> Rounds:
+    """The same, as ``encoding`` encodes the rows."""
     import lightgbm as lgb
 
     fitted = dataset(encoding, fit, parameters)
     watched = dataset(encoding, stop, parameters, reference=fitted)
+    seen: dict[str, Any] = {}
     booster = lgb.train(
         dict(parameters),
         fitted,
         num_boost_round=MOST_ROUNDS,
         valid_sets=[watched],
         valid_names=["stop"],
-        callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
+        callbacks=[lgb.early_stopping(PATIENCE, verbose=False), lgb.record_evaluation(seen)],
     )
-    return booster.best_iteration, {"stopping_log_loss": float(booster.best_score["stop"]["binary_logloss"])}
+    curve = seen["stop"]["binary_logloss"]
+    return Rounds(rounds=booster.best_iteration, loss=float(curve[booster.best_iteration - 1]), curve=curve)
 
 
 def fit_trees(

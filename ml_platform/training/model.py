@@ -5,7 +5,7 @@ import json
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,6 +30,7 @@ class Model(ABC):
 
     facts: what training found (rounds, losses, threads, versions of libraries).
     importances: input -> share (0..1) of the model's use of it, by the estimator's own measure.
+    curves: name -> value after each step, where training watched something; kept in the tracking store alone.
     """
 
     estimator: ClassVar[str]
@@ -37,6 +38,7 @@ class Model(ABC):
     encoding: Encoding
     facts: Mapping[str, Any]
     importances: Mapping[str, float]
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def predict(self, rows: pl.DataFrame) -> Floats:
         """P(label = 1) for each row of a frame that holds the inputs."""

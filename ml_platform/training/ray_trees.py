@@ -6,6 +6,7 @@ all grow the same trees. LightGBM keeps no place to go on from, so after a worke
 
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ml_platform.spec import ModelSpec
 from ml_platform.training.encoding import Encoding
-from ml_platform.training.lightgbm_trees import Trees, dataset, parameters_of, stopped, trees
+from ml_platform.training.lightgbm_trees import Rounds, Trees, dataset, parameters_of, stopped, trees
 from ml_platform.training.ray_workers import Address, answers, carried_through
 
 _WITHIN_MINUTES = 5  # for the others to come; a worker that is gone is noticed at once
@@ -31,7 +32,7 @@ def fit_together(
     parameters, count = parameters_of(spec, spec.workers.threads), spec.workers.count
     encodings = (Encoding.learn(spec, rows[fit]), Encoding.learn(spec, rows))
 
-    def work(ray: Any, workers: list[Any], addresses: list[list[Address]]) -> tuple[str, dict[str, Any]]:
+    def work(ray: Any, workers: list[Any], addresses: list[list[Address]]) -> tuple[str, Rounds]:
         watched = ray.put(rows[stop])
         asked = [
             worker.call.remote(
@@ -39,12 +40,13 @@ def fit_together(
             )
             for rank, worker in enumerate(workers)
         ]
-        found: tuple[str, dict[str, Any]] = answers(ray, asked)[0]
+        found: tuple[str, Rounds] = answers(ray, asked)[0]
         return found
 
     (text, found), facts = carried_through(spec, address, work)
-    told = {"rows": rows.height, "ranks": count, "threads": spec.workers.threads, **facts, **found}
-    return trees(encodings[1], text, told)
+    told: dict[str, Any] = {"rows": rows.height, "ranks": count, "threads": spec.workers.threads, **facts}
+    told |= {"rounds": found.rounds, "stopping_log_loss": found.loss}
+    return replace(trees(encodings[1], text, told), curves=found.curves())
 
 
 def _grow(
@@ -55,19 +57,19 @@ def _grow(
     fit: pl.DataFrame,
     watched: pl.DataFrame,
     share: pl.DataFrame,
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, Rounds]:
     """What each worker does; all answer the same trees, as text, and what was found on the way."""
     import lightgbm as lgb
 
     told = {**parameters, **_network(held[0], [first for first, _ in addresses])}
     # Every worker watches all of these rows, so all stop after the same round.
-    rounds, losses = stopped(encodings[0], fit, watched, told)
+    found = stopped(encodings[0], fit, watched, told)
     again = {**parameters, **_network(held[1], [second for _, second in addresses])}
-    booster = lgb.train(again, dataset(encodings[1], share, again), num_boost_round=rounds)
+    booster = lgb.train(again, dataset(encodings[1], share, again), num_boost_round=found.rounds)
     lines = str(booster.model_to_string(num_iteration=-1)).splitlines(keepends=True)
     # Where the workers stood is no part of the trees; the same trees are the same text.
     text = "".join(line for line in lines if not line.startswith(("[machines: ", "[local_listen_port: ")))
-    return text, {"rounds": rounds, **losses}
+    return text, found
 
 
 def _network(held: socket.socket, addresses: Sequence[Address]) -> dict[str, Any]:

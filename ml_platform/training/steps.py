@@ -16,7 +16,10 @@ from ml_platform.spec.manifests import RunManifest, SetManifest, TableVersion
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.ledger_kinds import GATHERING
-from ml_platform.stores.tracking import Dataset, ModelVersion, Tracking
+from ml_platform.stores.pages import Pages
+from ml_platform.stores.tracking import ModelVersion, Tracking
+from ml_platform.stores.tracking_entries import ASSET_KEY, RUN_ID
+from ml_platform.training.described import about_model, about_version, datasets
 from ml_platform.training.feature_record import write_record
 from ml_platform.training.manifest import write_manifest
 from ml_platform.training.model import Model
@@ -141,18 +144,22 @@ def register_model(
     manifest: RunManifest,
     decision: int,
     *,
+    spec: ModelSpec,
+    columns: pl.Schema,
     run_id: str,
     asset: str,
     views: Sequence[View],
+    pages: Pages,
 ) -> ModelVersion:
     """Store the model as the registry's newest version with everything that says where it came from.
 
-    views: what the model was trained on; how they are declared is kept with it.
+    columns: of the training set. views: what the model was trained on; how they are declared is kept with it.
     """
-    table, made_of = f"training_sets/{manifest.model}", manifest.training_set
+    table, made_of = table_of(spec), manifest.training_set
+    version = lake.version(table)
     tags = {
         **made_of.bounds,
-        "training_set": f"{table}@{lake.version(table)}",
+        "training_set": f"{table}@{version}",
         "content_hash": made_of.content_hash,
         "consumed_decision": str(decision),
         "code": manifest.code.commit or manifest.code.sources[:16],
@@ -170,16 +177,23 @@ def register_model(
             manifest.model,
             folder,
             estimator=manifest.estimator,
-            run_name=f"{manifest.model} until {tags['trained_until']}",
+            run_name=f"until {tags['trained_until'][:16].replace('T', ' ')}",  # the experiment names the model
             parameters={
                 **manifest.parameters,
                 "estimator": manifest.estimator,
                 "seed": manifest.seed,
+                "views": ", ".join(manifest.views),
+                "train_window_days": "all" if spec.train_window is None else spec.train_window.days,
                 **model.facts,
             },
             metrics=manifest.measures,
             tags=tags,
+            curves=model.curves,
             dagster_run_id=run_id,
             asset_key=asset,
-            dataset=Dataset(name=table, digest=made_of.content_hash, source=lake.uri(table)),
+            commit=manifest.code.commit or "",
+            inputs=model.encoding.inputs,
+            datasets=datasets(table, lake.uri(table), version, made_of, columns),
+            about=about_version({**tags, RUN_ID: run_id, ASSET_KEY: asset}, pages),
+            about_model=about_model(spec, pages),
         )

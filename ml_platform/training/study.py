@@ -177,10 +177,11 @@ def plots(study: Any) -> dict[str, bytes]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are called experimental
             try:
-                draw(study)
+                draw(study, target_name="log-loss")
             except (ValueError, RuntimeError):
                 continue  # one trial says nothing about importance
         figure = pyplot.gcf()
+        figure.axes[0].set_title(title)
         figure.set_size_inches(9, 5)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")

@@ -5,7 +5,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar
@@ -125,7 +125,7 @@ def train_network(spec: ModelSpec, rows: pl.DataFrame, *, threads: int, site: Si
     facts |= {"epochs": int(np.argmin(losses)) + 1, "stopping_log_loss": float(min(losses)), "rows": rows.height}
     if truth.shape[1] > 1:
         facts["quantity_weight"] = settings["quantity_weight"]
-    return _exported(network, encoding, facts)
+    return replace(_exported(network, encoding, facts), curves={"stopping_log_loss_by_epoch": losses})
 
 
 def _truth(rows: pl.DataFrame) -> NDArray[np.float32]:
