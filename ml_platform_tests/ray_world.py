@@ -40,7 +40,7 @@ ROOT = Path(__file__).parent.parent
 HEAD, OTHER = "127.0.0.1", "127.0.0.2"
 SITE = Site(ray_address=f"{HEAD}:6379")
 NETWORK = replace(TOGETHER, compute="ray")
-TREES = replace(SPEC, compute="ray", workers=Workers(restarts=1))
+TREES = replace(SPEC, compute="ray", workers=Workers(restarts=3))
 SEARCHED = replace(TREES, search=Search(space={"learning_rate": Between(0.05, 0.3)}, trials=4, folds=2))
 _SET_ADDRESS, _GET_FLAGS, _SET_FLAGS, _UP = 0x8916, 0x8913, 0x8914, 1  # SIOCSIFADDR, SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
 
@@ -102,9 +102,10 @@ def _left(folder: Path) -> list[str]:
 
 def _trees(folder: Path) -> dict[str, Any]:
     """Grown with a worker killed at once, and without a disturbance."""
+    ending = set(_workers())  # of the training before
     training = Training(TREES, folder, SITE.ray_address)
-    training.until(lambda: len(_workers()) == 2)
-    os.kill(_workers()[0], signal.SIGKILL)
+    training.until(lambda: len(set(_workers()) - ending) == 2)
+    os.kill(min(set(_workers()) - ending), signal.SIGKILL)
     killed, calm = training.ended(), train(TREES, rows(), threads=1, site=SITE)
     facts = {"killed": killed.facts, "calm": calm.facts}
     return {"facts": facts, "same": killed.digests() == calm.digests(), "given": calm.predict(rows()).tolist()}

@@ -39,8 +39,9 @@ def test_a_network_whose_worker_was_killed_has_the_bits_of_one_trained_on_one_ma
 @pytest.mark.service("ray")
 def test_trees_of_two_machines_are_as_good_and_the_same_after_a_kill(found: dict[str, Any]) -> None:
     trees = found["trees"]
-    assert trees["facts"]["killed"]["restarts"] == 1
-    assert trees["facts"]["calm"]["restarts"] == 0
+    # One more at times: a port is let go of just before LightGBM binds it, and somebody may be quicker.
+    assert trees["facts"]["killed"]["restarts"] in (1, 2)
+    assert trees["facts"]["calm"]["restarts"] in (0, 1)
     assert trees["facts"]["calm"]["machines"] == 2
     assert trees["same"]
     alone = metrics.log_loss(rows()["label"], train(SPEC, rows(), threads=1).predict(rows()))

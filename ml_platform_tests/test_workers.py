@@ -186,7 +186,7 @@ class Training(threading.Thread):
 
     def ended(self) -> Model:
         self.join(SECONDS)
-        assert self.error is None
+        assert self.error is None, self.error
         assert self.model is not None
         return self.model
 
