@@ -5,9 +5,10 @@ import socket
 
 import pytest
 
-# Fixtures shared by the tests of automation, of the production profile and of replayed state folders.
+# Fixtures shared by the tests of automation, of the production profile, of Redis and of replayed state folders.
 from ml_platform_tests.automation_world import bootstrapped, replay  # noqa: F401
 from ml_platform_tests.production_world import postgres_url, production, s3_endpoint  # noqa: F401
+from ml_platform_tests.redis_server import server  # noqa: F401
 from ml_platform_tests.replay_world import folder, home  # noqa: F401
 from ml_platform_tests.services import ADDRESSES, why_no_ray
 

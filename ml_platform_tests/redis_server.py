@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,12 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """One that runs, and keeps nothing on the disk."""
+    own = Server(tmp_path)
+    own.start()
+    yield own
+    own.kill()

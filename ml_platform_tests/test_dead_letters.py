@@ -88,14 +88,6 @@ def test_thousands_are_listed_in_order_and_only_the_chosen_go(place: tuple[str, 
         assert [letter.table for letter in stream.dead_letters()] == ["t0"] * 1_251
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    own = Server(tmp_path)
-    own.start()
-    yield own
-    own.kill()
-
-
 def test_the_command_lists_and_sends_again(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     places = {

@@ -2,10 +2,8 @@
 
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import redis
@@ -78,14 +76,6 @@ def test_replies_are_decoded_as_field_after_field_is(data: st.DataObject) -> Non
     told = [pair for part in parts for pair in expected(part, *stored[part.view.name])]
     assert list(zip(found, statuses, strict=True)) == told
     assert [type(value) for value in found] == [type(value) for value, _ in told]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    own = Server(tmp_path)
-    own.start()
-    yield own
-    own.kill()
 
 
 def calls(server: Server, command: str) -> int:

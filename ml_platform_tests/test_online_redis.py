@@ -34,14 +34,6 @@ def store(tmp_path: Path) -> Iterator[RedisOnlineStore]:
         yield RedisOnlineStore(str(address), project)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    own = Server(tmp_path)
-    own.start()
-    yield own
-    own.kill()
-
-
 def key_of(store: RedisOnlineStore, line: int) -> bytes:
     return entity_key_encoder(("line", "city"))((line, "a")) + store.project.encode()
 

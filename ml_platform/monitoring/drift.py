@@ -62,14 +62,14 @@ def reference(days: pl.Series, day: date, policy: DriftPolicy) -> list[date]:
     return sorted(d for d, rows in counts if d < day and rows >= policy.min_rows)[-policy.reference_days :]
 
 
-def changed_most(before: pl.DataFrame, current: pl.DataFrame, most: int) -> list[str]:
+def changed_most(before: pl.DataFrame, current: pl.DataFrame) -> list[str]:
     """Names of the columns whose values, missing ones included, are farthest from those before; the farthest first."""
     places = np.repeat([0, 1], [before.height, current.height])
     far = {
         name: js_distance(*_daily_counts(np.concatenate([before[name], current[name]]).astype(np.float64), places))
         for name in current.columns
     }
-    return sorted(far, key=lambda name: (-far[name], name))[:most]
+    return sorted(far, key=lambda name: (-far[name], name))
 
 
 def _none() -> pl.DataFrame:

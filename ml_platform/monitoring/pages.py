@@ -12,7 +12,7 @@ from ml_platform.monitoring.drift import changed_most
 from ml_platform.spec import DriftPolicy, PlatformError
 
 SAMPLE_ROWS = 2000
-MOST_FEATURES = 20  # each has four plots: with sixty features nobody looks at the page, and it takes twice as long
+MOST_FEATURES = 20  # that are drawn: with sixty nobody looks at the page, and it takes twice as long
 CURRENT_DAYS = 7
 _TIMEOUT_SECONDS = 300  # Evidently takes about ten seconds on a sample of this size
 
@@ -25,7 +25,7 @@ def page_days(policy: DriftPolicy) -> int:
 def write_drift_page(served: pl.DataFrame, days: pl.Series, policy: DriftPolicy, target: Path) -> str:
     """Compare the last week of served features with the weeks before; writes ``target``, returns what was compared.
 
-    Of many features those are shown that changed most.
+    All are counted; of many those are drawn that changed most.
 
     Raises:
         PlatformError: Evidently failed; its last lines are in the message.
@@ -42,11 +42,11 @@ def write_drift_page(served: pl.DataFrame, days: pl.Series, policy: DriftPolicy,
     empty = [name for name in served.columns if any(part[name].null_count() == part.height for part in parts)]
     if len(empty) == served.width:
         return f"no feature has values both since {begins} and before, so there is nothing to compare"
-    shown = changed_most(parts[1].drop(empty), parts[0].drop(empty), MOST_FEATURES)
-    current, reference = (part.select(shown).sample(min(SAMPLE_ROWS, part.height), seed=0) for part in parts)
+    ordered = changed_most(parts[1].drop(empty), parts[0].drop(empty))
+    current, reference = (part.select(ordered).sample(min(SAMPLE_ROWS, part.height), seed=0) for part in parts)
     _make_page(current, reference, target)
-    count = served.width - len(empty)
-    chosen = f", the {len(shown)} of {count} features that changed most" if len(shown) < count else ""
+    count = len(ordered)
+    chosen = f", drawn for the {MOST_FEATURES} of {count} features that changed most" if count > MOST_FEATURES else ""
     left_out = f"; without {', '.join(empty)}, which had no value in one of them" if empty else ""
     return (
         f"{current.height} sampled answers since {begins} against {reference.height} since {earliest}{chosen}{left_out}"
@@ -60,7 +60,7 @@ def _make_page(current: pl.DataFrame, reference: pl.DataFrame, target: Path) -> 
         paths = [Path(folder) / name for name in ("current.parquet", "reference.parquet", "page.html")]
         current.write_parquet(paths[0])
         reference.write_parquet(paths[1])
-        command = [sys.executable, "-m", "ml_platform.monitoring.evidently_page", *map(str, paths)]
+        command = [sys.executable, "-m", "ml_platform.monitoring.evidently_page", *map(str, paths), str(MOST_FEATURES)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired as error:
