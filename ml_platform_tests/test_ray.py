@@ -83,10 +83,13 @@ def test_an_address_is_told_by_its_interface() -> None:
         interface_of("203.0.113.7")
 
 
-def test_without_ray_or_an_address_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(at, "find_spec", lambda name: None)
+def test_without_ray_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at, "find_spec", lambda name: None)  # as where the extra was not installed; here it is
     with pytest.raises(PlatformError, match=r"ray is not installed here; `pip install 'ml-platform.ray.'`"):
         train(ray_world.TREES, rows().clear(), threads=1, site=ray_world.SITE)
-    monkeypatch.setattr(at, "find_spec", lambda name: name)
+
+
+@pytest.mark.service("ray")
+def test_without_an_address_nothing_is_begun() -> None:
     with pytest.raises(PlatformError, match="no cluster is named; set ML_PLATFORM_RAY_ADDRESS"):
         train(ray_world.TREES, rows().clear(), threads=1)
