@@ -204,13 +204,14 @@ def _train_by_hand(project: Project) -> dg.JobDefinition:
     known = ", ".join(sorted(project.models))
 
     @dg.op(
-        required_resource_keys={"mlflow", "lake", "profile"},
+        required_resource_keys={"mlflow", "lake", "ledger", "profile"},
         description=f"Train one of {known}, measure it on its holdout.",
     )
     def train_and_measure(context: dg.OpExecutionContext, config: ByHand) -> None:
         spec = with_parameters(project, config.model, config.parameters)
         resources, site = context.resources, Site(ray_address=context.resources.profile.ray_address)
-        measures = try_out(resources.lake, resources.mlflow, spec, threads=os.cpu_count() or 1, site=site)
+        stores = (resources.lake, resources.ledger, resources.mlflow)
+        measures = try_out(*stores, spec, threads=os.cpu_count() or 1, site=site)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
         context.log.info(f"{spec.name} on its holdout: {figures}")
         context.add_output_metadata(measures)

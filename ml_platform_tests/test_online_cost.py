@@ -1,0 +1,158 @@
+"""What the online read of a question costs, and what of it each view: timed in the stores that the service reads."""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from ml_platform import asset_keys
+from ml_platform.definitions import house
+from ml_platform.evaluation import cost
+from ml_platform.evaluation.ablation import EVERYTHING, ablate
+from ml_platform.evaluation.cost import OnlineReads, Read, read_us
+from ml_platform.features.live import LiveViews
+from ml_platform.features.refresh import table_name
+from ml_platform.resources.bound import bound
+from ml_platform.resources.projects import load_project
+from ml_platform.serving.online_read import online_reads
+from ml_platform.spec import ModelSpec, Project
+from ml_platform.stores.clock import Clock
+from ml_platform.stores.online import Online, online_store
+from ml_platform.stores.tiles import TileStore
+from ml_platform.stores.tiles_redis import tile_store
+from ml_platform_tests.redis_server import Server
+from ml_platform_tests.replay_world import PACKAGE, TripsHome
+from ml_platform_tests.test_ablation import PARTS
+from ml_platform_tests.test_training import SPEC
+
+INPUTS = (
+    "line",
+    "planned__miles",
+    *(f"line_past__minutes_late_{what}_{span}" for what in ("mean", "count") for span in ("6h", "1d")),
+    *(f"leaving__{name}" for name in ("at_night", "notice", "of_late")),
+)
+BY_VIEW = {
+    view: [name for name in INPUTS if name.partition("__")[0] == view] for view in ("line", "planned", "leaving")
+}
+BY_VIEW["line_past"] = list(INPUTS[2:6])
+
+
+MICROSECONDS = {"a": 2000, "b": 500, "c": 0}
+
+
+def test_each_group_costs_what_the_read_takes_less_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only reads move: an input takes what its first letter says, and every read 100 more."""
+    moment = [0.0]
+    monkeypatch.setattr(cost, "perf_counter", lambda: moment[0] / 1e6)
+
+    def of(inputs: Sequence[str]) -> list[Read]:
+        def read(question: int) -> dict[str, int]:
+            # The fifth question meets something that holds everything up once.
+            moment[0] += 100 + sum(MICROSECONDS[name[0]] for name in inputs) + (1e6 if question == 4 else 0)
+            return dict.fromkeys(inputs, 1)
+
+        return [partial(read, question) for question in range(9)]
+
+    inputs, groups = ["a1", "a2", "b1", "c1"], {"a": ["a1", "a2"], "a1": ["a1"], "b": ["b1"], "c": ["c1"]}
+    found = read_us(OnlineReads(of=of, looked_up={"a1"}, told=""), inputs, groups)
+    assert found is not None
+    whole, saved = found
+    assert whole == pytest.approx(4600)
+    assert saved == pytest.approx({"a": 4000, "a1": 2000, "b": 500, "c": 0}, abs=1e-3)
+
+
+@pytest.mark.parametrize("held", [{}, {"a1": None}, {"a1": 0, "b1": 3}])
+def test_a_store_that_holds_nothing_of_it_is_not_timed(held: dict[str, Any]) -> None:
+    asked: list[Sequence[str]] = []
+
+    def of(inputs: Sequence[str]) -> list[Read]:
+        asked.append(inputs)
+        return [lambda: held]
+
+    assert read_us(OnlineReads(of=of, looked_up={"a1"}, told=""), ["a1", "b1"], {"b": ["b1"]}) is None
+    assert asked == [["a1", "b1"], ["a1"]]
+    assert read_us(OnlineReads(of=lambda _: [], looked_up={"a1"}, told=""), ["a1"], {"a": ["a1"]}) is None
+
+
+def test_an_ablation_without_a_store_says_nothing_of_reading() -> None:
+    found = ablate(SPEC, PARTS, {"by_stop": ["by_stop__a"]}, "UTC", threads=1)
+    assert found["saved_read_us"].to_list() == [None, None]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.service("redis"))])
+def stores(request: pytest.FixtureRequest, tmp_path: Path, home: TripsHome) -> tuple[Online, TileStore]:
+    """Both online stores of the state; in Redis filled anew from its tables."""
+    resources, project = bound(home.profile, load_project(PACKAGE)), load_project(PACKAGE)
+    if request.param == "sqlite":
+        return resources["online"], resources["tiles"]  # type: ignore[return-value]
+    server: Server = request.getfixturevalue("server")
+    online, tiles = online_store(server.url, project.name), tile_store(server.url, tmp_path, project.name)
+    planned = project.views["planned"]
+    online.publish(planned, home.lake.read(table_name(planned)), Clock(home.profile.clock_path).now())
+    LiveViews(project.views.values(), tiles).apply("ended", home.lake.read("raw/ended"))
+    return online, tiles
+
+
+def opened(home: TripsHome, stores: tuple[Online, TileStore]) -> tuple[Project, ModelSpec, OnlineReads]:
+    project, now = load_project(PACKAGE), Clock(home.profile.clock_path).now()
+    spec = project.models["late"]
+    return project, spec, online_reads(project, spec, home.lake, *stores, now)
+
+
+def test_it_reads_what_the_service_would(home: TripsHome, stores: tuple[Online, TileStore]) -> None:
+    _, _, online = opened(home, stores)
+    assert online.looked_up == {*INPUTS[1:6]}
+    vectors = pl.DataFrame([read() for read in online.of(INPUTS)], infer_schema_length=None)
+    assert vectors.columns[0] == "line"
+    assert set(vectors.columns) == set(INPUTS)
+    assert vectors.height == 30
+    now = Clock(home.profile.clock_path).now()
+    spine = home.lake.read("raw/asked").with_columns(asked_at=pl.col("leaves") - pl.duration(hours=1))
+    nearest = spine.sort((pl.col("asked_at") - now).abs(), "trip").head(30)
+    assert vectors["planned__miles"].to_list() == nearest["miles"].to_list()
+    notice = (nearest["leaves"] - now).dt.total_minutes(fractional=True)
+    assert vectors["leaving__notice"].to_list() == pytest.approx(notice.to_list())
+    assert (vectors["line_past__minutes_late_count_1d"] > 0).all()
+    # Without the view its values are still looked up: a request feature is made of two of them.
+    less = [read() for read in online.of([name for name in INPUTS if name not in BY_VIEW["line_past"]])]
+    assert [vector["leaving__of_late"] for vector in less] == vectors["leaving__of_late"].to_list()
+    assert "line_past__minutes_late_mean_6h" not in less[0]
+
+
+def test_the_real_store_takes_longer_for_more(home: TripsHome, stores: tuple[Online, TileStore]) -> None:
+    _, _, online = opened(home, stores)
+    begun = time.perf_counter()
+    found = read_us(online, INPUTS, {**BY_VIEW, "windows": [*BY_VIEW["line_past"], *BY_VIEW["leaving"]]})
+    assert time.perf_counter() - begun < 5
+    assert found is not None
+    whole, saved = found
+    assert set(saved) == {*BY_VIEW, "windows"}
+    # Of 500 us that all takes, the windows and what is made of them take 400; the windows alone are not saved, since
+    # the request view reads them all the same.
+    assert whole / 2 < saved["windows"] < whole
+    assert 0 < saved["leaving"] < whole
+    assert max(saved[view] for view in ("line", "planned", "line_past")) < saved["windows"]
+    assert abs(saved["line"]) < whole / 4  # it is sent, not read
+
+
+def test_an_empty_store_is_told_apart_from_a_quick_one(tmp_path: Path, home: TripsHome) -> None:
+    empty = online_store(tmp_path / "none.db", "trips"), tile_store(None, tmp_path / "none_live.db", "trips")
+    assert read_us(opened(home, empty)[2], INPUTS, BY_VIEW) is None
+
+
+def test_the_asset_shows_it(home: TripsHome) -> None:
+    key = asset_keys.ablation("late")
+    definitions = house(home.profile, clamp=False)
+    wanted = definitions.get_assets_def(key)
+    made = dg.materialize([wanted], resources=dict(definitions.resources or {}))
+    (event,) = made.asset_materializations_for_node(wanted.op.name)
+    told = {name: value.value for name, value in event.metadata.items()}
+    whole, *others = (record.data for record in told["without"].records)
+    assert whole["without"] == EVERYTHING
+    assert float(whole["saved_read_us"]) > float(next(o for o in others if o["without"] == "planned")["saved_read_us"])
+    assert told["saved_read_us is of"].startswith("30 questions asked nearest to 2024-")
