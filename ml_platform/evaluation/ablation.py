@@ -48,9 +48,9 @@ def ablate(
 
     parts: a training set with its ``part``. lost: log-loss a row that the model without the group loses on the holdout,
     with its 95 % interval over days. importance: the group's share in the model with everything. saved_training_s,
-    saved_us_a_row, saved_read_us: seconds of training, microseconds of a single answer of the model and microseconds of
-    reading online what a question is answered from that the group costs, as measured here; the last one is null
-    without ``online``, or where the store holds nothing.
+    saved_us_a_row: seconds of training and microseconds of a single answer of the model that the group costs, as
+    measured here. read_us: microseconds of reading the group online for one question, as ``read_us`` says; null without
+    ``online``, or where the store holds nothing.
 
     Raises:
         TooFewLabels: too little to train on, or a holdout of one day.
@@ -59,17 +59,17 @@ def ablate(
     days = held[HAPPENS_AT].dt.convert_time_zone(timezone).dt.date()
     everything = Encoding.learn(spec, learned).inputs
     # Before anything is trained: a store that cannot be reached is found at once.
-    read, unread = (online and read_us(online, everything, groups)) or (None, {})
+    whole_us, alone_us = (online and read_us(online, everything, groups)) or (None, {})
     whole, seconds, answer_us, given = _trained(spec, learned, held, threads, site)
     lines = [_line(EVERYTHING, whole.encoding.inputs, metrics.log_loss(held[LABEL], given))]
-    lines[0] |= {"saved_training_s": seconds, "saved_us_a_row": answer_us, "saved_read_us": read, "importance": 1.0}
+    lines[0] |= {"saved_training_s": seconds, "saved_us_a_row": answer_us, "read_us": whole_us, "importance": 1.0}
     for name, inputs in groups.items():
         _, without_s, without_us, without = _trained(_without(spec, inputs), learned.drop(inputs), held, threads, site)
         lost = metrics.paired_gain(held[LABEL], without, given, days, seed=spec.seed, resamples=spec.gate.resamples)
         line = _line(name, inputs, metrics.log_loss(held[LABEL], without))
         line |= {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high}
         line |= {"saved_training_s": seconds - without_s, "saved_us_a_row": answer_us - without_us}
-        line["saved_read_us"] = unread.get(name)
+        line["read_us"] = alone_us.get(name)
         lines.append({**line, "importance": sum(whole.importances.get(each, 0.0) for each in inputs)})
     first, *others = lines
     return pl.DataFrame([first, *sorted(others, key=lambda line: -line["lost"])], infer_schema_length=None)
