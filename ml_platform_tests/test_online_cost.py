@@ -145,14 +145,23 @@ def test_an_empty_store_is_told_apart_from_a_quick_one(tmp_path: Path, home: Tri
     assert read_us(opened(home, empty)[2], INPUTS, BY_VIEW) is None
 
 
-def test_the_asset_shows_it(home: TripsHome) -> None:
-    key = asset_keys.ablation("late")
+def shown(home: TripsHome) -> dict[str, Any]:
+    """What the ablation's page says, made anew by the installation's own asset."""
     definitions = house(home.profile, clamp=False)
-    wanted = definitions.get_assets_def(key)
+    wanted = definitions.get_assets_def(asset_keys.ablation("late"))
     made = dg.materialize([wanted], resources=dict(definitions.resources or {}))
     (event,) = made.asset_materializations_for_node(wanted.op.name)
-    told = {name: value.value for name, value in event.metadata.items()}
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def test_the_asset_shows_it(home: TripsHome) -> None:
+    told = shown(home)
     whole, *others = (record.data for record in told["without"].records)
     assert whole["without"] == EVERYTHING
     assert float(whole["read_us"]) > float(next(o for o in others if o["without"] == "planned")["read_us"])
-    assert told["read_us is of"].startswith("20 questions asked nearest to 2024-")
+    assert told["read_us is of"].startswith("20 questions, those asked nearest to 2024-")
+    home.profile.online_path.unlink()
+    home.profile.live_path.unlink()
+    told = shown(home)
+    assert told["read_us is of"].startswith("nothing: the online store holds nothing of 20 questions, those asked")
+    assert {record.data["read_us"] for record in told["without"].records} == {""}

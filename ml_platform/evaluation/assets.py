@@ -174,7 +174,10 @@ def _ablation(project: Project, spec: ModelSpec, asking: Asking | None) -> dg.As
         found = ablate(spec, parts, groups, project.timezone, threads=threads, site=site, online=reads)
         drawn = metadata.image(b64encode(ablation_plot(found)).decode(), "Lost without it")
         told: dict[str, Any] = {"without": metadata.rows(found, most=100), "lost": drawn}
-        return dg.MaterializeResult(metadata=told | ({"read_us is of": reads.told} if reads else {}))
+        if reads is not None:
+            timed = found["read_us"][0] is not None
+            told["read_us is of"] = reads.told if timed else f"nothing: the online store holds nothing of {reads.told}"
+        return dg.MaterializeResult(metadata=told)
 
     return ablation
 

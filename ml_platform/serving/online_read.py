@@ -54,7 +54,7 @@ def online_reads(
     return OnlineReads(
         of=of,
         looked_up={feature_name(view.name, name) for view in stored for name in view.schema()},
-        told=f"{len(asked)} questions asked nearest to {now:%Y-%m-%d %H:%M} UTC, each as a request of its own; medians",
+        told=f"{len(asked)} questions, those asked nearest to {now:%Y-%m-%d %H:%M} UTC, each a request of its own",
     )
 
 
