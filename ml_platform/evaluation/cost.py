@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -11,7 +12,7 @@ import polars as pl
 from ml_platform.training.model import Model
 
 _WARM_UP, _TIMED = 5, 100
-_TURNS = 4  # the quickest of as many is what a read takes when nothing comes between
+_TURNS = 5  # the quickest of as many is what a read takes when nothing comes between
 Read = Callable[[], Mapping[str, Any]]
 
 
@@ -66,11 +67,11 @@ def read_us(
 
 
 def _quickest(reads: Sequence[Read]) -> list[float]:
-    """Microseconds of each; in turn, begun with another one each time."""
-    best = [float("inf")] * len(reads)
-    for turn in range(_TURNS):
-        for step in range(len(reads)):
-            place = (turn + step) % len(reads)
+    """Microseconds of each; in another order each time, since a read behind a larger one finds a colder processor."""
+    best, order, shuffled = [float("inf")] * len(reads), [*range(len(reads))], Random(_TURNS)
+    for _ in range(_TURNS):
+        shuffled.shuffle(order)
+        for place in order:
             begun = perf_counter()
             reads[place]()
             best[place] = min(best[place], (perf_counter() - begun) * 1e6)

@@ -37,7 +37,8 @@ from ml_platform.training.steps import (
     register_model,
     table_of,
 )
-from ml_platform.training.study import open_study, plots
+from ml_platform.training.study import open_study
+from ml_platform.training.study_plots import plots
 from ml_platform.training.training_set import PART, TRAIN, content_hash
 from ml_platform.training.workers import Site, refuse_site
 
