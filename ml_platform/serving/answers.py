@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
 from ml_platform.features.live import LiveViews
 from ml_platform.features.request_values import RequestPlan
-from ml_platform.serving.champion import Champion
+from ml_platform.serving.champion import Champion, Lookup
 from ml_platform.serving.requests import Row
 from ml_platform.spec import ASKED_AT, ServiceError
 from ml_platform.stores.online import Online
@@ -27,10 +27,26 @@ def grid_moment(moment: datetime, grid: timedelta) -> datetime:
     return _EPOCH + (moment - _EPOCH) // grid * grid
 
 
+class Planned(Protocol):
+    """What is to be read for a model's inputs; every champion knows it of its own."""
+
+    @property
+    def categorical(self) -> tuple[str, ...]:
+        """Inputs that are sent."""
+
+    @property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """What is looked up."""
+
+    @property
+    def computed(self) -> RequestPlan | None:
+        """What is made of both."""
+
+
 class VectorPlan:
     """How a champion's vectors are put together, worked out once: what is stored, and what is computed when asked."""
 
-    def __init__(self, champion: Champion, online: Online, live: LiveViews) -> None:
+    def __init__(self, champion: Planned, online: Online, live: LiveViews) -> None:
         """Windows are computed from ``live``; the other views are read from ``online``."""
         self.champion, self.live = champion, live
         self._followed = [lookup for lookup in champion.lookups if lookup.view.name in live.views]
