@@ -146,11 +146,24 @@ def weighted_differences(
     if not ((chance > 0) & (chance < 1)).all():
         raise ValueError("where all units go to one side there is nothing to compare with; leave these units out")
     weight = np.where(mine == 1, 1 / chance, -1 / (1 - chance))
+    lowest = -np.maximum(level / chance, (1 - level) / (1 - chance))
+    highest = np.maximum((1 - level) / chance, level / (1 - chance))
     return Differences(
         found=(found - level) * weight,
-        lowest=-np.maximum(level / chance, (1 - level) / (1 - chance)),
-        highest=np.maximum((1 - level) / chance, level / (1 - chance)),
+        lowest=np.broadcast_to(lowest, found.shape),
+        highest=np.broadcast_to(highest, found.shape),
     )
+
+
+def levels_before(values: Floats, total: ArrayLike = 0.0, units: int = 0) -> Floats:
+    """(..., n): the mean of what came before each of the values (..., n) in [0, 1]: a baseline that is known before it.
+
+    total, units: sum (...) and number of the values before these. One half is counted in, as if it had come first.
+    """
+    start = np.broadcast_to(np.asarray(total, dtype=np.float64), values.shape[:-1])[..., None]
+    sums = np.cumsum(np.concatenate([start, values[..., :-1]], axis=-1), axis=-1) if values.shape[-1] else values
+    levels: Floats = np.clip((sums + 0.5) / (units + np.arange(values.shape[-1]) + 1), 0.0, 1.0)
+    return levels
 
 
 def paired_differences(canary: ArrayLike, champion: ArrayLike) -> Differences:
