@@ -54,8 +54,8 @@ def test_three_sums_are_the_products_written_out(units, w, mean):
     for bet in np.geomspace(5e-4, 0.9, 40):
         logs, scaled_sum, weights = [0.0, 0.0], 0.0, 0.0
         for difference, low, high in zip(found.found, found.lowest, found.highest, strict=True):
-            reach = 1.5 * max(high, -low)
-            guess = min(max(scaled_sum / max(weights, 1), -reach / 3), reach / 3)
+            reach = 1.25 * max(high, -low)
+            guess = min(max(scaled_sum / max(weights, 1), -reach / 5), reach / 5)
             assert abs(difference - guess) <= reach * (1 + 1e-9)
             cost = (-math.log(1 - bet) - bet) * ((difference - guess) / reach) ** 2
             logs[0] += bet * (difference - mean) / reach - cost

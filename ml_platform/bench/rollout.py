@@ -6,13 +6,14 @@ with; pooled tests see the same rollouts beside them. Every share has its exact 
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 import numpy as np
 from numpy.random import Generator
 
 from ml_platform.bench.arms import machine
-from ml_platform.bench.rollout_ab import interval_misses, split_alarms
+from ml_platform.bench.rollout_ab import split_alarms, watched_intervals
 from ml_platform.bench.rollout_figures import Figure, median_of, share_of
 from ml_platform.bench.rollout_peers import PEERS
 from ml_platform.bench.rollout_runs import Traffic, crossings, requests_until, simulated
@@ -27,10 +28,13 @@ SPREAD = 0.5  # of the logarithm of seconds: p99 is 3.2 times p50
 _OURS = "e-process, at every error"
 _RETRIES = 4  # a failed request is tried again up to so often, and fails again with:
 _FAILS_AGAIN = 0.7
+# share of the canary (None: both scored each row), and how many labels an equal and a worse canary are followed for
+_FORMS = ((None, "shadow pairs", 2000, 3000), (0.1, "apart, 10 %", 5000, 10_000))
 SCENARIOS = {
     "no difference": Traffic.steady(requests=200_000),
     "ramp, errors rise": Traffic.ramp(requests=200_000, first=0.005, last=0.02),
     "ramp, errors fall": Traffic.ramp(requests=200_000, first=0.02, last=0.005),
+    "the same, x2": Traffic.ramp(requests=200_000, first=0.02, last=0.005, times=2),
     "x1.5": Traffic.steady(requests=200_000, times=1.5),
     "x2": Traffic.steady(requests=60_000, times=2),
     "x5": Traffic.steady(requests=60_000, times=5),
@@ -93,7 +97,7 @@ def retry_figures(runs: int, chance: Generator) -> Iterator[Figure]:
 
 def latency_figures(runs: int, chance: Generator) -> Iterator[Figure]:
     """Lognormal seconds that wander for everybody."""
-    for times, requests in ((1.0, 20_000), (1.1, 30_000)):
+    for times, requests in ((1.0, 15_000), (1.1, 30_000)):
         until = latency_requests(
             times=times, requests=requests, runs=runs, spread=SPREAD, alpha=ALPHA, chance=chance, share=0.1
         )
@@ -106,37 +110,41 @@ def latency_figures(runs: int, chance: Generator) -> Iterator[Figure]:
 def loss_figures(runs: int, chance: Generator) -> Iterator[Figure]:
     """Brier scores of a calibrated model, in pairs and apart."""
     for sure, who in ((BETA, "Brier .141"), (SHARP, "Brier .063")):
-        for share, form, labels in ((None, "shadow pairs", 3000), (0.1, "apart, 10 %", 10_000)):
-
-            def until(worse: bool, labels: int = labels, margin: float | None = None) -> Floats:
-                losses = briers(sure, worse=worse)  # noqa: B023  called before the loop goes on
-                kept = {"labels": labels, "runs": runs, "alpha": ALPHA, "chance": chance}
-                return labels_until(losses, share=share, margin=margin, **kept)  # type: ignore[arg-type]  # noqa: B023
-
-            yield share_of(f"rolled back for its loss, equal, {who}, {form}", np.isfinite(until(False)), bar=0.05)
-            # The bar asks for the form that reaches it; the other is printed beside it.
-            bar = 700 if share is None or sure == SHARP else None
-            yield median_of(f"labelled canary requests until +.02 is stopped, {who}, {form}", until(True), bar=bar)
-    paired = {"labels": 3000, "runs": runs, "alpha": ALPHA, "chance": chance, "share": None, "margin": LOSS_MARGIN}
-    equal = labels_until(briers(BETA, worse=False), **paired)  # type: ignore[arg-type]
+        for share, form, equal_labels, worse_labels in _FORMS:
+            kept: dict[str, Any] = {"runs": runs, "alpha": ALPHA, "chance": chance, "share": share}
+            back = labels_until(briers(sure, worse=False), labels=equal_labels, **kept)
+            yield share_of(f"rolled back for its loss, equal, {who}, {form}", np.isfinite(back), bar=0.05)
+            until = labels_until(briers(sure, worse=True), labels=worse_labels, **kept)
+            yield median_of(f"labelled canary requests until +.02 is stopped, {who}, {form}", until, bar=700)
+    paired: dict[str, Any] = {
+        "labels": 3000,
+        "runs": runs,
+        "alpha": ALPHA,
+        "chance": chance,
+        "share": None,
+        "margin": LOSS_MARGIN,
+    }
+    equal = labels_until(briers(BETA, worse=False), **paired)
     yield share_of(
         "promoted for its loss at a margin of .02, equal, shadow pairs", np.isfinite(equal), bar=0.97, at_least=True
     )
-    worse = labels_until(briers(BETA, worse=True), **paired)  # type: ignore[arg-type]
+    worse = labels_until(briers(BETA, worse=True), **paired)
     yield share_of("promoted for its loss at a margin of .02, worse by that", np.isfinite(worse), bar=0.05)
 
 
 def ab_figures(runs: int, chance: Generator) -> Iterator[Figure]:
     """Intervals watched after every unit, for binary and skewed metrics, and the check of the split."""
-    for what, missed in interval_misses(runs, ALPHA, chance):
-        yield share_of(f"interval ever misses, {what}", missed, bar=0.05)
+    for case in watched_intervals(runs, ALPHA, chance):
+        yield share_of(f"interval ever misses, {case.name}", case.missed, bar=0.05)
+        yield share_of("  a normal interval looked at as often", case.missed_by_normal)
+        yield median_of("  width at the end, in % of the normal interval's", 100 * case.width_ratio)
     for what, alarmed, right in split_alarms(runs, chance):
         yield share_of(f"split found wrong, {what}", alarmed, bar=0.05 if right else None)
 
 
 def measure(*, quick: bool = False, echo: Callable[[str], object] = click.echo) -> list[Figure]:
-    """Everything. ``quick``: a tenth of the runs, to see that it works, not to quote."""
-    runs, chance, found = RUNS // 10 if quick else RUNS, np.random.default_rng(SEED), []
+    """Everything. ``quick``: a fiftieth of the runs, to see that it works, not to quote."""
+    runs, chance, found = RUNS // 50 if quick else RUNS, np.random.default_rng(SEED), []
     echo(f"{machine(['numpy'])}; {runs:,} runs of each, alpha {ALPHA}")
     echo("errors: base 1 % (ramp: 0.5 to 2 % or back), 10 % canary (ramp: 1, 5, 25, 50 %)")
     began = time.perf_counter()
@@ -154,7 +162,7 @@ def measure(*, quick: bool = False, echo: Callable[[str], object] = click.echo) 
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A tenth of the runs: to see that it works, not to quote.")
+@click.option("--quick", is_flag=True, help="A fiftieth of the runs: to see that it works, not to quote.")
 def main(quick: bool) -> None:
     """Rollouts: false rollbacks and promotions, requests until a worse canary is stopped, beside pooled tests."""
     measure(quick=quick)

@@ -1,17 +1,20 @@
 """Simulated A/B tests for `ml-platform bench rollout`: does an interval that is watched ever miss the difference?"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
-from ml_platform.serving.ab_interval import Sums, log_evidence, running_sums, split_log_e, sums_of
+from ml_platform.serving.ab_interval import Sums, interval, log_evidence, running_sums, split_log_e
 from ml_platform.serving.eprocess import Floats, levels_before, log_bar, weighted_differences
 
 _RUNS_AT_ONCE = 100
 _UNITS = 3000
-_PIECE = 500  # units at once: bounds the memory to some 50 MB
-_CASES = {
+_LEAST = 100  # units before anybody would trust a normal interval
+Case = tuple[float, float, float, bool]  # level of control and of treatment, share of treatment, whether skewed
+_CASES: dict[str, Case] = {
     "A/A, binary 5 %, half": (0.05, 0.05, 0.5, False),
     "A/A, skewed, half": (1.0, 1.0, 0.5, True),
     "A/A, skewed, one in ten treated": (1.0, 1.0, 0.1, True),
@@ -21,40 +24,72 @@ _CASES = {
 _CUT = 200.0  # the declared range of the skewed metric ends there; a mean of 3, a standard deviation of 9
 
 
-def interval_misses(runs: int, alpha: float, chance: Generator) -> Iterator[tuple[str, Floats]]:
-    """Of each case: (runs,) whether the interval left the true difference out after any of the units."""
-    for name, (control, treatment, share, skewed) in _CASES.items():
-        true = _mean(treatment, skewed) - _mean(control, skewed)
-        missed = [
-            _missed(control, treatment, share, skewed, true, min(_RUNS_AT_ONCE, runs - start), alpha, chance)
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """Simulated tests, arrays (runs,): whether an interval ever left the truth out, and ours over the other's width."""
+
+    name: str
+    missed: NDArray[np.bool_]
+    missed_by_normal: NDArray[np.bool_]
+    width_ratio: Floats
+
+
+def watched_intervals(runs: int, alpha: float, chance: Generator) -> Iterator[Watched]:
+    """Each case, looked at after every unit (the normal interval from the hundredth on)."""
+    for name, case in _CASES.items():
+        parts = [
+            _watched(name, case, min(_RUNS_AT_ONCE, runs - start), alpha, chance)
             for start in range(0, runs, _RUNS_AT_ONCE)
         ]
-        yield name, np.concatenate(missed)
+        yield Watched(
+            name=name,
+            missed=np.concatenate([part.missed for part in parts]),
+            missed_by_normal=np.concatenate([part.missed_by_normal for part in parts]),
+            width_ratio=np.concatenate([part.width_ratio for part in parts]),
+        )
 
 
-def _missed(
-    control: float,
-    treatment: float,
-    share: float,
-    skewed: bool,
-    true: float,
-    runs: int,
-    alpha: float,
-    chance: Generator,
-) -> Floats:
-    missed, total = np.zeros(runs, dtype=bool), np.zeros(runs)
-    sums = sums_of(0.0, 0.0, 0.0)
-    for place in range(0, _UNITS, _PIECE):
-        treated = chance.random((runs, _PIECE)) < share
-        values = _draw(np.where(treated, treatment, control), skewed, chance)
-        found = weighted_differences(values, treated, np.array([share]), levels_before(values, total, place))
-        running = running_sums(found, sums)
-        # The interval leaves a value out just where one of the two reaches its bar (a test says so).
-        both = np.maximum(*log_evidence(running, true))
-        missed |= (both >= log_bar(alpha) + np.log(2)).any(axis=1)
-        total += values.sum(axis=1)
-        sums = Sums(scaled=running.scaled[:, -1], weight=running.weight[:, -1], spread=running.spread[:, -1])
-    return missed.astype(np.float64)
+def _watched(name: str, case: Case, runs: int, alpha: float, chance: Generator) -> Watched:
+    control, treatment, share, skewed = case
+    true = _mean(treatment, skewed) - _mean(control, skewed)
+    treated = chance.random((runs, _UNITS)) < share
+    values = _draw(np.where(treated, treatment, control), skewed, chance)
+    found = weighted_differences(values, treated, np.array([share]), levels_before(values))
+    sums = running_sums(found)
+    difference, half = _normal(values, treated)
+    low, high = interval(_last(sums), alpha)
+    return Watched(
+        name=name,
+        missed=np.asarray(_left_out(sums, true, alpha).any(axis=1)),
+        missed_by_normal=np.asarray((np.abs(difference - true) > half)[:, _LEAST:].any(axis=1)),
+        width_ratio=(high - low) / (2 * half[:, -1]),
+    )
+
+
+def _last(sums: Sums) -> Sums:
+    return Sums(scaled=sums.scaled[:, -1], weight=sums.weight[:, -1], spread=sums.spread[:, -1])
+
+
+def _normal(values: Floats, treated: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """(runs, n): the difference of the means so far, and half its 95 % interval as if this were the only look."""
+    means, variances = [], []
+    for side in (treated, ~treated):
+        count = np.maximum(np.cumsum(side, axis=1), 1)
+        mean = np.cumsum(values * side, axis=1) / count
+        means.append(mean)
+        variances.append(np.maximum(np.cumsum(values**2 * side, axis=1) / count - mean**2, 0) / count)
+    return means[0] - means[1], 1.96 * np.sqrt(variances[0] + variances[1])
+
+
+def _left_out(sums: Sums, true: float, alpha: float) -> NDArray[np.bool_]:
+    """(runs, n): where an end of the interval lies beyond the truth: there one of the two reaches its bar (tested)."""
+    bar = log_bar(alpha) + np.log(2)
+    off = np.abs(sums.scaled - true * sums.weight)
+    # psi(g) >= g^2 / 2, so no bet below 1 has won more than this; most units need no closer look.
+    found: NDArray[np.bool_] = np.minimum(off, off**2 / (2 * np.maximum(sums.spread, 1e-300))) >= bar
+    some = Sums(scaled=sums.scaled[found], weight=sums.weight[found], spread=sums.spread[found])
+    found[found] = np.maximum(*log_evidence(some, true)) >= bar
+    return found
 
 
 def _draw(level: Floats, skewed: bool, chance: Generator) -> Floats:
@@ -74,17 +109,19 @@ def _mean(level: float, skewed: bool) -> float:
     return float((values * weights).sum() / weights.sum())
 
 
-def split_alarms(runs: int, chance: Generator) -> Iterator[tuple[str, Floats, bool]]:
-    """Of each case: (runs,) whether the split was found wrong after any of 10,000 units, and whether it was right."""
-    units = 10_000
-    for name, declared, share in (
-        ("right, half and half", 0.5, 0.5),
-        ("right, one in ten", 0.1, 0.1),
-        ("one treated unit in ten lost, of half and half", 0.5, 0.45 / 0.95),
+def split_alarms(runs: int, chance: Generator) -> Iterator[tuple[str, NDArray[np.bool_], bool]]:
+    """Of each case: (runs,) whether the split was found wrong at any look, and whether it was right.
+
+    A right split is looked at after each of 3,000 units, a wrong one after every 50 of 10,000.
+    """
+    for name, declared, share, units, every in (
+        ("right, half and half", 0.5, 0.5, 3000, 1),
+        ("right, one in ten", 0.1, 0.1, 3000, 1),
+        ("one treated unit in ten lost, of half and half", 0.5, 0.45 / 0.95, 10_000, 50),
     ):
         alarmed = []
         for start in range(0, runs, _RUNS_AT_ONCE):
             treated = np.cumsum(chance.random((min(_RUNS_AT_ONCE, runs - start), units)) < share, axis=1)
-            counts = np.stack([np.arange(1, units + 1) - treated, treated], axis=-1)
+            counts = np.stack([np.arange(1, units + 1) - treated, treated], axis=-1)[:, every - 1 :: every]
             alarmed.append((split_log_e(counts, [1 - declared, declared]) >= log_bar(0.05)).any(axis=1))
-        yield name, np.concatenate(alarmed).astype(np.float64), declared == share
+        yield name, np.concatenate(alarmed), declared == share

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ml_platform.serving.eprocess import Floats
 
@@ -40,9 +41,9 @@ class Figure:
         return f"  {self.what:72}{value:>9}  ({low} to {high}){bar}{'  SHORT' if self.short else ''}"
 
 
-def share_of(what: str, hits: Floats, *, bar: float | None = None, at_least: bool = False) -> Figure:
+def share_of(what: str, hits: ArrayLike, *, bar: float | None = None, at_least: bool = False) -> Figure:
     """The share of runs in which something happened (runs,), with Clopper and Pearson's interval."""
-    count, runs = int(np.count_nonzero(hits)), len(hits)
+    count, runs = int(np.count_nonzero(hits)), np.size(hits)
     low, high = binomial_interval(count, runs)
     return Figure(what=what, value=count / runs, low=low, high=high, bar=bar, at_least=at_least)
 

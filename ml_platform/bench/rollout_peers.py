@@ -50,14 +50,14 @@ def z_once(runs: Runs) -> Ints:
 
 
 def obrien_fleming(runs: Runs) -> Ints:
-    """O'Brien & Fleming 1979, its bound for any number of looks: z at share t of the requests at least 1.96 / sqrt(t)."""
+    """O'Brien & Fleming 1979, for any number of looks: z at share t of the requests at least 1.96 / sqrt(t)."""
     difference, variance = _pooled(runs)
     share = np.arange(1, difference.shape[1] + 1) / difference.shape[1]
     return _first(difference / np.sqrt(variance) >= _TWO_SIDED / np.sqrt(share))
 
 
 def pooled_msprt(runs: Runs) -> Ints:
-    """Johari et al. 2017: a normal mixture of differences of the pooled rates; rolls back when the canary's is higher."""
+    """Johari et al. 2017: a normal mixture of differences of the pooled rates, where the canary's is the higher one."""
     difference, variance = _pooled(runs)
     wider = variance + _EFFECT**2
     log = 0.5 * np.log(variance / wider) + 0.5 * _EFFECT**2 * difference**2 / (variance * wider)
@@ -65,7 +65,7 @@ def pooled_msprt(runs: Runs) -> Ints:
 
 
 def mann_whitney_per_interval(runs: Runs) -> Ints:
-    """After each 30 looks: are the canary's 30 rates higher than the champion's 30, by more than Kayenta's tolerance?"""
+    """After each 30 looks: are the canary's 30 rates above the champion's 30 by more than Kayenta's tolerance?"""
     bad, asked, theirs, of_them = (np.diff(each, axis=1, prepend=0) for each in _counts(runs))
     mine, other = bad / np.maximum(asked, 1), theirs / np.maximum(of_them, 1)
     reached = np.zeros(mine.shape, dtype=bool)

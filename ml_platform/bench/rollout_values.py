@@ -5,13 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
+from ml_platform.bench.rollout_runs import reaches
 from ml_platform.serving.eprocess import (
     BETS,
     ODDS,
     Floats,
     levels_before,
-    log_bar,
-    log_mean,
     odds_sums,
     paired_differences,
     weighted_differences,
@@ -42,22 +41,24 @@ def latency_requests(
 def _latencies(
     times: float, requests: int, runs: int, spread: float, alpha: float, chance: Generator, share: float
 ) -> Floats:
-    until, canaries = np.full(runs, np.inf), np.zeros(runs)
+    until, going, canaries = np.full(runs, np.inf), np.arange(runs), np.zeros(runs)
     seconds, champion = np.empty((runs, 0)), np.empty((runs, 0), dtype=bool)
-    sums = np.zeros((runs, len(QUANTILES), len(ODDS)))
+    sums = np.zeros((runs, len(QUANTILES) * len(ODDS)))
     for place in range(0, requests, EVERY):
-        level = 1 + 0.25 * np.sin(2 * np.pi * place / requests)
-        mine = chance.random((runs, EVERY)) < share
-        took = level * np.exp(spread * chance.standard_normal((runs, EVERY))) * np.where(mine, times, 1.0)
-        if place >= EVERY:
+        shape, level = (len(going), EVERY), 1 + 0.25 * np.sin(2 * np.pi * place / requests)
+        mine = chance.random(shape) < share
+        took = level * np.exp(spread * chance.standard_normal(shape)) * np.where(mine, times, 1.0)
+        canaries = canaries + mine.sum(axis=1)
+        if place:
             slower = took[:, :, None] > champion_quantiles(seconds, champion)[:, None]
-            sums += odds_sums((slower & mine[:, :, None]).sum(axis=1), slower.sum(axis=1), np.array([share]))
-        canaries += mine.sum(axis=1)
-        reached = log_mean(sums.reshape(runs, -1)) >= log_bar(alpha)
-        until = np.where(reached & np.isinf(until), canaries, until)
+            added = odds_sums((slower & mine[:, :, None]).sum(axis=1), slower.sum(axis=1), np.array([share]))
+            sums = sums + added.reshape(sums.shape)
+        ends = reaches(sums, alpha)
+        until[going[ends]] = canaries[ends]
         kept = slice(-(WINDOW - EVERY), None)
-        seconds = np.concatenate([seconds[:, kept], took], axis=1)
-        champion = np.concatenate([champion[:, kept], ~mine], axis=1)
+        seconds = np.concatenate([seconds[:, kept], took], axis=1)[~ends]
+        champion = np.concatenate([champion[:, kept], ~mine], axis=1)[~ends]
+        going, canaries, sums = going[~ends], canaries[~ends], sums[~ends]
     return until
 
 
@@ -126,7 +127,7 @@ def _labels(
             before = before + values.sum(axis=1)
         steps = found.against_at_most(0.0) if margin is None else found.against_at_least(margin)
         run = sums[:, None] + np.cumsum(steps, axis=1)
-        reached = log_mean(run) >= log_bar(alpha)
+        reached = reaches(run, alpha)
         answered = canaries[:, None] + np.cumsum(mine, axis=1)
         ends = reached.any(axis=1)
         until[going[ends]] = answered[ends, reached.argmax(axis=1)[ends]]

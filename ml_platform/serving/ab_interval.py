@@ -58,13 +58,13 @@ def running_sums(differences: Differences, before: Sums = NO_SUMS) -> Sums:
 
     A unit's guess is the weighted mean of the differences before it.
     """
-    # c must be known before the guess is, and must hold for it: the guess is kept within half of the possible range.
+    # c must be known before the unit and hold for the guess, which is kept within a quarter of what is possible.
     highest, lowest = np.broadcast_arrays(differences.highest, differences.lowest, subok=False)
-    reach = 1.5 * np.maximum(highest, -lowest)
+    reach = 1.25 * np.maximum(highest, -lowest)
     scaled = _running(differences.found / reach, before.scaled)
     weight = _running(np.broadcast_to(1 / reach, differences.found.shape), before.weight)
     earlier = _shifted(scaled, before.scaled), _shifted(weight, before.weight)
-    guess = np.clip(earlier[0] / np.maximum(earlier[1], 1.0), -reach / 3, reach / 3)
+    guess = np.clip(earlier[0] / np.maximum(earlier[1], 1.0), -reach / 5, reach / 5)
     spread = _running(((differences.found - guess) / reach) ** 2, before.spread)
     return Sums(scaled=scaled, weight=weight, spread=spread)
 
@@ -119,14 +119,13 @@ def split_log_e(counts: ArrayLike, shares: ArrayLike) -> Floats:
 
 
 def log_gamma(values: Floats) -> Floats:
-    """Of positive numbers, to 1e-12 of its size (or of 1, if that is more): Stirling's series eight places further on, and back by the product."""
+    """Of numbers from 1e-30 to 1e30, to 1e-12 of its size or of 1: Stirling's series eight places on, and back."""
     further = values + 8
     series = 1 / (12 * further) - 1 / (360 * further**3) + 1 / (1260 * further**5) - 1 / (1680 * further**7)
-    stirling = (further - 0.5) * np.log(further) - further + 0.5 * np.log(2 * np.pi) + series + 1 / (1188 * further**9)
-    product = np.log(values)
-    for step in range(1, 8):
-        product = product + np.log(values + step)
-    found: Floats = stirling - product
+    series += 1 / (1188 * further**9)
+    product = values * (values + 1) * (values + 2) * (values + 3)
+    product *= (values + 4) * (values + 5) * (values + 6) * (values + 7)
+    found: Floats = (further - 0.5) * np.log(further) - further + 0.5 * np.log(2 * np.pi) + series - np.log(product)
     return found
 
 

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 # Odds ratios that the rollback bets on: a canary 3 % worse up to one that causes thirty times the errors. Even in the
-# logarithm of the excess: it finds a doubling as soon as one even in the ratios, with a third fewer false alarms.
+# logarithm of the excess: it finds a doubling about as soon as one even in that of the ratio, with fewer false alarms.
 ODDS: Floats = 1 + np.geomspace(0.03, 29, 40)
 # By how much below the margin the promotion bets that the odds are. Equal at a margin of 1.5 is a ratio of 1.5.
 BELOW: Floats = 1 + np.geomspace(0.1, 5, 40)
