@@ -10,15 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_platform.bench.rollout_ab import left_out
 from ml_platform.serving.ab import ABTest, Compared, plot_columns
-from ml_platform.serving.ab_interval import (
-    interval,
-    log_evidence,
-    log_gamma,
-    running_sums,
-    split_log_e,
-    sums_of,
-)
+from ml_platform.serving.ab_interval import NO_SUMS, bets_on, log_gamma, owed, split_log_e
 from ml_platform.serving.eprocess import levels_before, weighted_differences
 from ml_platform_tests.test_eprocess import within
 
@@ -46,58 +40,47 @@ def records(seed: int, rows: int, *, lift: float = 0.0, share: float = 0.5) -> p
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40), st.floats(0.1, 0.9), st.floats(-1, 1)
 )
-def test_three_sums_are_the_products_written_out(units, w, mean):
+def test_a_log_sum_for_each_bet_is_the_products_written_out(units, w, mean):
     values, treated = np.array([value for value, _ in units]), np.array([mine for _, mine in units])
-    levels = levels_before(values)
-    found = weighted_differences(values, treated, w, levels)
-    above, below = [], []
-    for bet in np.geomspace(5e-4, 0.9, 40):
-        logs, scaled_sum, weights = [0.0, 0.0], 0.0, 0.0
+    found = weighted_differences(values, treated, w, levels_before(values))
+    products = []
+    for bet in np.geomspace(1e-3, 0.95, 32):
+        more = less = 1.0
         for difference, low, high in zip(found.found, found.lowest, found.highest, strict=True):
-            reach = 1.25 * max(high, -low)
-            guess = min(max(scaled_sum / max(weights, 1), -reach / 5), reach / 5)
-            assert abs(difference - guess) <= reach * (1 + 1e-9)
-            cost = (-math.log(1 - bet) - bet) * ((difference - guess) / reach) ** 2
-            logs[0] += bet * (difference - mean) / reach - cost
-            logs[1] += -bet * (difference - mean) / reach - cost
-            scaled_sum, weights = scaled_sum + difference / reach, weights + 1 / reach
-        above.append(logs[0])
-        below.append(logs[1])
-    sums = running_sums(found).at(-1)
-    expected = [math.log(np.mean(np.exp(logs))) for logs in (above, below)]
-    assert [float(log) for log in log_evidence(sums, mean)] == pytest.approx(expected, abs=1e-6)
+            down, up = (2 ** (math.ceil(4 * math.log2(bound) - 1e-9) / 4) for bound in (-low, high))
+            assert down >= -low * (1 - 1e-9)
+            assert up >= high * (1 - 1e-9)
+            more *= (1 + bet / down * difference) / (1 + bet / down * mean)
+            less *= (1 - bet / up * difference) / (1 - bet / up * mean)
+        products.append((more, less))
+    sums = NO_SUMS.after(bets_on(found))
+    assert np.exp(sums.log_evidence(mean)) == pytest.approx(np.mean(products, axis=0), rel=1e-5)
 
 
-@given(st.floats(0, 1), st.floats(-1, 1), st.floats(0.05, 2), st.floats(0.02, 0.98))
-def test_each_factor_is_at_most_fair(value, mean, reach_share, bet):
-    """exp(g x - psi(g) (x - c)^2) has a mean of at most 1 for two-point x around a mean, whatever the guess c."""
-    low, high = -value, 1.0
-    if not low <= mean <= high:
-        return
-    guess = np.clip(reach_share - 1, low, high)
-    reach = max(high - guess, guess - low)
-    chance = (mean - low) / (high - low)
-    cost = -math.log1p(-bet) - bet
-    won = sum(
-        p * math.exp(bet * (x - mean) / reach - cost * ((x - guess) / reach) ** 2)
-        for x, p in ((high, chance), (low, 1 - chance))
-    )
-    assert won <= 1 + 1e-9
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.02, 0.98), st.floats(0, 1))
+def test_each_bet_is_fair_where_the_mean_is_the_true_difference(canary, champion, w, baseline):
+    won = np.zeros((2, 32))
+    for value, mine, chance in ((canary, True, w), (champion, False, 1 - w)):
+        found = weighted_differences([value], [mine], w, baseline)
+        bets, true = bets_on(found), np.array([canary - champion])
+        more, less = bets.more - owed(bets.more_reach, true), bets.less - owed(bets.less_reach, -true)
+        assert np.isfinite([more, less]).all()
+        won += chance * np.exp(np.stack([more[0], less[0]]))
+    assert won == pytest.approx(np.ones((2, 32)), rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_interval_ends_where_the_evidence_reaches_its_bar(seed):
     frame = records(seed, 4000, lift=0.05)
     sums = ABTest.nothing(CLICKED).after(frame).sums
-    low, high = interval(sums, 0.05)
+    low, high = sums.interval(0.05)
     assert -1 < low < high < 1
-    assert float(log_evidence(sums, low)[0]) == pytest.approx(math.log(40), abs=1e-6)
-    assert float(log_evidence(sums, high)[1]) == pytest.approx(math.log(40), abs=1e-6)
+    assert sums.log_evidence(low)[0] == pytest.approx(math.log(40), abs=1e-6)
+    assert sums.log_evidence(high)[1] == pytest.approx(math.log(40), abs=1e-6)
 
 
 def test_the_interval_of_nothing_is_everything():
-    low, high = interval(sums_of(0.0, 0.0, 0.0), 0.05)
-    assert (float(low), float(high)) == (-1, 1)
+    assert NO_SUMS.interval(0.05) == (-1, 1)
 
 
 @pytest.mark.parametrize("lift", [0.0, 0.5])
@@ -108,9 +91,7 @@ def test_watched_intervals_seldom_miss_a_skewed_difference(lift, share):
     treated = chance.random((runs, units)) < share
     values = (chance.random((runs, units)) < 0.02 * (1 + lift * treated)).astype(float)
     found = weighted_differences(values, treated, np.array([share]), levels_before(values))
-    sums = running_sums(found)
-    worst = np.maximum(*log_evidence(sums, 0.02 * lift))
-    assert within(int((worst >= math.log(40)).any(axis=1).sum()), runs, 0.05)
+    assert within(int(left_out(found, 0.02 * lift, 0.05).sum()), runs, 0.05)
 
 
 def test_the_interval_finds_a_difference_and_shrinks():

@@ -7,13 +7,22 @@ import pytest
 from click.testing import CliRunner
 
 from ml_platform.bench.rollout import SCENARIOS
-from ml_platform.bench.rollout_ab import _left_out
+from ml_platform.bench.rollout_ab import left_out
 from ml_platform.bench.rollout_figures import binomial_interval, median_of, median_places, share_of
 from ml_platform.bench.rollout_peers import LOOK, PEERS
 from ml_platform.bench.rollout_runs import CELL, NEVER, Traffic, crossings, requests_until, simulated
 from ml_platform.cli import main
-from ml_platform.serving.ab_interval import interval, running_sums
-from ml_platform.serving.eprocess import ODDS, EProcess, below, levels_before, log_bar, odds_sums, weighted_differences
+from ml_platform.serving.ab_interval import NO_SUMS, bets_on
+from ml_platform.serving.eprocess import (
+    ODDS,
+    Differences,
+    EProcess,
+    below,
+    levels_before,
+    log_bar,
+    odds_sums,
+    weighted_differences,
+)
 
 
 def some(traffic: Traffic, runs: int = 40, seed: int = 1):
@@ -90,12 +99,19 @@ def test_the_quick_look_at_an_interval_is_the_interval():
     chance, true = np.random.default_rng(2), 0.08
     treated = chance.random((20, 600)) < 0.5
     values = (chance.random((20, 600)) < 0.3).astype(float)
-    sums = running_sums(weighted_differences(values, treated, np.array([0.5]), levels_before(values)))
-    low, high = interval(sums, 0.2)
-    missed = (low > true) | (high < true)
+    found = weighted_differences(values, treated, np.array([0.5]), levels_before(values))
+    missed = np.zeros(20, dtype=bool)
+    for run in range(20):
+        sums = NO_SUMS
+        for difference, low, high in zip(found.found[run], found.lowest[run], found.highest[run], strict=True):
+            one = Differences(found=np.array([difference]), lowest=np.array([low]), highest=np.array([high]))
+            sums = sums.after(bets_on(one))
+            missed[run] |= max(sums.log_evidence(true)) >= math.log(10)
+        low, high = sums.interval(0.2)
+        assert missed[run] or low <= true <= high
     assert missed.any()
     assert not missed.all()
-    assert (_left_out(sums, true, 0.2) == missed).all()
+    assert (left_out(found, true, 0.2) == missed).all()
 
 
 # The intervals of the figures

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from ml_platform.serving.ab_interval import NO_SUMS, Sums, interval, running_sums, split_log_e, sums_of
+from ml_platform.serving.ab_interval import NO_SUMS, Sums, bets_on, split_log_e
 from ml_platform.serving.eprocess import Floats, cut_exp, levels_before, log_bar, scaled, weighted_differences
 from ml_platform.serving.evidence import Hashes, Records, checked_records, first_of_units, hashes_of, text_of
 from ml_platform.serving.evidence_account import NOBODY, Side, added
@@ -140,32 +140,32 @@ class ABTest:
         treated, values = _treated(units), scaled(raw, low=self.compared.low, high=self.compared.high)
         chance = units["probability"].cast(pl.Float64).to_numpy()
         found = weighted_differences(values, treated, chance, levels_before(values, *self.values))
-        running = running_sums(found, self.sums)
+        bets = bets_on(found)
         differences = np.cumsum(np.concatenate([[self.difference], found.found]))[1:]
         counts = self.values[1] + np.arange(1, len(values) + 1)
-        kept = np.flatnonzero(np.isin(counts, _KEPT))
+        sums, points, start = self.sums, list(self.points), 0
+        for stop in [*(np.flatnonzero(np.isin(counts, _KEPT)) + 1).tolist(), len(values)]:
+            sums = sums.after(bets.between(start, stop))
+            start = stop
+            if counts[stop - 1] in _KEPT and (not points or points[-1].units < counts[stop - 1]):
+                points.append(self._point(int(counts[stop - 1]), float(differences[stop - 1]), sums))
         return replace(
             self,
             control=self.control.after(raw[~treated]),
             treatment=self.treatment.after(raw[treated]),
-            sums=running.at(-1),
+            sums=sums,
             values=(added(self.values[0], values), int(counts[-1])),
             difference=float(differences[-1]),
-            points=self.points + self._points(counts[kept], differences[kept], running.at(kept)),
+            points=tuple(points),
         )
 
-    def _points(self, units: Any, differences: Any, sums: Sums) -> tuple[Point, ...]:
-        width, (low, high) = self.compared.high - self.compared.low, interval(sums, self.alpha)
-        rows = zip(units, differences / np.maximum(units, 1), np.ravel(low), np.ravel(high), strict=True)
-        return tuple(
-            Point(units=int(count), difference=float(mean * width), low=float(least * width), high=float(most * width))
-            for count, mean, least, most in rows
-        )
+    def _point(self, units: int, difference: float, sums: Sums) -> Point:
+        width, (low, high) = self.compared.high - self.compared.low, sums.interval(self.alpha)
+        return Point(units=units, difference=difference / max(units, 1) * width, low=low * width, high=high * width)
 
     def report(self) -> Report:
         """The test so far, in a sentence and as points of a plot."""
-        at = Sums(scaled=self.sums.scaled[None], weight=self.sums.weight[None], spread=self.sums.spread[None])
-        (now,) = self._points(np.array([self.values[1]]), np.array([self.difference]), at)
+        now = self._point(self.values[1], self.difference, self.sums)
         points = self.points if self.points and self.points[-1].units == now.units else (*self.points, now)
         split_holds = self.split_peak < log_bar(SPLIT_ALPHA)
         return Report(
@@ -233,7 +233,7 @@ class ABTest:
         return {
             "control": [self.control.units, self.control.total],
             "treatment": [self.treatment.units, self.treatment.total],
-            "sums": [float(self.sums.scaled), float(self.sums.weight), float(self.sums.spread)],
+            "sums": self.sums.as_json(),
             "values": list(self.values),
             "difference": self.difference,
             "arrived": [[chance, *counts] for chance, counts in self.arrived.items()],
@@ -251,7 +251,7 @@ class ABTest:
             alpha=alpha,
             control=Side(units=stored["control"][0], total=stored["control"][1]),
             treatment=Side(units=stored["treatment"][0], total=stored["treatment"][1]),
-            sums=sums_of(*stored["sums"]),
+            sums=Sums.from_json(stored["sums"]),
             values=(stored["values"][0], stored["values"][1]),
             difference=stored["difference"],
             arrived={chance: (other, treated) for chance, other, treated in stored["arrived"]},
