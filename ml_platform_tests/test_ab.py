@@ -128,7 +128,7 @@ def test_log_gamma_is_the_standard_librarys():
 
 
 def test_a_right_split_seldom_looks_wrong_and_a_wrong_one_is_found():
-    chance, runs, units = np.random.default_rng(4), 1000, 3000
+    chance, runs, units = np.random.default_rng(4), 400, 3000
     for share, wrong in ((0.5, False), (0.1, False), (0.46, True)):
         treated = np.cumsum(chance.random((runs, units)) < share, axis=1)
         counts = np.stack([np.arange(1, units + 1) - treated, treated], axis=-1)

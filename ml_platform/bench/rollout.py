@@ -29,7 +29,7 @@ _OURS = "e-process, at every error"
 _RETRIES = 4  # a failed request is tried again up to so often, and fails again with:
 _FAILS_AGAIN = 0.7
 # share of the canary (None: both scored each row), and how many labels an equal and a worse canary are followed for
-_FORMS = ((None, "shadow pairs", 2000, 3000), (0.1, "apart, 10 %", 5000, 10_000))
+_FORMS = ((None, "shadow pairs", 2000, 3000), (0.1, "apart, 10 %", 5000, 12_000))
 SCENARIOS = {
     "no difference": Traffic.steady(requests=200_000),
     "ramp, errors rise": Traffic.ramp(requests=200_000, first=0.005, last=0.02),

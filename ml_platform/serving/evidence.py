@@ -89,8 +89,8 @@ class Gathered:
         for metric, account, before in zip(self.metrics, self.accounts, self.seen, strict=True):
             known = _with_value(frame, metric)
             first, now = first_of_units(known, before)
-            batch = _batch(known.filter(pl.Series(first, dtype=pl.Boolean)), metric)
-            accounts.append(account.after(metric, batch) if len(batch.values) else account)
+            counted = known.filter(pl.Series(first, dtype=pl.Boolean))
+            accounts.append(account.after(metric, _batch(counted, metric)) if counted.height else account)
             seen.append(now)
         return replace(self, accounts=tuple(accounts), seen=tuple(seen))
 
@@ -216,10 +216,9 @@ def checked_records(frame: pl.DataFrame, variants: tuple[str, str]) -> pl.DataFr
 
 
 def _with_value(frame: pl.DataFrame, metric: Metric) -> pl.DataFrame:
-    needed = [metric.name, *([metric.paired_with] if metric.paired_with else [])]
-    if not set(needed) <= set(frame.columns):
+    if not set(metric.read) <= set(frame.columns):
         return frame.clear()
-    return frame.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in needed))
+    return frame.drop_nulls(metric.read)
 
 
 def first_of_units(known: pl.DataFrame, before: Hashes) -> tuple[NDArray[np.bool_], Hashes]:
@@ -252,12 +251,10 @@ def hashes_of(text: str) -> Hashes:
 
 
 def _batch(counted: pl.DataFrame, metric: Metric) -> Batch:
-    if metric.name not in counted.columns:
-        return Batch(values=np.empty(0), canary=np.empty(0, bool), probability=np.empty(0))
-    other = counted[metric.paired_with].cast(pl.Float64).to_numpy() if metric.paired_with in counted.columns else None
+    values, *other = (counted[name].cast(pl.Float64).to_numpy() for name in metric.read)
     return Batch(
-        values=counted[metric.name].cast(pl.Float64).to_numpy(),
+        values=values,
         canary=(counted["variant"].cast(pl.String) == CANARY).to_numpy(),
         probability=counted["probability"].cast(pl.Float64).to_numpy(),
-        other=other,
+        other=other[0] if other else None,
     )
