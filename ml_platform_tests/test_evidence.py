@@ -264,6 +264,7 @@ def test_a_stored_state_names_no_unit():
         ({"probability": [0.0]}, "nobody could be assigned"),
         ({"variant": ["shadow"]}, "shadow"),
         ({"unit": [None]}, "no unit"),
+        ({"assigned": [None]}, "no assigned"),
         ({"loss": [1.2]}, "metric loss: .*declared range"),
         ({"loss": [math.nan]}, "metric loss: .*declared range"),
         ({"seconds": [-1.0]}, "metric seconds"),

@@ -34,7 +34,7 @@ SCENARIOS = {
     "no difference": Traffic.steady(requests=200_000),
     "ramp, errors rise": Traffic.ramp(requests=200_000, first=0.005, last=0.02),
     "ramp, errors fall": Traffic.ramp(requests=200_000, first=0.02, last=0.005),
-    "the same, x2": Traffic.ramp(requests=200_000, first=0.02, last=0.005, times=2),
+    "the same, x1.5": Traffic.ramp(requests=200_000, first=0.02, last=0.005, times=1.5),
     "x1.5": Traffic.steady(requests=200_000, times=1.5),
     "x2": Traffic.steady(requests=60_000, times=2),
     "x5": Traffic.steady(requests=60_000, times=5),
