@@ -86,8 +86,8 @@ def test_the_interval_of_nothing_is_everything():
 @pytest.mark.parametrize("lift", [0.0, 0.5])
 @pytest.mark.parametrize("share", [0.5, 0.1])
 def test_watched_intervals_seldom_miss_a_skewed_difference(lift, share):
-    """500 runs looked at after each unit; one value in fifty is 1, all others 0."""
-    chance, runs, units = np.random.default_rng(3), 500, 1500
+    """300 runs looked at after each unit; one value in fifty is 1, all others 0."""
+    chance, runs, units = np.random.default_rng(3), 300, 1500
     treated = chance.random((runs, units)) < share
     values = (chance.random((runs, units)) < 0.02 * (1 + lift * treated)).astype(float)
     found = weighted_differences(values, treated, np.array([share]), levels_before(values))

@@ -229,11 +229,23 @@ def first_of_units(known: pl.DataFrame, before: Hashes) -> tuple[NDArray[np.bool
     for column in _UNITS:
         if column in known.columns and known.height:
             hashes = known[column].to_numpy()
+            once, places = np.unique(hashes, return_index=True)
+            new = ~_among(before, once)
             mine = np.zeros(known.height, dtype=bool)
-            mine[np.unique(hashes, return_index=True)[1]] = True
-            first &= mine & ~np.isin(hashes, before)
-            seen = np.union1d(seen, hashes)
+            mine[places[new]] = True
+            first &= mine
+            # Into their places: sorting all units anew costs every small batch what all units cost.
+            seen = np.insert(seen, np.searchsorted(seen, once[new]), once[new])
     return first, seen
+
+
+def _among(units: Hashes, some: Hashes) -> NDArray[np.bool_]:
+    """Which of ``some`` are among the sorted units."""
+    places = np.searchsorted(units, some)
+    found = np.zeros(len(some), dtype=bool)
+    inside = places < len(units)
+    found[inside] = units[places[inside]] == some[inside]
+    return found
 
 
 def _hashes(kind: str, units: pl.Series) -> Hashes:
