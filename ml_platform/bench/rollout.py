@@ -147,7 +147,7 @@ def measure(*, quick: bool = False, echo: Callable[[str], object] = click.echo) 
     runs, chance, found = RUNS // 50 if quick else RUNS, np.random.default_rng(SEED), []
     echo(f"{machine(['numpy'])}; {runs:,} runs of each, alpha {ALPHA}")
     echo("errors: base 1 % (ramp: 0.5 to 2 % or back), 10 % canary (ramp: 1, 5, 25, 50 %)")
-    began = time.perf_counter()
+    began = time.perf_counter(), time.process_time()
     back, on = errors(runs, chance)
     for line in table(back):
         echo(line)
@@ -157,7 +157,8 @@ def measure(*, quick: bool = False, echo: Callable[[str], object] = click.echo) 
             echo(figure.line())
             found.append(figure)
     short = [figure.what for figure in found if figure.short]
-    echo(f"{time.perf_counter() - began:.0f} s; {f'SHORT: {len(short)}' if short else 'no figure is short of its bar'}")
+    wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
+    echo(f"{wall:.0f} s, {cpu:.0f} s CPU; {f'SHORT: {len(short)}' if short else 'no figure is short of its bar'}")
     return found
 
 
