@@ -313,7 +313,7 @@ def test_what_was_delivered_before_the_store_was_begun_is_looked_for_again(tmp_p
     says = r"may lack what became known between 2024-03-11 04:00:00\+00:00 and 2024-03-11 16:00:00\+00:00"
     with pytest.raises(WindowsLost, match=says):
         live.values(asked, noon + HOUR)
-    Following(tiles, NOW).finish({"lines": (micros(noon) - 1, micros(noon))})  # as bring-back says, of today
+    Following(tiles, NOW).finish({"lines": (micros(LAST_BEGINS), micros(noon))})  # as bring-back says, of today
     FollowedOnce(PROJECT, delivered).follow("a", VIEWS["lines"], place.lake, tiles, [LAST], NOW)
     oracle = Oracle(VIEWS["lines"], raw())
     assert live.values(asked, NOW) == [oracle.values((line,), NOW) for line in "abcd"]
