@@ -31,7 +31,16 @@ from ml_platform.serving.requests import (
     refuse_forgotten,
     row_rules,
 )
-from ml_platform.spec import MissingHistory, ModelSpec, NoChampion, Project, RequestRefused, Service, UnknownName
+from ml_platform.spec import (
+    MissingHistory,
+    ModelSpec,
+    NoChampion,
+    Project,
+    RequestRefused,
+    Service,
+    UnknownName,
+    WindowsLost,
+)
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.forgotten import Forgotten, forgotten_in
 from ml_platform.stores.online import Online
@@ -105,7 +114,12 @@ class Desk:
         return current
 
     def predict(self, request: PredictRequest, now: datetime) -> PredictResponse:
-        """Look up, score and log before answering."""
+        """Look up, score and log before answering.
+
+        Raises:
+            RequestRefused: what is asked cannot be answered.
+            WindowsLost: the store of live windows lost events that the answer depends on.
+        """
         champion = self.champion()
         rows = check_rows(request.rows, self._rules(champion))
         refuse_forgotten(rows, self.forgotten)
@@ -116,6 +130,8 @@ class Desk:
         as_of = grid_moment(asked_at, self.spec.task.grid)
         try:
             vectors = self._plan(champion).read(rows, asked_at, as_of)
+        except WindowsLost:
+            raise  # nothing is wrong with the question
         except MissingHistory as error:
             raise RequestRefused(str(error)) from error
         probabilities = score(champion, vectors)

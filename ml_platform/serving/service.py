@@ -22,7 +22,15 @@ from ml_platform.serving.bodies import (
     PredictResponse,
 )
 from ml_platform.serving.desk import Desk
-from ml_platform.spec import NoChampion, PlatformError, RequestRefused, StateError, StoreUnavailable, UnknownName
+from ml_platform.spec import (
+    NoChampion,
+    PlatformError,
+    RequestRefused,
+    StateError,
+    StoreUnavailable,
+    UnknownName,
+    WindowsLost,
+)
 
 # Seconds. BentoML keeps a live timer per request for as long, so a minute would hold thousands of them.
 _TIMEOUT = 10
@@ -39,7 +47,7 @@ def _answer(what: Callable[[], BaseModel]) -> Response:
         return Response(what().model_dump_json(), media_type="application/json")
     except (RequestRefused, UnknownName) as error:
         status, reason = 400, str(error)
-    except (NoChampion, StateError, StoreUnavailable) as error:
+    except (NoChampion, StateError, StoreUnavailable, WindowsLost) as error:
         status, reason = 503, str(error)
     except PlatformError as error:
         status, reason = 500, str(error)

@@ -22,6 +22,7 @@ from ml_platform.spec.errors import (
     StoreUnavailable,
     TooFewLabels,
     UnknownName,
+    WindowsLost,
     WordRefused,
 )
 from ml_platform.spec.features import Active, Entity, Feature, FeatureView, Latest, Window
@@ -94,6 +95,7 @@ __all__ = [
     "Verdict",
     "View",
     "Window",
+    "WindowsLost",
     "WordRefused",
     "Workers",
     "between",
