@@ -17,7 +17,7 @@ import pytest
 from ml_platform.serving.rollout import Look, Standing, against, judged, waits_for
 from ml_platform.serving.traffic import CANARY, CHAMPION, Split, place
 from ml_platform.spec import HomeDamaged
-from ml_platform.spec.rollouts import ERRORS, LATENCY, LOSS, Metric, RolloutPolicy
+from ml_platform.spec.rollouts import ERRORS, LATENCY, LOSS, BusinessMetric, RolloutPolicy
 from ml_platform.stores.rollout_state import Rollout, RolloutFile
 
 NOW = datetime(2013, 4, 1, 12, tzinfo=UTC)
@@ -62,7 +62,8 @@ def test_the_way_of_a_good_version() -> None:
         if not seen or seen[-1] != (rollout.phase, rollout.share):
             seen.append((rollout.phase, rollout.share))
     assert seen == [("canary", 0.01), ("canary", 0.05), ("canary", 0.25), ("canary", 0.5), ("won", 0.5)]
-    assert "25" in rollout.reason and not rollout.runs
+    assert "25" in rollout.reason
+    assert not rollout.runs
     assert judged(POLICY, rollout, look(timedelta(days=99))) is rollout
 
 
@@ -93,14 +94,14 @@ def test_it_wins_only_by_evidence() -> None:
 
 @pytest.mark.parametrize("rollout", [BEGUN, in_step(0), in_step(3), in_step(2, resting=True)])
 def test_evidence_rolls_back_at_any_step(rollout: Rollout) -> None:
-    """Also in the shadow and while it is paused; by the mean of the guards' e-values, so one alone needs three times."""
-    bad = Standing(against=60.0, sentence="9 of 100 failed, 1 of 900 of the champion's")
+    """Also in the shadow and while it is paused; by the mean of the guards' e-values, so one alone needs four times."""
+    bad = Standing(against=78.0, sentence="9 of 100 failed, 1 of 900 of the champion's")
     now = look(timedelta(minutes=1), errors=bad)
-    assert against(POLICY, now) == pytest.approx((60 + 1 + 1) / 3)
+    assert against(POLICY, now) == pytest.approx((78 + 3) / 4)
     ended = judged(POLICY, rollout, now)
     assert (ended.phase, ended.share) == ("rolled_back", 0.0)
     assert "errors: 9 of 100 failed" in ended.reason
-    assert judged(POLICY, rollout, look(timedelta(minutes=1), errors=Standing(against=57.9))) == rollout
+    assert judged(POLICY, rollout, look(timedelta(minutes=1), errors=Standing(against=76.9))) == rollout
 
 
 def test_a_paused_rollout_stays() -> None:
@@ -113,7 +114,7 @@ def test_a_paused_rollout_stays() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"errors": False, "latency": False, "loss_tolerance": None, "promote_on": ()}, "no guard"),
+        ({"errors": False, "latency": False, "loss": False, "promote_on": ()}, "no guard"),
         ({"steps": ()}, "no steps"),
         ({"steps": (0.5, 0.1)}, "growing shares"),
         ({"steps": (0.0, 0.1)}, "growing shares"),
@@ -122,9 +123,12 @@ def test_a_paused_rollout_stays() -> None:
         ({"promote_on": ()}, "no data would be a pass"),
         ({"alpha": 0.0}, "alpha=0.0"),
         ({"margin": 1.0}, "margin=1.0"),
-        ({"loss_tolerance": None}, "promotes on 'loss'"),
-        ({"metrics": {LATENCY: Metric(value=pl.lit(0.0), low=0, high=1, tolerance=0.1, description="")}}, "name of a"),
-        ({"metrics": {"cost": Metric(value=pl.lit(0.0), low=1, high=1, tolerance=0.1, description="")}}, "bounds"),
+        ({"loss": False}, "promotes on 'loss'"),
+        (
+            {"metrics": {LATENCY: BusinessMetric(value=pl.lit(0.0), low=0, high=1, margin=0.1, description="")}},
+            "name of a",
+        ),
+        ({"metrics": {"cost": BusinessMetric(value=pl.lit(0.0), low=1, high=1, margin=0.1, description="")}}, "bounds"),
     ],
 )
 def test_a_policy_that_could_not_work_says_why(changes: dict[str, Any], named: str) -> None:
@@ -165,7 +169,8 @@ def test_the_file_holds_what_was_put_there(tmp_path: Path) -> None:
     assert file.change(lambda stands: stands) is None
     assert file.change(lambda _: replace(BEGUN, change=99)) == BEGUN
     moved = file.change(lambda stands: stands and replace(stands, share=0.25, evidence={"loss": {"against": 1.5}}))
-    assert moved is not None and moved.change == 2
+    assert moved is not None
+    assert moved.change == 2
     assert file.read() == moved
     assert file.change(lambda stands: stands) == moved
     file.path.write_text('{"number": 1}')
@@ -198,7 +203,8 @@ def test_killed_writers_lose_and_tear_nothing(tmp_path: Path) -> None:
         running[0].send_signal(signal.SIGKILL)
         running[0].wait()
         stands = file.read()
-        assert stands is not None and stands.step == stands.change > 1
+        assert stands is not None
+        assert stands.step == stands.change > 1
         running = [running[1], subprocess.Popen([sys.executable, "-c", _ADDS, str(file.path)], env=os.environ)]
     for process in running:
         process.kill()

@@ -15,6 +15,7 @@ from ml_platform.resources.profiles import Profile
 from ml_platform.serving.batch import score_tomorrow
 from ml_platform.serving.champion import load_champion
 from ml_platform.serving.deployment import deploy
+from ml_platform.serving.rollout_way import Way
 from ml_platform.spec import ModelSpec, Project, Service
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
@@ -147,9 +148,13 @@ def _service(project: Project, service: Service, spec: ModelSpec) -> dg.AssetsDe
         group_name=GROUP,
     )
     def deployment(
-        tracking: dg.ResourceParam[Tracking], ledger: dg.ResourceParam[Ledger], clock: dg.ResourceParam[Clock]
+        tracking: dg.ResourceParam[Tracking],
+        ledger: dg.ResourceParam[Ledger],
+        clock: dg.ResourceParam[Clock],
+        profile: dg.ResourceParam[Profile],
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-        done = deploy(service, tracking, ledger, clock.now(), approval=spec.gate.approval)
+        way = Way.of(project, service.name, profile)
+        done = deploy(service, tracking, ledger, clock.now(), approval=spec.gate.approval, way=way)
         told = {"champion": done.champion or "none yet", "action": done.action, "reason": done.reason}
         yield dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(done.champion or "none"))
         yield metadata.check(done.aliases, name=ALIASES)

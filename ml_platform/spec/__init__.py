@@ -42,6 +42,7 @@ from ml_platform.spec.models import (
 from ml_platform.spec.policies import DriftPolicy, RetrainPolicy
 from ml_platform.spec.project import Project
 from ml_platform.spec.request_views import Computed, RequestView, View
+from ml_platform.spec.rollouts import BusinessMetric, RolloutPolicy
 from ml_platform.spec.services import Service
 from ml_platform.spec.tables import KNOWN_AT, Rule, SourceTable, between, invariant, is_in, not_null, refers_to
 from ml_platform.spec.verdict import Verdict
@@ -52,6 +53,7 @@ __all__ = [
     "KNOWN_AT",
     "Active",
     "Between",
+    "BusinessMetric",
     "Computed",
     "ContractBroken",
     "DeclarationError",
@@ -78,6 +80,7 @@ __all__ = [
     "RequestRefused",
     "RequestView",
     "RetrainPolicy",
+    "RolloutPolicy",
     "Rule",
     "SchemaChanged",
     "Search",
