@@ -129,8 +129,7 @@ class OnlineStore(PlannedReads):
             yield key not in stored or (moment, created) >= stored[key]
 
     def _fetcher(self, groups: Sequence[Group]) -> Fetch:
-        def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:
-            replies: list[Reply] = []
+        def fetch(asked: Sequence[Sequence[bytes]]) -> Iterator[Sequence[Reply]]:
             for group, keys in zip(groups, asked, strict=True):
                 fields = group.decoder.fields
                 places = {field: n for n, field in enumerate(fields)}
@@ -143,8 +142,7 @@ class OnlineStore(PlannedReads):
                         moments[key] = max(moment, moments.get(key, moment))
                     for key, moment in moments.items():
                         found[key][places[view, None]] = encode_moment(moment)
-                replies.extend(found.values())
-            return replies
+                yield list(found.values())
 
         return fetch
 

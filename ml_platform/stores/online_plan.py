@@ -4,7 +4,7 @@ The plan knows nothing of where the bytes come from: a store hands it one reply 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -14,7 +14,7 @@ from ml_platform.spec import DeclarationError, FeatureView
 from ml_platform.stores.feast_bytes import KeyValue, Value, entity_key_encoder, micros
 from ml_platform.stores.online_decode import Decoded, Decoder, Part, Reply, Status
 
-Fetch = Callable[[Sequence[Sequence[bytes]]], Sequence[Reply]]  # keys by group -> replies, one after the other
+Fetch = Callable[[Sequence[Sequence[bytes]]], Iterable[Sequence[Reply]]]  # keys by group -> replies by group
 Wanted = Sequence[tuple[FeatureView, Sequence[str]]]
 
 
@@ -102,12 +102,10 @@ class Plan:
         asked = [group.keys(rows) for group in self._groups]
         replies = self._fetch([keys for keys, _ in asked])
         rows_of: list[list[Decoded]] = []
-        start = 0
-        for group, (keys, places) in zip(self._groups, asked, strict=True):
-            decoded = group.decoder.decode(replies[start : start + len(keys)], moment)
+        for group, (_, places), some in zip(self._groups, asked, replies, strict=True):
+            decoded = group.decoder.decode(some, moment)
             decoded.append(group.decoder.no_key)  # what -1 points to
             rows_of.append([decoded[place] for place in places])
-            start += len(keys)
         values, statuses = [row[0] for row in rows_of[0]], [row[1] for row in rows_of[0]]
         for more in rows_of[1:]:
             values = [before + row[0] for before, row in zip(values, more, strict=True)]

@@ -7,7 +7,7 @@ creation time, so that of two rows with the same event time the later published 
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import polars as pl
@@ -24,6 +24,9 @@ _PATIENCE = timedelta(seconds=2)  # a request that waits for features longer is 
 _ROWS_A_SCRIPT = 32  # Redis answers nobody else meanwhile: about half a millisecond
 _ROWS_ENCODED = 1024  # at one go, while Redis works on those before
 _SWEPT_A_SCRIPT = 500
+# So many entities, and Redis looks up those of the second group while we decode those of the first; for fewer a further
+# write costs more than that saves.
+_APART = 16
 
 # Microseconds of a protobuf Timestamp. Lua's numbers are exact up to 2^53, so the 64 bits are taken in two parts.
 _MICROS = """
@@ -168,19 +171,19 @@ class RedisOnlineStore(PlannedReads):
 
     def _fetcher(self, groups: Sequence[Group]) -> Fetch:
         lookups = [Lookup(group.decoder.fields, self._suffix) for group in groups]
-        ask = self._wire.ask
+        ask, ask_parts = self._wire.ask, self._wire.ask_parts
 
-        def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:
+        def fetch(asked: Sequence[Sequence[bytes]]) -> Iterator[Sequence[Reply]]:
             questions = [lookup.question(keys) for lookup, keys in zip(lookups, asked, strict=True)]
-            commands = [command for _, some in questions for command in some]
-            answers = ask(b"".join(commands), len(commands))
-            replies: list[Reply] = []
-            start = 0
-            for lookup, question in zip(lookups, questions, strict=True):
-                end = start + len(question[1])
-                replies += lookup.replies(question, answers[start:end])
-                start = end
-            return replies
+            counts = [len(commands) for _, commands in questions]
+            packets = [b"".join(commands) for _, commands in questions]
+            if len(packets) > 1 and sum(counts) >= _APART:
+                answers = ask_parts([*zip(packets, counts, strict=True)])
+            else:
+                together = iter(ask(b"".join(packets), sum(counts)))
+                answers = (list(islice(together, count)) for count in counts)
+            for lookup, question, found in zip(lookups, questions, answers, strict=True):
+                yield lookup.replies(question, found)
 
         return fetch
 
