@@ -21,6 +21,7 @@ from ml_platform.spec.errors import (
     StateError,
     StoreUnavailable,
     TooFewLabels,
+    TooLate,
     UnknownName,
     WordRefused,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "StoreUnavailable",
     "Task",
     "TooFewLabels",
+    "TooLate",
     "UnknownName",
     "Verdict",
     "View",
