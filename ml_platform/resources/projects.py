@@ -158,6 +158,11 @@ def _check_references(project: Project) -> None:
             raise DeclarationError(
                 f"service {service.name} declares skew_share={service.skew_share}; it is a share above 0, at most 1"
             )
+        if service.most_waiting < 1 or service.answer_within <= timedelta(0):
+            raise DeclarationError(
+                f"service {service.name} declares most_waiting={service.most_waiting} and "
+                f"answer_within={service.answer_within}; with these it could never answer: both are above 0"
+            )
     for policy in project.drift_policies.values():
         _known("service", [policy.service], project.services)
         if policy.min_days > policy.reference_days:

@@ -1,13 +1,14 @@
 """What answers a request: the open stores and the champion; plain Python, no server."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from itertools import groupby
 
 from ml_platform.features.live import LiveViews
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
-from ml_platform.serving.answers import VectorPlan, grid_moment, records, score
+from ml_platform.serving.answers import Ordered, VectorPlan, grid_moment, records, score
 from ml_platform.serving.bodies import (
     Answer,
     AsideRow,
@@ -20,8 +21,10 @@ from ml_platform.serving.bodies import (
     PredictResponse,
 )
 from ml_platform.serving.champion import Champion, ChampionWatch, load_champion, registry_errors
+from ml_platform.serving.choice import choose
 from ml_platform.serving.events import Ingestor, rows_of
 from ml_platform.serving.requests import (
+    Row,
     RowRules,
     check_count,
     check_labels,
@@ -35,8 +38,37 @@ from ml_platform.spec import MissingHistory, ModelSpec, NoChampion, Project, Req
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.forgotten import Forgotten, forgotten_in
 from ml_platform.stores.online import Online
-from ml_platform.stores.prediction_log import PredictionLog
+from ml_platform.stores.prediction_log import Prediction, PredictionLog
 from ml_platform.stores.tracking import Tracking
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Rows of one request that are right by the champion's rules; ``asked_at`` None is now."""
+
+    champion: Champion
+    rows: Sequence[Row]
+    asked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that one version answers as of one moment, and of each its question's number and its place there."""
+
+    plan: VectorPlan
+    asked_at: datetime
+    as_of: datetime
+    rows: list[Row]
+    asked_by: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What one question is answered: an id and a probability a row."""
+
+    ids: list[str]
+    probabilities: list[float]
+    model_version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,27 +139,75 @@ class Desk:
     def predict(self, request: PredictRequest, now: datetime) -> PredictResponse:
         """Look up, score and log before answering."""
         champion = self.champion()
-        rows = check_rows(request.rows, self._rules(champion))
-        refuse_forgotten(rows, self.forgotten)
-        asked_at = now
-        if request.asked_at is not None:
-            times = plausible(self.project.starts, self.project.timezone, now)
-            asked_at = check_moment(request.asked_at, "asked_at", *times)
-        as_of = grid_moment(asked_at, self.spec.task.grid)
+        rows = check_rows(request.rows, self.rules_of(champion))
+        questions = [self.question(champion, rows, request.asked_at, now)]
+        groups = self.groups(questions, now)
         try:
-            vectors = self._plan(champion).read(rows, asked_at, as_of)
+            vectors = [group.plan.ordered(group.rows, group.asked_at, group.as_of) for group in groups]
         except MissingHistory as error:
             raise RequestRefused(str(error)) from error
-        probabilities = score(champion, vectors)
-        moments = (asked_at, as_of, now)
-        answers = records(champion, self.rules.key, rows, vectors, probabilities, moments)
-        self.log.append_predictions(self.service.name, day_of(asked_at, self.project.timezone), answers)
+        (found,) = self.complete(questions, groups, vectors, now)
         return PredictResponse(
-            predictions=[Answer(prediction_id=a.prediction_id, probability=a.probability) for a in answers],
-            model_version=champion.version,
+            predictions=[
+                Answer(prediction_id=prediction_id, probability=probability)
+                for prediction_id, probability in zip(found.ids, found.probabilities, strict=True)
+            ],
+            model_version=found.model_version,
         )
 
-    def _rules(self, champion: Champion) -> RowRules:
+    def question(self, champion: Champion, rows: Sequence[Row], asked_at: str | None, now: datetime) -> Question:
+        """A question about rows that are right by ``rules_of`` the champion.
+
+        Raises:
+            RequestRefused: a row names what was forgotten, or ``asked_at`` is no moment that can be asked about.
+        """
+        refuse_forgotten(rows, self.forgotten)
+        moment = None
+        if asked_at is not None:
+            times = plausible(self.project.starts, self.project.timezone, now)
+            moment = check_moment(asked_at, "asked_at", *times)
+        return Question(champion, rows, moment)
+
+    def groups(self, questions: Sequence[Question], now: datetime) -> list[Group]:
+        """The questions' rows by the version that answers them and the moment that they are asked as of."""
+        grid = self.spec.task.grid
+        groups: dict[tuple[int, datetime], Group] = {}
+        for number, question in enumerate(questions):
+            asked_at = question.asked_at or now
+            chosen = choose(question.rows, question.champion)
+            for place, (row, champion) in enumerate(zip(question.rows, chosen, strict=True)):
+                group = groups.get((id(champion), asked_at))
+                if group is None:
+                    plan, as_of = self._plan(champion), grid_moment(asked_at, grid)
+                    group = groups[id(champion), asked_at] = Group(plan, asked_at, as_of, [], [])
+                group.rows.append(row)
+                group.asked_by.append((number, place))
+        return list(groups.values())
+
+    def complete(
+        self, questions: Sequence[Question], groups: Sequence[Group], vectors: Sequence[Sequence[Ordered]], now: datetime
+    ) -> list[Answered]:
+        """Score the groups' rows and log them, all of a local day in one write, before anybody is answered.
+
+        vectors: one a row of each group. ``model_version`` is that of the champion of each question.
+        """
+        logged: dict[date, list[Prediction]] = {}
+        answered = [
+            Answered([""] * len(question.rows), [0.0] * len(question.rows), question.champion.version)
+            for question in questions
+        ]
+        for group, found in zip(groups, vectors, strict=True):
+            champion, moments = group.plan.champion, (group.asked_at, group.as_of, now)
+            answers = records(champion, self.rules.key, group.rows, found, score(champion, found), moments)
+            logged.setdefault(day_of(group.asked_at, self.project.timezone), []).extend(answers)
+            for (number, place), answer in zip(group.asked_by, answers, strict=True):
+                answered[number].ids[place] = answer.prediction_id
+                answered[number].probabilities[place] = answer.probability
+        for day, answers in logged.items():
+            self.log.append_predictions(self.service.name, day, answers)
+        return answered
+
+    def rules_of(self, champion: Champion) -> RowRules:
         """As declared today; and a champion of before may still read what no view of its model asks for any more."""
         fields = champion.computed.fields if champion.computed else {}
         if fields.keys() <= self.rules.types.keys():

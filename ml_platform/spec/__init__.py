@@ -21,6 +21,7 @@ from ml_platform.spec.errors import (
     StateError,
     StoreUnavailable,
     TooFewLabels,
+    TooLate,
     UnknownName,
     WordRefused,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "StoreUnavailable",
     "Task",
     "TooFewLabels",
+    "TooLate",
     "UnknownName",
     "Verdict",
     "View",
