@@ -17,6 +17,7 @@ from ml_platform.features.live import LiveQuestion, LiveViews
 from ml_platform.features.request_values import RequestPlan
 from ml_platform.serving.champion import Champion
 from ml_platform.serving.requests import Row
+from ml_platform.serving.traffic import CHAMPION, Variant
 from ml_platform.spec import ASKED_AT, ServiceError
 from ml_platform.stores.exchange import Exchange
 from ml_platform.stores.online import Online
@@ -202,9 +203,14 @@ def records(
     vectors: Sequence[Ordered],
     probabilities: Sequence[float],
     moments: tuple[datetime, datetime, datetime],
+    part: tuple[Variant, float, float | None] = (CHAMPION, 1.0, None),
 ) -> list[Prediction]:
-    """What goes into the log; ``moments`` are asked at, features as of, answered at."""
+    """What goes into the log; ``moments`` are asked at, features as of, answered at.
+
+    part: the version's, the probability with which it came to that, and how long scoring the first row took.
+    """
     asked_at, as_of, answered_at = moments
+    variant, chance, seconds = part
     first = len(champion.categorical)
     return [
         Prediction(
@@ -218,6 +224,9 @@ def records(
             entities=row,
             feature_names=champion.feature_names,
             features=vector[first:],
+            variant=variant,
+            chance=chance,
+            seconds=None if number else seconds,
         )
-        for row, vector, probability in zip(rows, vectors, probabilities, strict=True)
+        for number, (row, vector, probability) in enumerate(zip(rows, vectors, probabilities, strict=True))
     ]

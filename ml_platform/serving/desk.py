@@ -1,9 +1,11 @@
 """What answers a request: the open stores and the champion; plain Python, no server."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import groupby
+from time import perf_counter
 
 from ml_platform.features.live import LiveViews
 from ml_platform.resources.profiles import Profile
@@ -34,12 +36,18 @@ from ml_platform.serving.requests import (
     refuse_forgotten,
     row_rules,
 )
+from ml_platform.serving.rollout_files import assigned_by, rollout_file
+from ml_platform.serving.traffic import CANARY, FALLBACK, Variant
 from ml_platform.spec import MissingHistory, ModelSpec, NoChampion, Project, RequestRefused, Service, UnknownName
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.forgotten import Forgotten, forgotten_in
 from ml_platform.stores.online import Online
-from ml_platform.stores.prediction_log import Prediction, PredictionLog
+from ml_platform.stores.prediction_log import Failure, Prediction, PredictionLog
 from ml_platform.stores.tracking import Tracking
+
+logger = logging.getLogger(__name__)
+_VERSIONS = 3  # champion, canary, and one that was just exchanged
+_REASON = 500  # characters of an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +64,29 @@ class Group:
     """Rows that one version answers as of one moment, and of each its question's number and its place there."""
 
     plan: VectorPlan
+    variant: Variant
+    chance: float
     asked_at: datetime
     as_of: datetime
     rows: list[Row]
     asked_by: list[tuple[int, int]]
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the version is one whose faults may not touch whoever asks."""
+        return self.variant == CANARY
+
+    def alone(self) -> Iterator["Group"]:
+        """The same, each row in a group of its own."""
+        for row, place in zip(self.rows, self.asked_by, strict=True):
+            yield replace(self, rows=[row], asked_by=[place])
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a version on trial could not answer."""
+
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +112,7 @@ class Desk:
     log: PredictionLog
     watch: ChampionWatch
     forgotten: Forgotten
-    plans: list[VectorPlan] = field(default_factory=list)  # the one of the champion that answered last
+    plans: list[VectorPlan] = field(default_factory=list)  # of the versions that answered last
 
     @classmethod
     def open(cls, profile: Profile, name: str) -> "Desk":
@@ -106,6 +133,9 @@ class Desk:
             find=lambda: tracking.champion(spec.name),
             load=lambda version: load_champion(tracking, version, spec.task, project.all_views, scratch),
             passing=registry_errors(),
+            numbered=lambda number: tracking.version(spec.name, number),
+            rollout=rollout_file(profile, name).read,
+            by=assigned_by(project, service),
         )
         watch.look()
         ingestor = Ingestor.open(profile)
@@ -143,7 +173,7 @@ class Desk:
         questions = [self.question(champion, rows, request.asked_at, now)]
         groups = self.groups(questions, now)
         try:
-            vectors = [group.plan.ordered(group.rows, group.asked_at, group.as_of) for group in groups]
+            vectors = [self._again(group) for group in groups]
         except MissingHistory as error:
             raise RequestRefused(str(error)) from error
         (found,) = self.complete(questions, groups, vectors, now)
@@ -174,38 +204,117 @@ class Desk:
         groups: dict[tuple[int, datetime], Group] = {}
         for number, question in enumerate(questions):
             asked_at = question.asked_at or now
-            chosen = choose(question.rows, question.champion)
-            for place, (row, champion) in enumerate(zip(question.rows, chosen, strict=True)):
+            chosen = choose(question.rows, question.champion, self.watch.serving)
+            for place, (row, (champion, variant, chance)) in enumerate(zip(question.rows, chosen, strict=True)):
                 group = groups.get((id(champion), asked_at))
                 if group is None:
                     plan, as_of = self._plan(champion), grid_moment(asked_at, grid)
-                    group = groups[id(champion), asked_at] = Group(plan, asked_at, as_of, [], [])
+                    group = Group(plan, variant, chance, asked_at, as_of, [], [])
+                    groups[id(champion), asked_at] = group
                 group.rows.append(row)
                 group.asked_by.append((number, place))
         return list(groups.values())
 
+    def read(self, group: Group, read: Callable[[], list[Ordered]]) -> list[Ordered] | Fault:
+        """The group's vectors; of a version on trial also why there are none."""
+        if not group.on_trial:
+            return read()
+        try:
+            return read()
+        except Exception as error:  # noqa: BLE001  # whatever a canary does must not touch who asks
+            return Fault(error)
+
     def complete(
-        self, questions: Sequence[Question], groups: Sequence[Group], vectors: Sequence[Sequence[Ordered]], now: datetime
+        self,
+        questions: Sequence[Question],
+        groups: Sequence[Group],
+        vectors: Sequence[Sequence[Ordered] | Fault],
+        now: datetime,
     ) -> list[Answered]:
         """Score the groups' rows and log them, all of a local day in one write, before anybody is answered.
+
+        What a canary cannot answer is logged as its failure, and answered by the champion.
 
         vectors: one a row of each group. ``model_version`` is that of the champion of each question.
         """
         logged: dict[date, list[Prediction]] = {}
+        failed: dict[date, list[Failure]] = {}
         answered = [
             Answered([""] * len(question.rows), [0.0] * len(question.rows), question.champion.version)
             for question in questions
         ]
         for group, found in zip(groups, vectors, strict=True):
-            champion, moments = group.plan.champion, (group.asked_at, group.as_of, now)
-            answers = records(champion, self.rules.key, group.rows, found, score(champion, found), moments)
-            logged.setdefault(day_of(group.asked_at, self.project.timezone), []).extend(answers)
+            answers, failures = self._answers(group, found, questions, now)
+            day = day_of(group.asked_at, self.project.timezone)
+            logged.setdefault(day, []).extend(answers)
+            if failures:
+                failed.setdefault(day, []).extend(failures)
             for (number, place), answer in zip(group.asked_by, answers, strict=True):
                 answered[number].ids[place] = answer.prediction_id
                 answered[number].probabilities[place] = answer.probability
+        for day, failures in failed.items():
+            self.log.append_failures(self.service.name, day, failures)
         for day, answers in logged.items():
             self.log.append_predictions(self.service.name, day, answers)
         return answered
+
+    def _answers(
+        self, group: Group, found: Sequence[Ordered] | Fault, questions: Sequence[Question], now: datetime
+    ) -> tuple[list[Prediction], list[Failure]]:
+        if not group.on_trial:
+            assert not isinstance(found, Fault), "only a version on trial is excused"
+            return self._scored(group, found, now), []
+        try:
+            if not isinstance(found, Fault):
+                return self._scored(group, found, now), []
+            error: Exception = found.error
+        except Exception as fault:  # noqa: BLE001  # as in ``read``
+            error = fault
+        if len(group.rows) > 1:  # one row's fault is not the others'
+            apart = [self._answers(one, self._again(one), questions, now) for one in group.alone()]
+            return [a for answers, _ in apart for a in answers], [f for _, failures in apart for f in failures]
+        return self._instead(group, error, questions[group.asked_by[0][0]].champion, now)
+
+    def _again(self, group: Group) -> list[Ordered] | Fault:
+        return self.read(group, lambda: group.plan.ordered(group.rows, group.asked_at, group.as_of))
+
+    def _instead(
+        self, group: Group, error: Exception, champion: Champion, now: datetime
+    ) -> tuple[list[Prediction], list[Failure]]:
+        """The champion's answer to what the canary failed at."""
+        version = group.plan.champion
+        reason = f"{type(error).__name__}: {error}"[:_REASON]
+        logger.warning("canary version %s failed and the champion answered: %s", version.version, reason)
+        failure = Failure(
+            prediction_id=str(group.rows[0][self.rules.key]),
+            model=version.name,
+            model_version=version.version,
+            asked_at=group.asked_at,
+            answered_at=now,
+            entities=group.rows[0],
+            variant=group.variant,
+            chance=group.chance,
+            reason=reason,
+        )
+        instead = replace(group, plan=self._plan(champion), variant=FALLBACK, chance=group.chance)
+        vectors = instead.plan.ordered(instead.rows, instead.asked_at, instead.as_of)
+        return self._scored(instead, vectors, now), [failure]
+
+    def _scored(self, group: Group, vectors: Sequence[Ordered], now: datetime) -> list[Prediction]:
+        """While there is a canary the first row is scored alone and timed: versions are asked more or less together."""
+        champion, seconds = group.plan.champion, None
+        serving = self.watch.serving
+        if serving is None or serving.canary is None:
+            probabilities = score(champion, vectors)
+        else:
+            began = perf_counter()
+            probabilities = score(champion, vectors[:1])
+            seconds = perf_counter() - began
+            if len(vectors) > 1:
+                probabilities += score(champion, vectors[1:])
+        moments = (group.asked_at, group.as_of, now)
+        part = (group.variant, group.chance, seconds)
+        return records(champion, self.rules.key, group.rows, vectors, probabilities, moments, part)
 
     def rules_of(self, champion: Champion) -> RowRules:
         """As declared today; and a champion of before may still read what no view of its model asks for any more."""
@@ -215,9 +324,12 @@ class Desk:
         return replace(self.rules, types={**self.rules.types, **fields})
 
     def _plan(self, champion: Champion) -> VectorPlan:
-        if not self.plans or self.plans[-1].champion is not champion:
-            self.plans[:] = [VectorPlan(champion, self.online, self.live)]
-        return self.plans[-1]
+        for plan in self.plans:
+            if plan.champion is champion:
+                return plan
+        plan = VectorPlan(champion, self.online, self.live)
+        self.plans[:] = [plan, *self.plans[: _VERSIONS - 1]]
+        return plan
 
     def ingest(self, request: EventsRequest, now: datetime) -> EventsResponse:
         """Apply events of raw tables to the online features; all of them are read before any is applied.

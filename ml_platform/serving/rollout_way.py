@@ -6,6 +6,7 @@ from typing import Literal
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.serving.aliases import named, rejected
+from ml_platform.serving.rollout_files import policy_of, rollout_file
 from ml_platform.spec import Project
 from ml_platform.spec.rollouts import RolloutPolicy
 from ml_platform.stores.ledger import Ledger
@@ -25,13 +26,8 @@ class Way:
     @classmethod
     def of(cls, project: Project, service: str, profile: Profile) -> "Way | None":
         """None: the service's versions take over at once."""
-        policies = [policy for policy in project.rollout_policies.values() if policy.service == service]
-        return cls(policy=policies[0], file=rollout_file(profile, service)) if policies else None
-
-
-def rollout_file(profile: Profile, service: str) -> RolloutFile:
-    """Where a service's rollout stands."""
-    return RolloutFile(profile.home / "serving" / service / "rollout.json")
+        policy = policy_of(project, service)
+        return cls(policy=policy, file=rollout_file(profile, service)) if policy else None
 
 
 def taken(

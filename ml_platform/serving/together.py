@@ -7,6 +7,8 @@ for all.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ml_platform.serving.desk import Answered, Desk, Question
@@ -100,7 +102,10 @@ async def _answered(
         count = sum(exchange.count for exchange in exchanges)
         replies = await line.ask(b"".join([exchange.packet for exchange in exchanges]), count)
         answers = _apart(replies, [exchange.count for exchange in exchanges])
-    vectors = [group.plan.found(reading, answers) for group, reading in zip(groups, readings, strict=True)]
+    vectors = []
+    for group, reading in zip(groups, readings, strict=True):
+        mine = iter([*islice(answers, len(reading.exchanges))])  # what one leaves is not the next one's
+        vectors.append(desk.read(group, partial(group.plan.found, reading, mine)))
     return desk.complete(questions, groups, vectors, now)
 
 

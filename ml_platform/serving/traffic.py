@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
 
-Variant = Literal["champion", "canary"]
+Variant = Literal["champion", "canary", "fallback"]
 CHAMPION: Variant = "champion"
 CANARY: Variant = "canary"
+FALLBACK: Variant = "fallback"  # the champion's answer to what the canary was to answer and could not: no evidence
 _BYTES = 8
 
 
