@@ -40,7 +40,9 @@ class Traffic:
         """1, 5, 25, 50 % of the traffic, a quarter of the time each, while everybody's error rate goes evenly from first to last."""
         cells = requests // CELL
         champion = np.linspace(first, last, cells)
-        return cls(share=np.repeat([0.01, 0.05, 0.25, 0.5], -(-cells // 4))[:cells], champion=champion, canary=champion * times)
+        return cls(
+            share=np.repeat([0.01, 0.05, 0.25, 0.5], -(-cells // 4))[:cells], champion=champion, canary=champion * times
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

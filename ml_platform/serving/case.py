@@ -97,7 +97,7 @@ class Case:
             said = {record["variant"]: record["probability"]}
             answer = _Answer(*self._units_of(record), record["variant"], _weight(record), said)
             self._answers[record["id"]] = answer
-            self._of_request(record, failed=0.0, seconds=record["seconds"])
+            self._of_request(record, failed=0.0, seconds=record.get("seconds"))
 
     def failed(self, records: Iterable[Record]) -> None:
         """Requests that a version could not answer (whoever did instead), likewise."""
@@ -111,7 +111,8 @@ class Case:
         if record["variant"] == CANARY and unit not in self._units:
             self._units.add(unit)
             self._answered.append(_moment(record["asked_at"]))
-        values = {ERRORS: failed, LATENCY: seconds}
+        floor = self.policy.latency_floor.total_seconds()
+        values = {ERRORS: failed, LATENCY: None if seconds is None else max(seconds, floor)}
         self._records.append(_filled(unit, assigned, record["variant"], weight, values))
 
     def shadow(self, records: Iterable[Record]) -> None:

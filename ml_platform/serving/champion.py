@@ -143,19 +143,19 @@ class Serving:
 
     champion: Champion
     canary: Champion | None = None
-    split: Split = Split(by=())
+    split: Split = field(default_factory=lambda: Split(by=()))
     change: int = 0
 
 
 @dataclass
 class ChampionWatch:
-    """Looks at the registry and the rollout every so often and exchanges ``serving``; a version that fails is refused.
+    """Looks at registry and rollout every so often and exchanges ``serving``; a version that fails is refused once.
 
     find: the registry's champion; raises a PlatformError while there is none, or one of ``passing``, the errors of a
         registry that is not to be reached for a while.
     load: makes a version servable; raises a PlatformError, ValueError, KeyError or OSError if it cannot.
-    numbered: the registry's version of this number, raising likewise. rollout: where one stands, if the service has any;
-        by: whose values make a unit of it.
+    numbered: the registry's version of this number, raising likewise. rollout: where one stands, if the service has
+        any; by: whose values make a unit of it. watched: whether a referee looks at it; else no canary answers.
     """
 
     find: Callable[[], ModelVersion]
@@ -165,6 +165,7 @@ class ChampionWatch:
     numbered: Callable[[int], ModelVersion] | None = None
     rollout: Callable[[], Rollout | None] = lambda: None
     by: tuple[str, ...] = ()
+    watched: Callable[[], bool] = lambda: True
     serving: Serving | None = None
     refused: dict[str, str] = field(default_factory=dict)
     absent: str = "the registry was not asked yet"
@@ -189,18 +190,26 @@ class ChampionWatch:
             logger.error("the rollout cannot be read, so nobody is answered by a canary: %s", error)
             self.serving = Serving(champion=serving.champion)
             return
-        if rollout is None or (rollout.change == serving.change and rollout.champion == serving.champion.version):
+        if rollout is None:
+            return
+        answers = (
+            rollout.champion == serving.champion.version
+            and not rollout.closed
+            and rollout.phase in ("canary", "won")
+            and self.watched()
+        )
+        if rollout.change == serving.change and answers == (serving.canary is not None):
             return
         split = Split(by=self.by, share=rollout.share, salt=rollout.salt)
-        canary = None
-        if rollout.champion == serving.champion.version and not rollout.closed and rollout.phase in ("canary", "won"):
-            canary = self._canary(serving, rollout.canary)
+        canary = self._canary(serving, rollout.canary) if answers else None
+        if answers and canary is None and rollout.change == serving.change:
+            return  # refused, or not to be had now
         self.serving = Serving(champion=serving.champion, canary=canary, split=split, change=rollout.change)
         told = f"canary version {canary.version} answers {rollout.share:.0%}" if canary else "no canary answers"
         logger.info("%s: %s (%s)", rollout.model, told, rollout.phase)
 
     def _canary(self, serving: Serving, number: str) -> Champion | None:
-        """It, loaded once; None where it cannot be: then the champion answers everybody, and no evidence is gathered."""
+        """It, loaded once; None where it cannot be: then the champion answers everybody."""
         held = serving.canary
         if held is not None and held.version == number:
             return held
@@ -208,7 +217,10 @@ class ChampionWatch:
             return None
         try:
             return self.load(self.numbered(int(number)))
-        except (PlatformError, ValueError, KeyError, *self.passing) as error:
+        except self.passing as error:
+            logger.warning("canary version %s cannot be fetched now: %s", number, error)
+            return None
+        except (PlatformError, ValueError, KeyError) as error:
             self._refuse("canary", number, error)
             return None
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from time import perf_counter
 
@@ -36,18 +36,20 @@ from ml_platform.serving.requests import (
     refuse_forgotten,
     row_rules,
 )
-from ml_platform.serving.rollout_files import assigned_by, rollout_file
+from ml_platform.serving.rollout_files import assigned_by, heartbeat, is_watched, rollout_file
 from ml_platform.serving.traffic import CANARY, FALLBACK, Variant
 from ml_platform.spec import MissingHistory, ModelSpec, NoChampion, Project, RequestRefused, Service, UnknownName
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.forgotten import Forgotten, forgotten_in
 from ml_platform.stores.online import Online
-from ml_platform.stores.prediction_log import Failure, Prediction, PredictionLog
+from ml_platform.stores.prediction_log import PredictionLog
+from ml_platform.stores.prediction_record import Failure, Prediction
 from ml_platform.stores.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 _VERSIONS = 3  # champion, canary, and one that was just exchanged
 _REASON = 500  # characters of an error
+_SIGN_OF_LIFE = timedelta(seconds=10)  # a referee gives one every half second
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,10 @@ class Desk:
     plans: list[VectorPlan] = field(default_factory=list)  # of the versions that answered last
 
     @classmethod
-    def open(cls, profile: Profile, name: str) -> "Desk":
+    def open(cls, profile: Profile, name: str, *, watched: bool = True) -> "Desk":
         """Open the stores and look for a champion once; there need not be one yet.
+
+        watched: a canary answers only while a referee gives signs of life.
 
         Raises:
             UnknownName: the project declares no such service.
@@ -129,12 +133,14 @@ class Desk:
         tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
         scratch = profile.home / "serving" / name
         scratch.mkdir(parents=True, exist_ok=True)
+        rollouts = rollout_file(profile, name)
         watch = ChampionWatch(
             find=lambda: tracking.champion(spec.name),
             load=lambda version: load_champion(tracking, version, spec.task, project.all_views, scratch),
             passing=registry_errors(),
             numbered=lambda number: tracking.version(spec.name, number),
-            rollout=rollout_file(profile, name).read,
+            rollout=rollouts.read,
+            watched=(lambda: is_watched(heartbeat(rollouts), _SIGN_OF_LIFE)) if watched else lambda: True,
             by=assigned_by(project, service),
         )
         watch.look()

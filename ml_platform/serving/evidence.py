@@ -136,7 +136,9 @@ class Gathered:
         return cls(
             metrics=tuple(metrics),
             accounts=tuple(Account.from_json(stored[metric.name]["account"]) for metric in metrics),
-            seen=tuple(np.frombuffer(b64decode(stored[metric.name]["seen"]), "<i8").astype(np.int64) for metric in metrics),
+            seen=tuple(
+                np.frombuffer(b64decode(stored[metric.name]["seen"]), "<i8").astype(np.int64) for metric in metrics
+            ),
         )
 
 

@@ -234,7 +234,9 @@ def _bounded(account: Account, metric: Metric, batch: Batch) -> Account:
     mean_of = account.mean_of
     if metric.paired_with is not None:
         if batch.other is None:
-            raise ValueError(f"metric {metric.name}: the column {metric.paired_with} with the champion's value is not there")
+            raise ValueError(
+                f"metric {metric.name}: the column {metric.paired_with} with the champion's value is not there"
+            )
         found = paired_differences(losses, _as_losses(metric, batch.other))
     else:
         levels, mean_of = levels_before(mean_of, losses)

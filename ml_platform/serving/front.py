@@ -64,7 +64,7 @@ class Front:
         self._opened, self._now, self.meters = opened, now, meters
         self._turns: Turns[_Waiting, Outcome] = Turns(self._answer)
         self._reader: BodyReader | None = None
-        self._line: "RedisLine | None" = None
+        self._line: RedisLine | None = None
         self._served: Desk | None = None
         self._prefix, self._number = os.urandom(6).hex().encode(), 0
 
@@ -104,9 +104,7 @@ class Front:
             request_id = b"%b-%x" % (self._prefix, self._number)
         return _Head(request_id, length, plain)
 
-    async def _predict(
-        self, desk: Desk, head: _Head, began: float, scope: Scope, receive: Receive, send: Send
-    ) -> int:
+    async def _predict(self, desk: Desk, head: _Head, began: float, scope: Scope, receive: Receive, send: Send) -> int:
         message = await receive()
         if message.get("more_body"):
             left = desk.service.answer_within.total_seconds()

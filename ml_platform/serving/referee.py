@@ -6,17 +6,16 @@ it knows it can read again from the log, so a kill costs time and nothing else.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ml_platform.serving.case import Case
 from ml_platform.serving.rollout import Look, against, judged, waits_for
+from ml_platform.spec import ModelRefused, RolloutPolicy
 from ml_platform.spec.calendar import day_of
-from ml_platform.spec.rollouts import RolloutPolicy
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import ABORT, ROLLBACK, ROLLOUT
 from ml_platform.stores.log_tail import LogTail, Record
@@ -69,13 +68,30 @@ class Referee:
             self._reading = _Reading(stands.number, LogTail(self.log, self.service, first), Case(self.policy))
             self._tell(stands, now)
         reading = self._reading
-        self._read(reading, stands)
+        try:
+            self._read(reading, stands)
+        except ModelRefused as error:
+            return self._refuse(stands, now, error)
         look = reading.case.look(now, stands.since)
         after = self.file.change(lambda held: self._judge(held, stands, look))
         if after is not None and after.number == stands.number:
             if (after.phase, after.step) != (stands.phase, stands.step):
                 self._tell(after, now)
             self._note(reading, after, look)
+        return after
+
+    def _refuse(self, stands: Rollout, now: datetime, error: ModelRefused) -> Rollout | None:
+        """Of a version that cannot be loaded nothing can be found out, and it must never answer."""
+        reason = f"it cannot be served: {error}"
+
+        def end(held: Rollout | None) -> Rollout | None:
+            if held is None or held.number != stands.number or not held.runs:
+                return held
+            return replace(held, phase="rolled_back", share=0.0, since=now, reason=reason)
+
+        after = self.file.change(end)
+        if after is not None and after.number == stands.number:
+            self._tell(after, now)
         return after
 
     def _judge(self, held: Rollout | None, read: Rollout, look: Look) -> Rollout | None:
@@ -183,9 +199,3 @@ def _by_time(records: Iterable[Record]) -> list[Record]:
 
 def _by(records: Iterable[Record], name: str) -> list[Record]:
     return sorted(records, key=lambda record: (record[name], record["id"]))
-
-
-def alive(path: Path) -> None:
-    """Leave a sign of life: its file's time."""
-    path.touch()
-    os.utime(path)

@@ -53,8 +53,11 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML car
         return Front(app, self.inner.opened, meters_of(self.name), self.inner.largest, lambda: datetime.now(UTC))
 
 
-def prediction_service(profile: Profile, name: str) -> Any:
-    """The BentoML service of a declared ``Service``; its stores open when the server starts."""
+def prediction_service(profile: Profile, name: str, *, watched: bool = True) -> Any:
+    """The BentoML service of a declared ``Service``; its stores open when the server starts.
+
+    watched: a canary answers only while a referee gives signs of life; False: whoever started us is the referee.
+    """
     declared = load_project(profile.project).services
     if name not in declared:
         raise UnknownName("service", name, declared)
@@ -67,7 +70,7 @@ def prediction_service(profile: Profile, name: str) -> Any:
         largest = max(_SMALLEST_LIMIT, _BYTES_PER_ROW * declared[name].max_rows)
 
         def __init__(self) -> None:
-            self.desk = Desk.open(profile, name)
+            self.desk = Desk.open(profile, name, watched=watched)
             self.desk.watch.start()
             desks[:] = [self.desk]
 

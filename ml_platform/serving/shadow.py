@@ -19,7 +19,8 @@ from ml_platform.spec.calendar import day_of
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.log_tail import Record
 from ml_platform.stores.online import Online
-from ml_platform.stores.prediction_log import PredictionLog, Shadowed
+from ml_platform.stores.prediction_log import PredictionLog
+from ml_platform.stores.prediction_record import Shadowed
 from ml_platform.stores.rollout_state import Rollout
 from ml_platform.stores.tracking import Tracking
 

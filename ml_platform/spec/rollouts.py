@@ -43,7 +43,8 @@ class RolloutPolicy:
     assign_by: entities whose values say who answers: the same ones, the same version. Empty: the task's key.
     evidence_by: entities of which only the first answer counts: a question repeated is no evidence. Empty: as above.
     errors, latency, loss: guards. Requests that failed; answers slower than the champion's own quantiles; the squared
-        error (0..1) of answers whose truth is known.
+        error (0..1) of answers whose truth is known. An answer quicker than ``latency_floor`` is as good as any other:
+        a version that is asked seldom is slower by what the processor's caches forget.
     metrics: guards of the project's own, by name.
     paired: each answer is scored by the other version as well, unseen, so that losses are compared row by row. False:
         only what each version answered itself is compared, for where an answer changes what happens.
@@ -67,6 +68,7 @@ class RolloutPolicy:
     paired: bool = True
     promote_on: tuple[str, ...] = (LOSS,)
     margin: float = 1.5
+    latency_floor: timedelta = timedelta(milliseconds=1)
     loss_margin: float = 0.01
     gives_up_after: timedelta = timedelta(days=14)
     description: str = ""
@@ -92,6 +94,7 @@ class RolloutPolicy:
             "step_units": self.step_units >= 1,
             "step_time": self.step_time >= timedelta(0),
             "gives_up_after": self.gives_up_after > timedelta(0),
+            "latency_floor": self.latency_floor >= timedelta(0),
             "loss_margin": 0 < self.loss_margin < 1,
         }
         wrong = [f"{name}={getattr(self, name)} is no limit" for name, holds in limits.items() if not holds]

@@ -20,9 +20,9 @@ from typing import Any, Literal
 import polars as pl
 
 from ml_platform.spec import HomeDamaged, StateError
-from ml_platform.stores.prediction_record import Prediction, iso, line, prediction_lines
+from ml_platform.stores.prediction_record import Failure, Prediction, Shadowed, iso, line, prediction_lines
 
-Stream = Literal["predictions", "labels"]
+Stream = Literal["predictions", "labels", "failures", "shadow"]
 _OPEN_FILES = 8  # a writer touches today's file and, around midnight or with late labels, a few others
 _TIME = pl.Datetime("us", "UTC")
 PREDICTION_COLUMNS: dict[str, pl.DataType] = {
@@ -37,6 +37,9 @@ PREDICTION_COLUMNS: dict[str, pl.DataType] = {
     "entities": pl.String(),
     "feature_names": pl.List(pl.String()),
     "features": pl.List(pl.Float64()),
+    "variant": pl.String(),
+    "chance": pl.Float64(),
+    "seconds": pl.Float64(),
 }
 LABEL_COLUMNS: dict[str, pl.DataType] = {
     "prediction_id": pl.String(),
@@ -95,6 +98,24 @@ class PredictionLog:
             lines += prediction_lines(predictions, names)
             self._write(file, b"".join(lines))
             file.names.update(key for key, _ in fresh)
+
+    def append_failures(self, service: str, day: date, failures: Sequence[Failure]) -> None:
+        """Add rows, asked on this local day, that a version could not answer.
+
+        Raises:
+            StateError: the disk refused; nothing of the batch is in the log.
+        """
+        with self._lock:
+            self._write(self._file("failures", service, day), b"".join(line(one.record()) for one in failures))
+
+    def append_shadows(self, service: str, day: date, shadows: Sequence[Shadowed]) -> None:
+        """Add what a version would have answered to rows asked on this local day.
+
+        Raises:
+            StateError: the disk refused; nothing of the batch is in the log.
+        """
+        with self._lock:
+            self._write(self._file("shadow", service, day), b"".join(line(one.record()) for one in shadows))
 
     def append_labels(self, service: str, day: date, truths: Sequence[Truth]) -> None:
         """Add truths that became known on this local day, all in one write.
@@ -326,6 +347,9 @@ def _prediction_row(service: str, record: Mapping[str, Any], names: Mapping[str,
         json.dumps(record["entities"], sort_keys=True),
         names[record["names"]],
         [None if value is None else float(value) for value in record["features"]],
+        record.get("variant", "champion"),  # before there were rollouts
+        float(record.get("chance", 1.0)),
+        record.get("seconds"),
     )
 
 

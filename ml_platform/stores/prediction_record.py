@@ -24,6 +24,8 @@ class Prediction:
 
     asked_at, as_of: platform time of the question and of the features; answered_at: wall time.
     entities: the row as it was sent.
+    variant: the version's part (champion, canary; or fallback: the champion instead of a canary that failed), and
+    chance: the probability with which the row was assigned to it. seconds: that scoring took, where it was measured.
     """
 
     prediction_id: str
@@ -36,6 +38,63 @@ class Prediction:
     entities: Mapping[str, str | int | float | None]
     feature_names: tuple[str, ...]
     features: Sequence[float | None]
+    variant: str = "champion"
+    chance: float = 1.0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """A row that a version could not answer; another did."""
+
+    prediction_id: str
+    model: str
+    model_version: str
+    asked_at: datetime
+    answered_at: datetime
+    entities: Mapping[str, str | int | float | None]
+    variant: str
+    chance: float
+    reason: str
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in the log."""
+        return {
+            "id": self.prediction_id,
+            "model": self.model,
+            "version": self.model_version,
+            "asked_at": iso(self.asked_at),
+            "answered_at": iso(self.answered_at),
+            "entities": dict(self.entities),
+            "variant": self.variant,
+            "chance": self.chance,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shadowed:
+    """What a version would have answered that was not asked; ``probability`` None: it failed, for the ``reason``."""
+
+    prediction_id: str
+    variant: str
+    model_version: str
+    probability: float | None
+    asked_at: datetime
+    answered_at: datetime
+    reason: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in the log."""
+        return {
+            "id": self.prediction_id,
+            "variant": self.variant,
+            "version": self.model_version,
+            "probability": self.probability,
+            "asked_at": iso(self.asked_at),
+            "answered_at": iso(self.answered_at),
+            **({"reason": self.reason} if self.reason else {}),
+        }
 
 
 def line(record: Mapping[str, Any]) -> bytes:
@@ -53,11 +112,13 @@ def prediction_lines(predictions: Sequence[Prediction], names: Mapping[tuple[str
             model = f',"model":{text(p.model)},"version":{text(p.model_version)},"probability":'.encode()
             times = f',"asked_at":"{iso(p.asked_at)}","as_of":"{iso(p.as_of)}","answered_at":"{iso(p.answered_at)}"'
             moments = f'{times},"entities":'.encode()
-            columns = f',"names":"{names[p.feature_names]}","features":'.encode()
+            part = f',"variant":{text(p.variant)},"chance":{p.chance!r}'
+            columns = f'{part},"names":"{names[p.feature_names]}","features":'.encode()
         last = p
         name, probability = text(p.prediction_id).encode(), _numbers([p.probability])[1:-1]
         entities, features = _entities(p.entities), _numbers(p.features)
-        body = b'{"id":%b%b%b%b%b%b%b}' % (name, model, probability, moments, entities, columns, features)
+        took = b"" if p.seconds is None else b',"seconds":%b' % repr(p.seconds).encode()
+        body = b'{"id":%b%b%b%b%b%b%b%b}' % (name, model, probability, moments, entities, columns, features, took)
         yield b"%08x %b\n" % (zlib.crc32(body), body)
 
 
@@ -70,6 +131,8 @@ def _share(p: Prediction, other: Prediction) -> bool:
         and p.model is other.model
         and p.model_version is other.model_version
         and p.feature_names is other.feature_names
+        and p.variant is other.variant
+        and p.chance == other.chance
     )
 
 
