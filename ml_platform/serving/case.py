@@ -3,7 +3,7 @@
 Answers of both versions, requests that failed, what the other version would have answered (the shadow) and truths.
 """
 
-from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -82,7 +82,7 @@ class Case:
     _records: list[dict[str, Any]] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
     _units: set[str] = field(default_factory=set)
-    _answered: list[datetime] = field(default_factory=list)
+    _answered: Counter[float] = field(default_factory=Counter)  # units of the canary, by the share they were drawn at
 
     def __post_init__(self) -> None:
         """Nothing seen yet."""
@@ -110,7 +110,7 @@ class Case:
             return
         if record["variant"] == CANARY and unit not in self._units:
             self._units.add(unit)
-            self._answered.append(_moment(record["asked_at"]))
+            self._answered[weight] += 1
         floor = self.policy.latency_floor.total_seconds()
         values = {ERRORS: failed, LATENCY: None if seconds is None else max(seconds, floor)}
         self._records.append(_filled(unit, assigned, record["variant"], weight, values))
@@ -164,8 +164,8 @@ class Case:
             return unit, None
         return unit, _named(record, self.policy.assign_by) if self.policy.assign_by else str(record["id"])
 
-    def look(self, now: datetime, since: datetime) -> Look:
-        """Where every guard stands. ``since``: the beginning of the present step."""
+    def look(self, now: datetime, share: float) -> Look:
+        """Where every guard stands. ``share``: of the present step."""
         if self._records:
             names = dict.fromkeys(name for record in self._records for name in record)
             columns = {name: [record.get(name) for record in self._records] for name in names}
@@ -186,9 +186,7 @@ class Case:
             )
             for name, each in found.items()
         }
-        self._answered.sort()
-        in_step = len(self._answered) - bisect_left(self._answered, since)
-        return Look(at=now, standings=standings, shadowed=self.shadowed, answered=in_step)
+        return Look(at=now, standings=standings, shadowed=self.shadowed, answered=self._answered[share])
 
 
 def _weight(record: Record) -> float:
@@ -199,10 +197,6 @@ def _weight(record: Record) -> float:
 
 def _named(record: Record, by: Sequence[str]) -> str:
     return "\x1f".join(str(record["entities"][name]) for name in by)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _filled(

@@ -72,7 +72,7 @@ class Referee:
             self._read(reading, stands)
         except ModelRefused as error:
             return self._refuse(stands, now, error)
-        look = reading.case.look(now, stands.since)
+        look = reading.case.look(now, stands.share)
         after = self.file.change(lambda held: self._judge(held, stands, look))
         if after is not None and after.number == stands.number:
             if (after.phase, after.step) != (stands.phase, stands.step):
