@@ -59,8 +59,9 @@ class Street:
 
     def passed(self, version: str) -> None:
         """The gate's line about it."""
-        body = {"version": version, "state": "pass", "reason": "it is better", "champion": "1", "measures": {}}
-        self.ledger.write(GATE, "late", f"v{version}", NOON, body)
+        champion = str(self.tiny.tracking.champion_version("late"))
+        body = {"version": version, "state": "pass", "reason": "it is better", "champion": champion, "measures": {}}
+        self.ledger.write(GATE, "late", f"v{version}", self.now, body)
 
     def deploy(self) -> Deployment:
         """What the deployment's asset does."""
