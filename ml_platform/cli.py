@@ -20,6 +20,7 @@ from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import DAGSTER_PORT, DAGSTER_UI, MLFLOW_PORT, MLFLOW_UI, Profile, pages_on
 from ml_platform.serving import commands
 from ml_platform.serving.dead_letters import dead_letters
+from ml_platform.serving.rollout_commands import COMMANDS as ROLLOUTS
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
 
@@ -366,7 +367,7 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
     click.echo(f"{len(done)} tables, {sum(one.removed for one in done)} files removed")
 
 
-for command in (commands.approve, commands.reject, commands.adopt, commands.history, dead_letters, explain):
+for command in (commands.approve, commands.reject, commands.adopt, commands.history, dead_letters, explain, *ROLLOUTS):
     main.add_command(command)
 
 

@@ -364,11 +364,15 @@ class Desk:
 
     def model(self) -> ModelResponse:
         """What answers now."""
-        champion = self.champion()
+        champion, serving = self.champion(), self.watch.serving
+        canary = serving.canary if serving else None
         return ModelResponse(
             name=champion.name,
             version=champion.version,
             loaded_at=champion.loaded_at.isoformat(),
             inputs=list(champion.inputs),
             refused=self.watch.refused,
+            canary=canary.version if canary else None,
+            share=serving.split.share if serving and canary else 0.0,
+            rollout=serving.change if serving else 0,
         )

@@ -6,7 +6,8 @@ it knows it can read again from the log, so a kill costs time and nothing else.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from ml_platform.serving.case import Case
 from ml_platform.serving.rollout import Look, against, judged, waits_for
+from ml_platform.serving.traffic import CANARY, CHAMPION
 from ml_platform.spec import ModelRefused, RolloutPolicy
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.ledger import Ledger
@@ -29,12 +31,15 @@ _A_LOOK = 2000  # answers scored unseen at one look; more are dropped and counte
 
 @dataclass
 class _Reading:
-    """A rollout's case and how far the log was read for it."""
+    """A rollout's case and how far the log was read for it.
+
+    later: what was read and is of later than the look, as where time is replayed and an hour was cut off by a kill.
+    """
 
     number: int
     tail: LogTail
     case: Case
-    written: datetime | None = None
+    later: dict[str, list[Record]] = field(default_factory=dict)
     units: int = 0
 
 
@@ -69,7 +74,7 @@ class Referee:
             self._tell(stands, now)
         reading = self._reading
         try:
-            self._read(reading, stands)
+            self._read(reading, stands, now)
         except ModelRefused as error:
             return self._refuse(stands, now, error)
         look = reading.case.look(now, stands.share)
@@ -98,20 +103,20 @@ class Referee:
         """An operator may have ended it while we read."""
         return judged(self.policy, held, look) if held is not None and held.number == read.number else held
 
-    def _read(self, reading: _Reading, rollout: Rollout) -> None:
+    def _read(self, reading: _Reading, rollout: Rollout, now: datetime) -> None:
         """Answers before what was said of them, truths last: a truth may be read in the same look as its answer."""
-        mine = {"champion": rollout.champion, "canary": rollout.canary}
-        found = {stream: reading.tail.new(stream) for stream in _STREAMS}
-        answers = [one for one in _by_time(found["predictions"]) if _belongs(one, mine, rollout)]
+        mine = {CHAMPION: rollout.champion, CANARY: rollout.canary}
+        found = {stream: _until(now, reading, stream) for stream in _STREAMS}
+        answers = [one for one in found["predictions"] if _belongs(one, mine, rollout)]
         known = {record["id"] for record in found["shadow"]}
         reading.case.answered(answers)
-        reading.case.failed(one for one in _by_time(found["failures"]) if _belongs(one, mine, rollout))
+        reading.case.failed(one for one in found["failures"] if _belongs(one, mine, rollout))
         reading.case.shadow(one for one in found["shadow"] if _belongs(one, mine, rollout))
         unseen = [one for one in answers if one["id"] not in known]
         if self.policy.paired or rollout.phase == "shadow":
             reading.case.dropped += max(0, len(unseen) - _A_LOOK)
             reading.case.shadow(self.shadow(rollout, unseen[:_A_LOOK]))
-        reading.case.learned(_by(found["labels"], "known_at"))
+        reading.case.learned(found["labels"])
 
     def _tell(self, rollout: Rollout, at: datetime) -> None:
         """Write down what changed; a second time changes nothing."""
@@ -192,10 +197,13 @@ def _belongs(record: Record, versions: Mapping[str, str], rollout: Rollout) -> b
     return mine and datetime.fromisoformat(record["asked_at"]) >= rollout.begun
 
 
-def _by_time(records: Iterable[Record]) -> list[Record]:
-    """Workers' files one after the other, in the order of their answers."""
-    return _by(records, "answered_at")
-
-
-def _by(records: Iterable[Record], name: str) -> list[Record]:
-    return sorted(records, key=lambda record: (record[name], record["id"]))
+def _until(now: datetime, reading: _Reading, stream: str) -> list[Record]:
+    """What is new and of before the look (of truths: known by then), in the order of its time."""
+    name = "known_at" if stream == "labels" else "asked_at"
+    records = sorted(
+        [*reading.later.pop(stream, []), *reading.tail.new(stream)], key=lambda one: (one[name], one["id"])
+    )
+    times = [datetime.fromisoformat(record[name]) for record in records]
+    end = bisect_right(times, now) if stream == "labels" else bisect_left(times, now)
+    reading.later[stream] = records[end:]
+    return records[:end]
