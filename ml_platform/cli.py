@@ -15,6 +15,7 @@ import click
 from ml_platform.bench.features import main as features
 from ml_platform.bench.loading import main as loading
 from ml_platform.bench.serving import main as serving
+from ml_platform.bench.rollout import main as rollout
 from ml_platform.bench.training import main as training
 from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
@@ -379,6 +380,7 @@ def bench() -> None:
 
 bench.add_command(loading, "loading")
 bench.add_command(features, "features")
+bench.add_command(rollout, "rollout")
 bench.add_command(training, "training")
 bench.add_command(serving, "serving")
 

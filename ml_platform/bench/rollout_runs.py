@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ml_platform.serving.eprocess import ODDS, Floats, below, log_bar, log_mean, odds_sums
 
 CELL = 100  # requests
-_RUNS_AT_ONCE = 100  # some 100 MB of log-sums
+_RUNS_AT_ONCE = 100
+_PIECE = 250  # events between two looks at which runs that have ended are left out: 8 MB of log-sums
 NEVER = -1
 
 Ints = NDArray[np.int64]
@@ -37,7 +38,7 @@ class Traffic:
 
     @classmethod
     def ramp(cls, *, requests: int, first: float, last: float, times: float = 1.0) -> "Traffic":
-        """1, 5, 25, 50 % of the traffic, a quarter of the time each, while everybody's error rate goes evenly from first to last."""
+        """1, 5, 25, 50 % of the traffic, a quarter of the time each; everybody's error rate goes from first to last."""
         cells = requests // CELL
         champion = np.linspace(first, last, cells)
         return cls(
@@ -49,16 +50,18 @@ class Traffic:
 class Runs:
     """Simulated rollouts. Cells: (runs, cells) requests and bad ones of both sides. Events: (runs, most), padded.
 
-    mine: 1 where a bad event was the canary's; there: 1 where there is an event; cell: in which it was.
+    mine: 1 where a bad event was the canary's; there: 1 where there is an event; cell: in which it was; stage: the
+    place of its share among the shares that occur.
     """
 
     traffic: Traffic
     canary_requests: Ints
     canary_bad: Ints
     all_bad: Ints
-    mine: Floats
+    mine: Ints
     there: Floats
     cell: Ints
+    stage: Ints
 
 
 def simulated(traffic: Traffic, runs: int, chance: Generator) -> Iterator[Runs]:
@@ -81,30 +84,51 @@ def _block(traffic: Traffic, runs: int, chance: Generator) -> Runs:
     place = np.arange(whose.size) - first[run]
     padded = np.zeros((3, runs, int(events.max(initial=1))))
     padded[:, run, place] = np.stack([is_canary, np.ones(whose.size), whose % cells])
+    cell = padded[2].astype(np.int64)
     return Runs(
         traffic=traffic,
         canary_requests=np.cumsum(requests, axis=1),
         canary_bad=np.cumsum(canary_bad, axis=1),
         all_bad=np.cumsum(bad, axis=1),
-        mine=padded[0],
+        mine=padded[0].astype(np.int64),
         there=padded[1],
-        cell=padded[2].astype(np.int64),
+        cell=cell,
+        stage=np.unique(share, return_inverse=True)[1][cell],
     )
 
 
 def crossings(runs: Runs, *, alpha: float, against: float | None = None, sizes: Floats | None = None) -> Ints:
-    """(runs,): the cell in which E reached 1/alpha; NEVER where it did not.
+    """(runs,): the cell in which E reached 1/alpha, looked at after every event; NEVER where it did not.
 
     against: None for the rollback, or the margin of the promotion. sizes: how often each event is counted (retries).
     """
-    counted = runs.there if sizes is None else sizes
+    steps = _steps(runs, against)
+    cells, going = np.full(len(runs.mine), NEVER), np.arange(len(runs.mine))
+    sums = np.zeros((len(going), steps.shape[-1]))
+    for start in range(0, runs.mine.shape[1], _PIECE):
+        here = (going, slice(start, start + _PIECE))
+        added = steps[runs.stage[here], runs.mine[here]] * (runs.there if sizes is None else sizes)[here][..., None]
+        run = sums[:, None] + np.cumsum(added, axis=1)
+        reached = reaches(run, alpha)
+        ends = reached.any(axis=1)
+        cells[going[ends]] = runs.cell[here][ends, reached.argmax(axis=1)[ends]]
+        going, sums = going[~ends], run[~ends, -1]
+    return cells
+
+
+def _steps(runs: Runs, against: float | None) -> Floats:
+    """(stages, 2, odds): what an event of the champion, or of the canary, adds in a stage of one share."""
+    shares = np.unique(runs.traffic.share)[:, None]
     odds = ODDS if against is None else below(against)
-    share = np.where(runs.there == 1, runs.traffic.share[runs.cell], 0.5)
-    if (runs.traffic.share == runs.traffic.share[0]).all():
-        share = runs.traffic.share[:1]  # one logarithm for all
-    sums = odds_sums(runs.mine * counted, runs.there * counted, share, odds=odds, against=against or 1.0)
-    reached = log_mean(np.cumsum(sums, axis=1)) >= log_bar(alpha)
-    return np.where(reached.any(axis=1), np.take_along_axis(runs.cell, reached.argmax(axis=1)[:, None], 1)[:, 0], NEVER)
+    return odds_sums(np.array([0.0, 1.0]), np.ones(2), shares, odds=odds, against=against or 1.0)
+
+
+def reaches(sums: Floats, alpha: float) -> NDArray[np.bool_]:
+    """(...): whether E of log-sums (..., grid) is at least 1/alpha; the mean is only taken where it can be."""
+    bar = log_bar(alpha)
+    reached: NDArray[np.bool_] = sums.max(axis=-1) >= bar  # no mean is above its largest
+    reached[reached] = log_mean(sums[reached]) >= bar
+    return reached
 
 
 def requests_until(runs: Runs, cells: Ints) -> Floats:

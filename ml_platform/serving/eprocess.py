@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 # Odds ratios that the rollback bets on: a canary 3 % worse up to one that causes thirty times the errors. Even in the
-# logarithm of the excess: it finds a doubling as soon as one even in the ratios, with a third fewer false alarms.
+# logarithm of the excess: it finds a doubling about as soon as one even in that of the ratio, with fewer false alarms.
 ODDS: Floats = 1 + np.geomspace(0.03, 29, 40)
 # By how much below the margin the promotion bets that the odds are. Equal at a margin of 1.5 is a ratio of 1.5.
 BELOW: Floats = 1 + np.geomspace(0.1, 5, 40)
@@ -146,11 +146,24 @@ def weighted_differences(
     if not ((chance > 0) & (chance < 1)).all():
         raise ValueError("where all units go to one side there is nothing to compare with; leave these units out")
     weight = np.where(mine == 1, 1 / chance, -1 / (1 - chance))
+    lowest = -np.maximum(level / chance, (1 - level) / (1 - chance))
+    highest = np.maximum((1 - level) / chance, level / (1 - chance))
     return Differences(
         found=(found - level) * weight,
-        lowest=-np.maximum(level / chance, (1 - level) / (1 - chance)),
-        highest=np.maximum((1 - level) / chance, level / (1 - chance)),
+        lowest=np.broadcast_to(lowest, found.shape),
+        highest=np.broadcast_to(highest, found.shape),
     )
+
+
+def levels_before(values: Floats, total: ArrayLike = 0.0, units: int = 0) -> Floats:
+    """(..., n): the mean of what came before each of the values (..., n) in [0, 1]: a baseline that is known before it.
+
+    total, units: sum (...) and number of the values before these. One half is counted in, as if it had come first.
+    """
+    start = np.broadcast_to(np.asarray(total, dtype=np.float64), values.shape[:-1])[..., None]
+    sums = np.cumsum(np.concatenate([start, values[..., :-1]], axis=-1), axis=-1) if values.shape[-1] else values
+    levels: Floats = np.clip((sums + 0.5) / (units + np.arange(values.shape[-1]) + 1), 0.0, 1.0)
+    return levels
 
 
 def paired_differences(canary: ArrayLike, champion: ArrayLike) -> Differences:

@@ -84,11 +84,11 @@ class Gathered:
         Raises:
             ValueError: a column that must be there is not, has nulls, or something is outside its range.
         """
-        frame = _checked(pl.DataFrame(records))
+        frame = checked_records(pl.DataFrame(records), (CANARY, CHAMPION))
         accounts, seen = [], []
         for metric, account, before in zip(self.metrics, self.accounts, self.seen, strict=True):
             known = _with_value(frame, metric)
-            first, now = _first(known, before)
+            first, now = first_of_units(known, before)
             batch = _batch(known.filter(pl.Series(first, dtype=pl.Boolean)), metric)
             accounts.append(account.after(metric, batch) if len(batch.values) else account)
             seen.append(now)
@@ -120,7 +120,7 @@ class Gathered:
     def as_json(self) -> dict[str, Any]:
         """Plain values, without any unit's name, from which ``from_json`` makes the same bits again."""
         return {
-            metric.name: {"account": account.as_json(), "seen": b64encode(units.astype("<i8").tobytes()).decode()}
+            metric.name: {"account": account.as_json(), "seen": text_of(units)}
             for metric, account, units in zip(self.metrics, self.accounts, self.seen, strict=True)
         }
 
@@ -136,9 +136,7 @@ class Gathered:
         return cls(
             metrics=tuple(metrics),
             accounts=tuple(Account.from_json(stored[metric.name]["account"]) for metric in metrics),
-            seen=tuple(
-                np.frombuffer(b64decode(stored[metric.name]["seen"]), "<i8").astype(np.int64) for metric in metrics
-            ),
+            seen=tuple(hashes_of(stored[metric.name]["seen"]) for metric in metrics),
         )
 
 
@@ -180,10 +178,10 @@ def _evidence(metric: Metric, account: Account) -> Evidence:
 
 
 def _sentence(metric: Metric, account: Account, promotion: float) -> str:
-    if not (account.canary.units and account.champion.units):
-        return f"{metric.name}: no data on {'the canary' if account.champion.units else 'the champion'}"
     if not account.canary.units + account.champion.units:
         return f"{metric.name}: no data"
+    if not (account.canary.units and account.champion.units):
+        return f"{metric.name}: no data on {'the canary' if account.champion.units else 'the champion'}"
     sides = ", ".join(
         f"{name} {side.total / side.units:.4g} in the mean of {side.units:,}"
         for name, side in (("canary", account.canary), ("champion", account.champion))
@@ -199,15 +197,21 @@ def _shown(log_e: float) -> str:
     return f"{cut_exp(log_e):.3g}"
 
 
-def _checked(frame: pl.DataFrame) -> pl.DataFrame:
+def checked_records(frame: pl.DataFrame, variants: tuple[str, str]) -> pl.DataFrame:
+    """The records, if each says its unit, one of the two variants, and a probability.
+
+    Raises:
+        ValueError: they do not; says which column.
+    """
     for column in ("unit", "variant", "probability"):
         if column not in frame.columns:
             raise ValueError(f"the records have no column {column!r}; they have {', '.join(frame.columns) or 'none'}")
         if frame[column].null_count():
-            raise ValueError(f"{frame[column].null_count()} records have no {column}")
-    strange = frame.filter(~pl.col("variant").cast(pl.String).is_in([CANARY, CHAMPION]))
+            raise ValueError(f"{frame[column].null_count()} of {frame.height} records have no {column}")
+    strange = frame.filter(~pl.col("variant").cast(pl.String).is_in(list(variants)))
     if strange.height:
-        raise ValueError(f"a variant is {CANARY!r} or {CHAMPION!r}, not {strange['variant'][0]!r}; leave others out")
+        known = " or ".join(variants)
+        raise ValueError(f"a variant is {known}, not {strange['variant'][0]!r}; leave records of others out")
     return frame
 
 
@@ -218,7 +222,7 @@ def _with_value(frame: pl.DataFrame, metric: Metric) -> pl.DataFrame:
     return frame.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in needed))
 
 
-def _first(known: pl.DataFrame, before: Hashes) -> tuple[NDArray[np.bool_], Hashes]:
+def first_of_units(known: pl.DataFrame, before: Hashes) -> tuple[NDArray[np.bool_], Hashes]:
     """Which records are their unit's (and, where given, their assigned unit's) first, and all units seen by then."""
     first, seen = np.ones(known.height, dtype=bool), before
     for column in ("unit", "assigned"):
@@ -235,6 +239,16 @@ def _hashes(kind: str, units: pl.Series) -> Hashes:
     """Eight bytes of each: two of a million units fall together once in forty million rollouts."""
     digests = (hashlib.blake2b(f"{kind}:{unit}".encode(), digest_size=8).digest() for unit in units.cast(pl.String))
     return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)
+
+
+def text_of(units: Hashes) -> str:
+    """Hashes as text."""
+    return b64encode(units.astype("<i8").tobytes()).decode()
+
+
+def hashes_of(text: str) -> Hashes:
+    """What ``text_of`` gave."""
+    return np.frombuffer(b64decode(text), "<i8").astype(np.int64)
 
 
 def _batch(counted: pl.DataFrame, metric: Metric) -> Batch:

@@ -1,6 +1,6 @@
 """What one metric of a rollout has shown so far: its e-processes, both sides' counts, and what it compares with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -13,14 +13,16 @@ from ml_platform.serving.eprocess import (
     EProcess,
     Floats,
     below,
+    levels_before,
     odds_sums,
     paired_differences,
     scaled,
     weighted_differences,
 )
-from ml_platform.serving.recent import QUANTILES, Recent, slow_sums
+from ml_platform.serving.recent import NOTHING_RECENT, QUANTILES, Recent, slow_sums
 
 Kind = Literal["failures", "seconds", "bounded"]
+Grown = dict[str, Any]  # the fields of an account that a batch changes
 MARGIN_ON_ODDS = 1.5  # an equal canary is promoted within some 400 bad events, one half as bad again is not
 
 
@@ -31,6 +33,7 @@ class Metric:
     kind: ``failures`` (true or false), ``seconds`` (compared with the champion's recent quantiles) or ``bounded``: a
     loss or a business figure between ``low`` and ``high``.
     tolerance: a canary whose mean is that much worse still is none to roll back (bounded; in the metric's own unit).
+    Pairs tell very small differences apart: give them one.
     margin: the promotion speaks against a canary that is worse by that: odds of bad or slow answers, at least 1.5 by
     default; of a bounded metric in its own unit, and it must be said.
     paired_with: the column with the champion's value of the same row, where both scored it (a shadow).
@@ -62,7 +65,7 @@ class Metric:
         if self.margin is None or not 0 <= self.tolerance < self.margin <= self.high - self.low:
             raise ValueError(
                 f"metric {self.name}: say by how much the canary may be worse and still be promoted, as a margin above "
-                f"the tolerance ({self.tolerance}) and within the range ({self.low} to {self.high}); it is {self.margin}"
+                f"the tolerance ({self.tolerance}) and within {self.low} to {self.high}; it is {self.margin}"
             )
 
     @property
@@ -84,8 +87,9 @@ class Batch:
     probability: Floats
     other: Floats | None = None
 
-    def where(self, kept: NDArray[np.bool_]) -> "Batch":
-        """Some of them."""
+    def where(self, kept: ArrayLike) -> "Batch":
+        """Some of them, by a mask."""
+        kept = np.asarray(kept, dtype=bool)
         other = None if self.other is None else self.other[kept]
         return Batch(
             values=self.values[kept], canary=self.canary[kept], probability=self.probability[kept], other=other
@@ -108,6 +112,9 @@ class Side:
         return Side(units=self.units + other.units, total=self.total + other.total)
 
 
+NOBODY = Side()
+
+
 def added(start: float, values: Floats) -> float:
     """The sum in the order of the values, one by one."""
     return float(np.cumsum(np.concatenate([[start], values]))[-1])
@@ -115,16 +122,17 @@ def added(start: float, values: Floats) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A metric's state. ``rollback`` speaks against "no worse"; all of ``promotion`` must speak against "worse by margin".
+    """A metric's state.
 
+    rollback speaks against "no worse"; all of promotion must speak against "worse by the margin".
     recent: of seconds; mean_of: sum and number of the scaled values so far, of a bounded metric that is not paired.
     """
 
     rollback: EProcess
     promotion: tuple[EProcess, ...]
-    canary: Side = Side()
-    champion: Side = Side()
-    recent: Recent = Recent()
+    canary: Side = NOBODY
+    champion: Side = NOBODY
+    recent: Recent = NOTHING_RECENT
     mean_of: tuple[float, int] = (0.0, 0)
 
     @classmethod
@@ -142,7 +150,7 @@ class Account:
         Raises:
             ValueError: a value, or a probability, outside its range.
         """
-        grown = _AFTER[metric.kind](self, metric, batch)
+        grown = replace(self, **_AFTER[metric.kind](self, metric, batch))
         if batch.other is not None:  # both scored every row
             sides = (self.canary.after(batch.values), self.champion.after(batch.other))
         else:
@@ -187,18 +195,10 @@ class Account:
         )
 
 
-def levels_before(start: tuple[float, int], values: Floats) -> tuple[Floats, tuple[float, int]]:
-    """The mean before each value in [0, 1], with one half counted in as if it had come first; and the sums after all."""
-    sums = np.cumsum(np.concatenate([[start[0]], values]))
-    counts = start[1] + np.arange(len(values) + 1)
-    levels: Floats = (sums[:-1] + 0.5) / (counts[:-1] + 1)
-    return np.clip(levels, 0.0, 1.0), (float(sums[-1]), int(counts[-1]))
-
-
-def _failures(account: Account, metric: Metric, batch: Batch) -> Account:
+def _failures(account: Account, metric: Metric, batch: Batch) -> Grown:
     if not np.isin(batch.values, (0.0, 1.0)).all():
         raise ValueError(f"metric {metric.name}: whether a unit failed is true or false")
-    bad = batch.where(batch.values == 1)
+    bad = batch.where(batch.values > 0)
     return _odds(account, metric, lambda odds, against: _of_failures(bad, odds, against))
 
 
@@ -207,7 +207,7 @@ def _of_failures(bad: Batch, odds: Floats, against: float) -> Floats:
     return odds_sums(bad.canary, ones, bad.probability, odds=odds, against=against)[:, None]
 
 
-def _seconds(account: Account, metric: Metric, batch: Batch) -> Account:
+def _seconds(account: Account, metric: Metric, batch: Batch) -> Grown:
     if not (np.isfinite(batch.values) & (batch.values >= 0)).all():
         raise ValueError(f"metric {metric.name}: seconds are numbers from 0 on; leave out answers that have none")
     recent, compared = account.recent.after(batch.values, ~batch.canary)
@@ -217,19 +217,19 @@ def _seconds(account: Account, metric: Metric, batch: Batch) -> Account:
     def sums(odds: Floats, against: float) -> Floats:
         return slow_sums(some.values, some.canary, some.probability, against_these, odds=odds, against=against)
 
-    return replace(_odds(account, metric, sums), recent=recent)
+    return {**_odds(account, metric, sums), "recent": recent}
 
 
-def _odds(account: Account, metric: Metric, sums: Any) -> Account:
+def _odds(account: Account, metric: Metric, sums: Callable[[Floats, float], Floats]) -> Grown:
     """With what ``sums(odds, against)`` gives: (events, quantiles, odds)."""
     worse, margin = sums(ODDS, 1.0), sums(below(metric.odds), metric.odds)
     # A mixture over all quantiles' bets is the average of their e-values.
     rollback = account.rollback.after(worse.reshape(len(worse), worse.shape[1] * worse.shape[2]))
     promotion = tuple(process.after(margin[:, place]) for place, process in enumerate(account.promotion))
-    return replace(account, rollback=rollback, promotion=promotion)
+    return {"rollback": rollback, "promotion": promotion}
 
 
-def _bounded(account: Account, metric: Metric, batch: Batch) -> Account:
+def _bounded(account: Account, metric: Metric, batch: Batch) -> Grown:
     losses = _as_losses(metric, batch.values)
     mean_of = account.mean_of
     if metric.paired_with is not None:
@@ -239,15 +239,15 @@ def _bounded(account: Account, metric: Metric, batch: Batch) -> Account:
             )
         found = paired_differences(losses, _as_losses(metric, batch.other))
     else:
-        levels, mean_of = levels_before(mean_of, losses)
+        levels = levels_before(losses, *mean_of)
+        mean_of = (added(mean_of[0], losses), mean_of[1] + len(losses))
         both = (batch.probability > 0) & (batch.probability < 1)  # else there is nothing to compare with
         found = weighted_differences(losses[both], batch.canary[both], batch.probability[both], levels[both])
-    return replace(
-        account,
-        rollback=account.rollback.after(found.against_at_most(metric.share(metric.tolerance))),
-        promotion=(account.promotion[0].after(found.against_at_least(metric.share(metric.margin))),),
-        mean_of=mean_of,
-    )
+    return {
+        "rollback": account.rollback.after(found.against_at_most(metric.share(metric.tolerance))),
+        "promotion": (account.promotion[0].after(found.against_at_least(metric.share(metric.margin))),),
+        "mean_of": mean_of,
+    }
 
 
 def _as_losses(metric: Metric, values: ArrayLike) -> Floats:

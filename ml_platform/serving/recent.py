@@ -58,7 +58,7 @@ class Recent:
     since: int = 0
 
     def after(self, seconds: Floats, champion: NDArray[np.bool_]) -> tuple[Self, Floats]:
-        """With more records (n,), and for each the quantiles (n, 3) that it is compared with; NaN while there are none."""
+        """With more records (n,), and the quantiles (n, 3) that each is compared with; NaN while there are none."""
         kept, whose = np.append(self.seconds, seconds), np.append(np.array(self.champion, dtype=bool), champion)
         before, records = len(self.seconds), len(seconds)
         compared = np.full((records, len(QUANTILES)), np.nan)
@@ -97,3 +97,6 @@ class Recent:
             quantiles=None if quantiles is None else tuple(float(value) for value in quantiles),
             since=int(stored["since"]),
         )
+
+
+NOTHING_RECENT = Recent()
