@@ -14,8 +14,8 @@ import click
 
 from ml_platform.bench.features import main as features
 from ml_platform.bench.loading import main as loading
-from ml_platform.bench.serving import main as serving
 from ml_platform.bench.rollout import main as rollout
+from ml_platform.bench.serving import main as serving
 from ml_platform.bench.training import main as training
 from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary

@@ -1,11 +1,11 @@
 """Which rollout a service has, and where it stands."""
 
-import time
 from datetime import timedelta
 from pathlib import Path
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import Project, RolloutPolicy, Service
+from ml_platform.stores.clock import Clock
 from ml_platform.stores.rollout_state import RolloutFile
 
 
@@ -39,6 +39,6 @@ def give_sign(path: Path) -> None:
 def is_watched(path: Path, within: timedelta) -> bool:
     """Whether there was a sign of life of late."""
     try:
-        return time.time() - path.stat().st_mtime <= within.total_seconds()
+        return Clock.wall().timestamp() - path.stat().st_mtime <= within.total_seconds()
     except FileNotFoundError:
         return False
