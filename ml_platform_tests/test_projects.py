@@ -56,7 +56,7 @@ WRONG = {
     "nothing in a file": ({"tables/empty.py": ""}, r"empty\.py declares no SourceTable; add one or remove the file"),
     "no policy in a policy's file": (
         {"policies/empty.py": "X = 1"},
-        r"empty\.py declares no RetrainPolicy or DriftPolicy; add one or remove the file",
+        r"empty\.py declares no RetrainPolicy or DriftPolicy or RolloutPolicy; add one or remove the file",
     ),
     "something else in a folder": (
         {"tables/desk.py": FILES["services/desk.py"]},

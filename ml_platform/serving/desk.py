@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import groupby
 from time import perf_counter
 
@@ -38,6 +39,7 @@ from ml_platform.serving.requests import (
 )
 from ml_platform.serving.rollout_files import assigned_by, heartbeat, is_watched, rollout_file
 from ml_platform.serving.traffic import CANARY, FALLBACK, Variant
+from ml_platform.serving.trial import Fault, tried
 from ml_platform.spec import MissingHistory, ModelSpec, NoChampion, Project, RequestRefused, Service, UnknownName
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.forgotten import Forgotten, forgotten_in
@@ -48,7 +50,6 @@ from ml_platform.stores.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 _VERSIONS = 3  # champion, canary, and one that was just exchanged
-_REASON = 500  # characters of an error
 _SIGN_OF_LIFE = timedelta(seconds=10)  # a referee gives one every half second
 
 
@@ -82,13 +83,6 @@ class Group:
         """The same, each row in a group of its own."""
         for row, place in zip(self.rows, self.asked_by, strict=True):
             yield replace(self, rows=[row], asked_by=[place])
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a version on trial could not answer."""
-
-    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +217,7 @@ class Desk:
 
     def read(self, group: Group, read: Callable[[], list[Ordered]]) -> list[Ordered] | Fault:
         """The group's vectors; of a version on trial also why there are none."""
-        if not group.on_trial:
-            return read()
-        try:
-            return read()
-        except Exception as error:  # noqa: BLE001  # whatever a canary does must not touch who asks
-            return Fault(error)
+        return tried(read) if group.on_trial else read()
 
     def complete(
         self,
@@ -270,27 +259,23 @@ class Desk:
         if not group.on_trial:
             assert not isinstance(found, Fault), "only a version on trial is excused"
             return self._scored(group, found, now), []
-        try:
-            if not isinstance(found, Fault):
-                return self._scored(group, found, now), []
-            error: Exception = found.error
-        except Exception as fault:  # noqa: BLE001  # as in ``read``
-            error = fault
+        answers = found if isinstance(found, Fault) else tried(partial(self._scored, group, found, now))
+        if not isinstance(answers, Fault):
+            return answers, []
         if len(group.rows) > 1:  # one row's fault is not the others'
             apart = [self._answers(one, self._again(one), questions, now) for one in group.alone()]
-            return [a for answers, _ in apart for a in answers], [f for _, failures in apart for f in failures]
-        return self._instead(group, error, questions[group.asked_by[0][0]].champion, now)
+            return [a for given, _ in apart for a in given], [f for _, failures in apart for f in failures]
+        return self._instead(group, answers, questions[group.asked_by[0][0]].champion, now)
 
     def _again(self, group: Group) -> list[Ordered] | Fault:
         return self.read(group, lambda: group.plan.ordered(group.rows, group.asked_at, group.as_of))
 
     def _instead(
-        self, group: Group, error: Exception, champion: Champion, now: datetime
+        self, group: Group, fault: Fault, champion: Champion, now: datetime
     ) -> tuple[list[Prediction], list[Failure]]:
         """The champion's answer to what the canary failed at."""
         version = group.plan.champion
-        reason = f"{type(error).__name__}: {error}"[:_REASON]
-        logger.warning("canary version %s failed and the champion answered: %s", version.version, reason)
+        logger.warning("canary version %s failed and the champion answered: %s", version.version, fault.reason)
         failure = Failure(
             prediction_id=str(group.rows[0][self.rules.key]),
             model=version.name,
@@ -300,7 +285,7 @@ class Desk:
             entities=group.rows[0],
             variant=group.variant,
             chance=group.chance,
-            reason=reason,
+            reason=fault.reason,
         )
         instead = replace(group, plan=self._plan(champion), variant=FALLBACK, chance=group.chance)
         vectors = instead.plan.ordered(instead.rows, instead.asked_at, instead.as_of)

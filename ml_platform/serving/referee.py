@@ -105,7 +105,7 @@ class Referee:
 
     def _read(self, reading: _Reading, rollout: Rollout, now: datetime) -> None:
         """Answers before what was said of them, truths last: a truth may be read in the same look as its answer."""
-        mine = {CHAMPION: rollout.champion, CANARY: rollout.canary}
+        mine: dict[str, str] = {CHAMPION: rollout.champion, CANARY: rollout.canary}
         found = {stream: _until(now, reading, stream) for stream in _STREAMS}
         answers = [one for one in found["predictions"] if _belongs(one, mine, rollout)]
         known = {record["id"] for record in found["shadow"]}

@@ -14,6 +14,7 @@ from ml_platform.serving.answers import Ordered, VectorPlan, score
 from ml_platform.serving.champion import Champion, load_champion
 from ml_platform.serving.events import Ingestor
 from ml_platform.serving.traffic import CANARY, CHAMPION
+from ml_platform.serving.trial import Fault, tried
 from ml_platform.spec import MissingHistory, Project, StoreUnavailable
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.clock import Clock
@@ -23,8 +24,6 @@ from ml_platform.stores.prediction_log import PredictionLog
 from ml_platform.stores.prediction_record import Shadowed
 from ml_platform.stores.rollout_state import Rollout
 from ml_platform.stores.tracking import Tracking
-
-_REASON = 500  # characters of an error
 
 
 @dataclass
@@ -128,9 +127,9 @@ def _together(records: Sequence[Record]) -> Iterable[tuple[tuple[Any, datetime, 
 
 def _answers(champion: Champion, vectors: Sequence[Ordered]) -> list[tuple[float | None, str | None]]:
     """A probability a vector, or why there is none; one row's fault is not the others'."""
-    try:
-        return [(probability, None) for probability in score(champion, vectors)]
-    except Exception as error:  # noqa: BLE001  # whatever a version on trial does is what is to be found out
-        if len(vectors) == 1:
-            return [(None, f"{type(error).__name__}: {error}"[:_REASON])]
+    found = tried(lambda: score(champion, vectors))
+    if not isinstance(found, Fault):
+        return [(probability, None) for probability in found]
+    if len(vectors) == 1:
+        return [(None, found.reason)]
     return [answer for vector in vectors for answer in _answers(champion, [vector])]
