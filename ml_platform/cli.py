@@ -17,6 +17,7 @@ from ml_platform.bench.loading import main as loading
 from ml_platform.bench.rollout import main as rollout
 from ml_platform.bench.serving import main as serving
 from ml_platform.bench.training import main as training
+from ml_platform.drills.rollback import rollback
 from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import DAGSTER_PORT, DAGSTER_UI, MLFLOW_PORT, MLFLOW_UI, Profile, pages_on
@@ -378,6 +379,12 @@ def bench() -> None:
     """Figures that anyone can reproduce."""
 
 
+@main.group()
+def drill() -> None:
+    """What is wrong on purpose, tried on replayed days: is it stopped, and when?"""
+
+
+drill.add_command(rollback)
 bench.add_command(loading, "loading")
 bench.add_command(features, "features")
 bench.add_command(rollout, "rollout")

@@ -1,0 +1,91 @@
+"""Versions for a drill: one that is good, and four that are wrong in a way that happens.
+
+Each is trained on the training set that stands, and saved and registered like any other version.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from ml_platform.spec import ModelSpec, scikit
+from ml_platform.training.estimators import train
+from ml_platform.training.model import Model
+from ml_platform.training.training_set import LABEL
+
+_MINUTES = 60
+_GUESSED = 0.5  # share of the labels that the quietly worse one learned wrongly
+_SEED = 20131101
+_TREES = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What they are made of: the served model's declaration and training rows, and its champion."""
+
+    spec: ModelSpec
+    rows: pl.DataFrame
+    champion: Model
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenger:
+    """A version to ship. good: whether it ought to be promoted."""
+
+    name: str
+    wrong: str
+    make: Callable[[Base], Model]
+    good: bool = False
+
+
+def _numbers(base: Base) -> list[str]:
+    """The champion's numeric inputs, the most important first."""
+    numeric = [name for name in base.champion.encoding.inputs if base.rows.schema[name].is_numeric()]
+    return sorted(numeric, key=lambda name: -base.champion.importances.get(name, 0.0))
+
+
+def _wrong_unit(base: Base) -> Model:
+    first = _numbers(base)[0]
+    return train(base.spec, base.rows.with_columns(pl.col(first) * _MINUTES), threads=base.threads)
+
+
+def _slow(base: Base) -> Model:
+    forest = {"n_estimators": _TREES, "min_samples_leaf": 20, "random_state": _SEED, "n_jobs": 1}
+    steps = scikit(("sklearn.impute.SimpleImputer", {}), ("sklearn.ensemble.ExtraTreesClassifier", forest))
+    return train(replace(base.spec, estimator="sklearn", parameters=steps), base.rows, threads=base.threads)
+
+
+def _erring(base: Base) -> Model:
+    """A regression that was never shown a missing value, and refuses one."""
+    steps = scikit(
+        ("sklearn.preprocessing.StandardScaler", {}), ("sklearn.linear_model.LogisticRegression", {"max_iter": 1000})
+    )
+    whole = base.rows.drop_nulls(list(base.champion.encoding.inputs))
+    return train(replace(base.spec, estimator="sklearn", parameters=steps), whole, threads=base.threads)
+
+
+def _quietly_worse(base: Base) -> Model:
+    draw = np.random.default_rng(_SEED)
+    guessed = pl.Series(draw.random(base.rows.height) < _GUESSED)
+    shuffled = base.rows[LABEL].shuffle(seed=_SEED)
+    rows = base.rows.with_columns(pl.when(guessed).then(shuffled).otherwise(pl.col(LABEL)).alias(LABEL))
+    return train(base.spec, rows, threads=base.threads)
+
+
+def _good(base: Base) -> Model:
+    return train(replace(base.spec, seed=base.spec.seed + 1), base.rows, threads=base.threads)
+
+
+ALL = (
+    Challenger(
+        name="wrong unit",
+        wrong=f"its most important number was {_MINUTES} times as large when it was trained",
+        make=_wrong_unit,
+    ),
+    Challenger(name="slow", wrong=f"{_TREES} random trees, asked one after the other", make=_slow),
+    Challenger(name="erring", wrong="it fails at a row in which a value is missing", make=_erring),
+    Challenger(name="quietly worse", wrong=f"{_GUESSED:.0%} of its labels were shuffled", make=_quietly_worse),
+    Challenger(name="good", wrong="nothing: the declared model with another seed", make=_good, good=True),
+)
