@@ -41,6 +41,7 @@ def taken(
     stands = way.file.read()
     if stands is not None and not stands.closed and stands.model == model:
         if stands.canary == version and stands.champion == champion:
+            _tell(ledger, stands, reason, now)  # also after a kill behind the file's change
             return _of_its_own(stands)
         if stands.runs:
             return "held", f"version {version} waits: the rollout of version {stands.canary} runs ({stands.phase})"
@@ -49,9 +50,13 @@ def taken(
         return "refused", ended
     begun = way.file.change(lambda held: _begun(way.policy, held, model, version, champion, reason, now))
     assert begun is not None
-    body = {"number": begun.number, "champion": champion, "canary": version, "reason": reason}
-    ledger.write(BEGIN, model, begun.salt, now, body)
+    _tell(ledger, begun, reason, now)
     return "begun", f"version {version} begins its rollout over version {champion}: {reason}"
+
+
+def _tell(ledger: Ledger, begun: Rollout, reason: str, now: datetime) -> None:
+    body = {"number": begun.number, "champion": begun.champion, "canary": begun.canary, "reason": reason}
+    ledger.write(BEGIN, begun.model, begun.salt, now, body)
 
 
 def _of_its_own(stands: Rollout) -> tuple[Step, str]:
