@@ -17,6 +17,7 @@ from ml_platform.resources.production import production_resources
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.assets import serving_assets
+from ml_platform.serving.online_read import online_reads
 from ml_platform.sources.assets import source_assets
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.home import Home
@@ -51,7 +52,7 @@ def house(profile: Profile, *, clamp: bool, delivered: Delivered | None = None) 
                 *monitoring_assets(project, days),
                 *decision_assets(project),
                 *training_assets(project, days),
-                *evaluation_assets(project),
+                *evaluation_assets(project, online_reads),
             ],
             jobs=by_hand_jobs(project),
             # Data that have ended are replayed; the daemon's wall clock has nothing to ask of them.

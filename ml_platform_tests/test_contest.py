@@ -16,7 +16,7 @@ from ml_platform.evaluation.contest import check_contests
 from ml_platform.serving.aliases import look
 from ml_platform.spec import DeclarationError, ModelSpec, NoChampion, UnknownName, scikit
 from ml_platform.training.estimators import load
-from ml_platform.training.steps import read_part
+from ml_platform.training.steps import read_set
 from ml_platform_tests.test_evaluation import House, made_house, told
 from ml_platform_tests.test_training import SPEC, START
 
@@ -76,7 +76,7 @@ def test_the_best_that_passes_the_gate_becomes_a_version_of_the_holder(
     entered = house.tracking.version("late_trees", 3)
     assert entered.tags["entered_from"] == "late_line v1"
     assert entered.tags["trained_until"] == house.tracking.version("late_line", 1).tags["trained_until"]
-    holdout = read_part(house.lake, HOLDER, "holdout")
+    holdout = read_set(house.lake, HOLDER).filter(part="holdout")
     original = load(house.tracking.download(house.tracking.version("late_line", 1), tmp_path))
     copied = load(house.tracking.download(entered, tmp_path))
     np.testing.assert_array_equal(copied.predict(holdout), original.predict(holdout))

@@ -38,7 +38,7 @@ from ml_platform.stores.tracking import Tracking
 from ml_platform.training.assets import by_hand_jobs, training_assets
 from ml_platform.training.feature_record import read_record, record_of
 from ml_platform.training.manifest import bounds, read_manifest
-from ml_platform.training.steps import answered, gathered_for, gathered_from, note_gathering
+from ml_platform.training.steps import answered, gathered_for, gathered_from, note_gathering, read_set
 from ml_platform.training.training_set import content_hash
 from ml_platform_tests.test_training import SPEC, START, VIEWS, world_of
 
@@ -343,6 +343,20 @@ def test_a_person_can_train_by_hand_and_the_mlflow_run_ends(house: House, first:
     assert runs[0].data.metrics["holdout_auc"] > 0.6
     assert {item.path for item in client.list_artifacts(runs[0].info.run_id, "model")} >= {"model/model.txt"}
     assert len(house.tracking.versions("late_trees")) == before
+    # Of the set that stands, as the run of a version that was made of it says, too.
+    made = read_set(house.lake, house.project.models["late_trees"])
+    used = runs[0].inputs.dataset_inputs
+    assert {(each.dataset.name, each.tags[0].value) for each in used} == {
+        ("training_sets/late_trees (train)", "training"),
+        ("training_sets/late_trees (holdout)", "evaluation"),
+    }
+    table = {"path": house.lake.uri("training_sets/late_trees")}
+    table["delta_table_version"] = house.lake.version("training_sets/late_trees")
+    for each in used:
+        assert each.dataset.digest == content_hash(made)[:36]
+        assert json.loads(each.dataset.source) == table
+    of_version = client.get_run(house.tracking.versions("late_trees")[-1].run_id).inputs.dataset_inputs
+    assert {str(each.dataset) for each in used} == {str(each.dataset) for each in of_version}
 
 
 @pytest.mark.slow

@@ -198,6 +198,14 @@ def test_a_much_worse_canary_is_rolled_back_with_the_reason():
     assert verdict.measures["rollback_log_e"] > math.log(20)
 
 
+def test_where_little_fails_an_absolute_margin_promotes():
+    frame = records(4, 30_000, failing=0.0)
+    share = Metric(name="share_failed", kind="bounded", column="failed", margin=0.005)
+    odds, absolute = gathered(frame, (FAILED, share)).evidence()
+    assert (odds.events, odds.promotes(0.05)) == (0, False)
+    assert absolute.promotes(0.05)
+
+
 def test_everything_to_the_canary_teaches_nothing():
     frame = pl.DataFrame({"unit": range(50), "variant": ["canary"] * 50, "probability": [1.0] * 50})
     frame = frame.with_columns(failed=pl.lit(True), loss=pl.lit(1.0), seconds=pl.lit(2.0), revenue=pl.lit(0.0))
@@ -256,6 +264,7 @@ def test_a_stored_state_names_no_unit():
         ({"probability": [0.0]}, "nobody could be assigned"),
         ({"variant": ["shadow"]}, "shadow"),
         ({"unit": [None]}, "no unit"),
+        ({"assigned": [None]}, "no assigned"),
         ({"loss": [1.2]}, "metric loss: .*declared range"),
         ({"loss": [math.nan]}, "metric loss: .*declared range"),
         ({"seconds": [-1.0]}, "metric seconds"),

@@ -1,6 +1,7 @@
 """`ml-platform explain`, on answers that the trips' real service gave, and what it says where it cannot."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +16,17 @@ from click.testing import CliRunner, Result
 from ml_platform.cli import main
 from ml_platform.evaluation.answered import answered
 from ml_platform.resources.projects import load_project
-from ml_platform.spec import NotExplained, UnknownName
+from ml_platform.serving.bodies import PredictRequest
+from ml_platform.serving.desk import Desk
+from ml_platform.spec import ModelSpec, NotExplained, UnknownName, blend_of
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION
 from ml_platform.stores.forgotten import forgotten_in
 from ml_platform.stores.prediction_log import Prediction, PredictionLog
-from ml_platform.training.feature_record import RECORD_FILE
+from ml_platform.stores.tracking import Tracking
+from ml_platform.training.estimators import train
+from ml_platform.training.feature_record import RECORD_FILE, write_record
+from ml_platform.training.steps import read_set
 from ml_platform_tests.replay_world import PACKAGE, TripsHome
 from ml_platform_tests.trips.world import SHIFTS_ON
 
@@ -207,3 +213,59 @@ def test_an_id_under_which_two_services_answered_asks_which(home: TripsHome) -> 
     assert answered(two, *stores, TRIP, "other").probability == 0.125  # the first answer under the id
     with pytest.raises(UnknownName):
         answered(two, *stores, TRIP, "nobody")
+
+
+NETWORK: dict[str, Any] = {"hidden": (8,), "epochs": 3}
+TREES = load_project(PACKAGE).models["late"]
+FAMILIES = {
+    "torch": replace(TREES, estimator="torch", parameters=NETWORK),
+    "blend": replace(
+        TREES,
+        estimator="blend",
+        parameters=blend_of(TREES, replace(TREES, estimator="torch", parameters=NETWORK), weights=(3.0, 1.0)),
+    ),
+}
+
+
+def asked(home: TripsHome, spec: ModelSpec) -> tuple[str, float]:
+    """A champion of another family, and its answer about a trip of which nobody asked before: the desk's own code."""
+    project, tracking = load_project(PACKAGE), Tracking(home.profile.mlflow_uri, home.profile.mlflow_artifacts)
+    model = train(spec, read_set(home.lake, spec).filter(part="train"), threads=1)
+    folder = model.save(home.path / "draft")
+    write_record(folder, project.views_of(spec))
+    about: dict[str, Any] = {"parameters": {}, "metrics": {}, "tags": {}, "run_name": "by a test"}
+    tracking.promote("late", tracking.register("late", folder, estimator=spec.estimator, **about).version)
+    now = Clock(home.profile.clock_path).now()
+    trip = home.lake.scan("raw/asked").filter(pl.col("leaves") > now + timedelta(hours=2)).collect().sort("leaves")[0]
+    row = {"trip": trip["trip"].item(), "line": trip["line"].item(), "happens_at": trip["leaves"].item().isoformat()}
+    desk = Desk.open(home.profile, "desk")
+    answer = desk.predict(PredictRequest(rows=[row], asked_at=now.isoformat()), now)
+    desk.log.close()
+    assert answer.model_version == "2"
+    (one,) = answer.predictions
+    return one.prediction_id, one.probability
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_answer_of_a_network_or_a_blend_is_taken_apart(home: TripsHome, family: str) -> None:
+    trip, probability = asked(home, FAMILIES[family])
+    told = found(home, trip)
+    assert (told["estimator"], told["version"], told["problems"]) == (family, 2, [])
+    assert told["recomputed"] == told["probability"] == probability
+    parts = told["contributions"]
+    assert parts["scale"] == ("log-odds" if family == "torch" else "probability")
+    assert f"{'' if family == 'torch' else '0.25 of torch: '}integrated gradients, " in parts["method"]
+    given = [each["contribution"] for each in told["inputs"]]
+    assert parts["base"] + sum(given) == pytest.approx(parts["raw"], abs=1e-4)
+    raw = parts["raw"]
+    assert probability == pytest.approx(1 / (1 + math.exp(-raw)) if family == "torch" else raw, abs=1e-6)
+    assert sum(abs(each) > 1e-6 for each in given) > 4  # not one alone for all
+    # A number's baseline is its median in training; a category and a missing number have none to move from.
+    columns = read_set(home.lake, TREES).filter(part="train")
+    for each in told["inputs"][1:]:
+        assert each["baseline"] == pytest.approx(columns[each["name"]].median(), rel=1e-6)
+        if each["value"] == each["baseline"] and family == "torch":
+            assert each["contribution"] == 0
+    lines = said(home, trip).stdout.splitlines()
+    assert lines[0].endswith(f"by version 2 of late ({family}) behind desk")
+    assert lines[-1].endswith("again, to the bit")

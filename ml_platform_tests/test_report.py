@@ -9,6 +9,7 @@ import pytest
 from ml_platform import metrics
 from ml_platform.evaluation.figures import losses_by_day, measure
 from ml_platform.evaluation.gate import judge
+from ml_platform.evaluation.plots import settled
 from ml_platform.evaluation.report import Report, report
 from ml_platform.spec import Fairness, ModelSpec
 from ml_platform_tests.test_evaluation import scored
@@ -36,6 +37,7 @@ def test_the_report_holds_measures_plots_groups_and_every_sentence() -> None:
     assert all(png.startswith(b"\x89PNG") and len(png) > 5000 for png in found.plots.values())
     assert found.page.count("data:image/png") == 5
     assert "&lt;abc&gt;" in found.page
+    assert "<th></th></tr>" not in found.page  # no head without a word
     for head in ("The gate", "Measures on the same rows", "Groups", "Fairness", "Where it comes from"):
         assert f"<h2>{head}</h2>" in found.page
     for name in ("sane", "champion", "slices", "baselines", "leak", "latency"):
@@ -76,6 +78,19 @@ def test_what_cannot_be_measured_is_said_and_nothing_is_drawn_of_it() -> None:
     mad = made(rows.with_columns(pl.Series([float("nan"), *rows["challenger"][1:]]).alias("challenger")))
     assert mad.measures == {}
     assert "not measured: 1 of 1400 of its predictions are no probabilities" in mad.page
+
+
+def test_a_curve_begins_where_more_than_single_rows_decide() -> None:
+    """The surest row of all is wrong: from its own point on, precision and lift rise from nothing."""
+    rows = scored().sort("challenger", descending=True)
+    rows = rows.with_columns(label=pl.when(pl.int_range(pl.len()) == 0).then(0).otherwise("label"))
+    for curve in (metrics.precision_recall, metrics.lift):
+        whole = curve(rows["label"], rows["challenger"])
+        assert whole[1][0] == 0
+        across, up = settled(whole)
+        assert across[0] == pytest.approx(0.01, abs=0.005)
+        assert up.min() > 0.2
+        assert (across.tolist(), up.tolist()) == tuple(axis[-len(across) :].tolist() for axis in whole)
 
 
 def test_losses_by_day_add_up() -> None:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from ml_platform import metrics
 from ml_platform.spec import Between, DeclarationError, ModelSpec, PlatformError, Search, TooFewLabels
 from ml_platform.training.search import Searched, folds, search
-from ml_platform.training.study import open_study, plots, work
+from ml_platform.training.study import open_study, work
+from ml_platform.training.study_plots import plots
 from ml_platform_tests.study_worker import DEFAULTS, NAME, SPACE, cheap
 from ml_platform_tests.test_training import SPEC, START, rows_of, world_of
 
@@ -76,8 +77,9 @@ def test_a_search_ends_with_its_trials_and_compares_with_what_is_declared(rows: 
     assert min(trial.value for trial in study.trials if trial.value is not None) == study.best_value
     assert study.best_value == pytest.approx(found.loss, abs=1e-6)
     drawn = plots(study)
-    assert set(drawn) == {"Loss by trial", "Importance of parameters", "Parameters of each trial"}
+    assert set(drawn) == {"Loss by trial", "Importance of parameters", "Loss by parameter"}
     assert all(png.startswith(b"\x89PNG") and len(png) > 5000 for png in drawn.values())
+    assert plots(open_study("empty", f"sqlite:///{tmp_path}/studies.db", 1)) == {}
     again = search(SEARCHED, rows, "late", tmp_path / "studies.db", "UTC", workers=1)
     assert again == found  # the study was carried through: nothing is tried again
 

@@ -17,8 +17,8 @@ from ml_platform.serving.eprocess import (
 )
 from ml_platform.serving.recent import EVERY, QUANTILES, WINDOW, champion_quantiles
 
-_RUNS_AT_ONCE = 100
-_PIECE = 200  # units between two looks at which runs that have ended are left out
+_RUNS_AT_ONCE = 50
+_PIECE = 50  # units between two looks at which runs that have ended are left out
 BETA = (0.9, 3.0)  # probabilities of a calibrated model with 23 % ones, as the shipped project has: Brier score .141
 SHARP = (0.3, 3.0)  # a surer one with 9 % ones: Brier score .063
 WORSE = {BETA: 0.1610, SHARP: 0.1830}  # spread of noise on its probabilities that adds .02 to the Brier score

@@ -146,6 +146,8 @@ def network(folder: Path) -> dict[str, float]:
     """From a frame to the batches of some epochs as a network takes them: shuffled rows of tensors in memory."""
     import torch
 
+    from ml_platform.training.torch_fit import batches
+
     rows = pl.read_parquet(folder / "rows.parquet")
     started, worked = perf_counter(), process_time()
     matrix = Encoding.learn(SPEC, rows).frame_matrix(rows)
@@ -153,8 +155,9 @@ def network(folder: Path) -> dict[str, float]:
     inputs, truth = torch.from_numpy(matrix), torch.from_numpy(truths)
     converted, converted_cpu = perf_counter() - started, process_time() - worked
     started, worked = perf_counter(), process_time()
+    everything, processor = torch.arange(len(truth)), torch.device("cpu")
     for _ in range(_EPOCHS):
-        for chosen in torch.randperm(len(truth)).chunk(max(1, len(truth) // BATCH_ROWS)):
+        for chosen in batches(everything, BATCH_ROWS, torch.default_generator, processor):
             batch = inputs[chosen], truth[chosen]
             assert len(batch[0]) == len(batch[1]) > 0
     return {

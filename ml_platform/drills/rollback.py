@@ -43,8 +43,8 @@ from ml_platform.stores.tiles_redis import tile_store
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.estimators import load
 from ml_platform.training.feature_record import write_record
-from ml_platform.training.steps import read_part
-from ml_platform.training.training_set import TRAIN
+from ml_platform.training.steps import read_set
+from ml_platform.training.training_set import PART, TRAIN
 
 _WAIT = timedelta(seconds=20)
 _FIRST = "1"
@@ -120,7 +120,7 @@ def _register(stood: Stage, base: Profile, chosen: Sequence[Challenger]) -> dict
             spec.name, files, estimator=champion.estimator, run_name="champion", parameters={}, metrics={}, tags={}
         )
         tracking.promote(spec.name, first.version)
-        rows = read_part(stood.lake, spec, TRAIN)
+        rows = read_set(stood.lake, spec).filter(pl.col(PART) == TRAIN)
         ready = Base(spec=spec, rows=rows, champion=champion, threads=os.cpu_count() or 1)
         for challenger in chosen:
             model = challenger.make(ready)

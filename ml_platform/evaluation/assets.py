@@ -3,7 +3,8 @@
 import os
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from ml_platform import asset_keys
 from ml_platform.automation.conditions import after_upstream
 from ml_platform.evaluation.ablation import ablate, by_feature, by_view
 from ml_platform.evaluation.contest import check_contests, enter, hold_contest
+from ml_platform.evaluation.cost import OnlineReads
 from ml_platform.evaluation.gate import check_gate
 from ml_platform.evaluation.plots import ablation as ablation_plot
 from ml_platform.evaluation.plots import contest as contest_plot
@@ -24,6 +26,8 @@ from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import GATE
+from ml_platform.stores.online import Online
+from ml_platform.stores.tiles import TileStore
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.described import about_version
 from ml_platform.training.steps import read_set
@@ -33,11 +37,15 @@ GROUP = "evaluation"
 CHECK, WINNER = "beats_champion", "somebody_wins"
 
 _Events = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
+# Which questions a service would read now, and how; the stage behind this one knows.
+Asking = Callable[[Project, ModelSpec, Lake, Online, TileStore, datetime], OnlineReads]
 
 
-def evaluation_assets(project: Project) -> list[dg.AssetsDefinition]:
+def evaluation_assets(project: Project, asking: Asking | None = None) -> list[dg.AssetsDefinition]:
     """``evaluations/<model>`` of every declared model, ``contests/<model>`` of those that others challenge, and
     ``ablations/<model>`` of those that challenge nobody.
+
+    asking: how a service reads online; without it no ablation says what that costs.
 
     Raises:
         DeclarationError: a gate cannot judge anything, a slice names a column that is not there, or a challenger
@@ -50,7 +58,7 @@ def evaluation_assets(project: Project) -> list[dg.AssetsDefinition]:
     return [
         *(_evaluation(project, spec) for spec in project.models.values()),
         *(_contest(project, spec) for spec in held),
-        *(_ablation(project, spec) for spec in project.models.values() if spec.challenges is None),
+        *(_ablation(project, spec, asking) for spec in project.models.values() if spec.challenges is None),
     ]
 
 
@@ -138,27 +146,38 @@ class By(dg.Config):
     by: Literal["view", "feature"] = "view"
 
 
-def _ablation(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
+def _ablation(project: Project, spec: ModelSpec, asking: Asking | None) -> dg.AssetsDefinition:
     key = asset_keys.ablation(spec.name)
 
     @dg.asset(
         key=key,
-        description=f"What {spec.name} loses without each view (or feature), and what that costs; it is trained anew "
-        f"without each, when somebody asks for it. It changes nothing.",
+        description=f"What {spec.name} loses without each view (or feature), and what that costs: in training, in "
+        f"answering and in reading online. It is trained anew without each, when somebody asks for it. It changes "
+        f"nothing.",
         deps=[asset_keys.training_set(spec.name)],
         kinds=asset_keys.kinds(key, "polars"),
         owners=[spec.owner],
         group_name=GROUP,
     )
     def ablation(
-        config: By, lake: dg.ResourceParam[Lake], profile: dg.ResourceParam[Profile]
+        config: By,
+        lake: dg.ResourceParam[Lake],
+        online: dg.ResourceParam[Online],
+        tiles: dg.ResourceParam[TileStore],
+        clock: dg.ResourceParam[Clock],
+        profile: dg.ResourceParam[Profile],
     ) -> dg.MaterializeResult[Any]:
-        parts = read_set(lake, spec)
+        parts, threads = read_set(lake, spec), os.cpu_count() or 1
         groups = by_view(spec, parts) if config.by == "view" else by_feature(spec, parts)
         site = Site(ray_address=profile.ray_address)
-        found = ablate(spec, parts, groups, project.timezone, threads=os.cpu_count() or 1, site=site)
+        reads = asking(project, spec, lake, online, tiles, clock.now()) if asking else None
+        found = ablate(spec, parts, groups, project.timezone, threads=threads, site=site, online=reads)
         drawn = metadata.image(b64encode(ablation_plot(found)).decode(), "Lost without it")
-        return dg.MaterializeResult(metadata={"without": metadata.rows(found, most=100), "lost": drawn})
+        told: dict[str, Any] = {"without": metadata.rows(found, most=100), "lost": drawn}
+        if reads is not None:
+            timed = found["read_us"][0] is not None
+            told["read_us is of"] = reads.told if timed else f"nothing: the online store holds nothing of {reads.told}"
+        return dg.MaterializeResult(metadata=told)
 
     return ablation
 

@@ -70,7 +70,7 @@ def _table(head: Sequence[str], numbers: Iterable[int], rows: Iterable[Sequence[
         return f"<tr{mark}>{''.join(made)}</tr>"
 
     body = (line(row, "td", " class=few" if n in grey else "") for n, row in enumerate(rows))
-    return f"<table>{line(head, 'th')}{''.join(body)}</table>"
+    return f"<table>{line(head, 'th') if any(head) else ''}{''.join(body)}</table>"
 
 
 def _image(name: str, png: bytes) -> str:

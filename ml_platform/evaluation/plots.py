@@ -20,6 +20,7 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
 _GREY, _GOOD, _BAD, _OPEN = "#8b949e", "#1a7f37", "#cf222e", "#57606a"
 _MOST_POINTS = 400  # of a curve: more cannot be seen, and drawing them takes its time
 _MOST_GROUPS = 30
+_SETTLED = 0.01
 
 
 def curves(scored: pl.DataFrame, models: Sequence[str]) -> bytes:
@@ -28,8 +29,9 @@ def curves(scored: pl.DataFrame, models: Sequence[str]) -> bytes:
     for model in models:
         style = {**_STYLES[model], "label": model}
         roc.plot(*_thin(metrics.roc(scored[LABEL], scored[model])), **style)
-        recall.plot(*_thin(metrics.precision_recall(scored[LABEL], scored[model])), drawstyle="steps-post", **style)
-        lift.plot(*_thin(metrics.lift(scored[LABEL], scored[model])), **style)
+        known = _thin(settled(metrics.precision_recall(scored[LABEL], scored[model])))
+        recall.plot(*known, drawstyle="steps-post", **style)
+        lift.plot(*_thin(settled(metrics.lift(scored[LABEL], scored[model]))), **style)
     roc.plot([0, 1], [0, 1], ":", color=_GREY)
     recall.axhline(scored[LABEL].cast(pl.Float64).mean(), linestyle=":", color=_GREY)
     lift.axhline(1, linestyle=":", color=_GREY)
@@ -140,6 +142,12 @@ def importance(importances: Mapping[str, float]) -> bytes:
     axes.set(title="Importance of inputs (share), the first 15")
     axes.tick_params(axis="y", labelsize=7)
     return _png(figure)
+
+
+def settled(curve: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Without its first hundredth, where single rows decide: one wrong surest row would draw a line down to zero."""
+    kept = curve[0] >= _SETTLED
+    return curve[0][kept], curve[1][kept]
 
 
 def _thin(curve: tuple[Any, Any]) -> tuple[Any, Any]:

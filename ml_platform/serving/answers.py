@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import polars as pl
 
 from ml_platform.features.live import LiveQuestion, LiveViews
 from ml_platform.features.request_values import RequestPlan
-from ml_platform.serving.champion import Champion
+from ml_platform.serving.champion import Champion, Lookup
 from ml_platform.serving.requests import Row
 from ml_platform.serving.traffic import CHAMPION, Variant
 from ml_platform.spec import ASKED_AT, ServiceError
@@ -51,10 +51,33 @@ class Reading:
     exchanges: tuple[Exchange[Any], ...]
 
 
-class VectorPlan:
+class Planned(Protocol):
+    """What is to be read for a model's inputs; every champion knows it of its own."""
+
+    @property
+    def categorical(self) -> tuple[str, ...]:
+        """Inputs that are sent."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The other inputs, in order."""
+
+    @property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """What is looked up."""
+
+    @property
+    def computed(self) -> RequestPlan | None:
+        """What is made of both."""
+
+
+Asks = TypeVar("Asks", bound=Planned)
+
+
+class VectorPlan(Generic[Asks]):
     """How a champion's vectors are put together, worked out once: what is stored, and what is computed when asked."""
 
-    def __init__(self, champion: Champion, online: Online, live: LiveViews) -> None:
+    def __init__(self, champion: Asks, online: Online, live: LiveViews) -> None:
         """Windows are computed from ``live``; the other views are read from ``online``."""
         self.champion, self.live = champion, live
         self._followed = [lookup for lookup in champion.lookups if lookup.view.name in live.views]

@@ -66,7 +66,7 @@ class Question:
 class Group:
     """Rows that one version answers as of one moment, and of each its question's number and its place there."""
 
-    plan: VectorPlan
+    plan: VectorPlan[Champion]
     variant: Variant
     chance: float
     asked_at: datetime
@@ -108,7 +108,7 @@ class Desk:
     log: PredictionLog
     watch: ChampionWatch
     forgotten: Forgotten
-    plans: list[VectorPlan] = field(default_factory=list)  # of the versions that answered last
+    plans: list[VectorPlan[Champion]] = field(default_factory=list)  # of the versions that answered last
 
     @classmethod
     def open(cls, profile: Profile, name: str, *, watched: bool = True) -> "Desk":
@@ -314,7 +314,7 @@ class Desk:
             return self.rules
         return replace(self.rules, types={**self.rules.types, **fields})
 
-    def _plan(self, champion: Champion) -> VectorPlan:
+    def _plan(self, champion: Champion) -> VectorPlan[Champion]:
         for plan in self.plans:
             if plan.champion is champion:
                 return plan

@@ -23,6 +23,7 @@ from ml_platform.spec import Verdict
 
 CANARY, CHAMPION = "canary", "champion"
 Hashes = NDArray[np.int64]
+_UNITS = ("unit", "assigned")
 Records = pl.DataFrame | Mapping[str, Sequence[Any]]
 
 
@@ -30,7 +31,7 @@ Records = pl.DataFrame | Mapping[str, Sequence[Any]]
 class Evidence:
     """One metric. ``rollback`` and ``promotion`` are logarithms of e-values now, the peaks their highest so far.
 
-    Peaks may be acted on as well (Ville), as long as no two workers' states were put together. ``events``: what the
+    A peak may be acted on as well (Ville); two workers put together have that of their sum only. ``events``: what the
     rollback's bets were made on (bad or slow answers; labelled units).
     """
 
@@ -54,8 +55,8 @@ class Evidence:
         return self.has_data and self.rollback_peak >= log_bar(alpha)
 
     def promotes(self, alpha: float) -> bool:
-        """Sure, with a risk of alpha, that the canary is not worse by the margin."""
-        return self.has_data and self.promotion_peak >= log_bar(alpha)
+        """Sure, with a risk of alpha, that the canary is not worse by the margin; now, for it may have become worse."""
+        return self.has_data and self.promotion >= log_bar(alpha)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,8 +90,8 @@ class Gathered:
         for metric, account, before in zip(self.metrics, self.accounts, self.seen, strict=True):
             known = _with_value(frame, metric)
             first, now = first_of_units(known, before)
-            batch = _batch(known.filter(pl.Series(first, dtype=pl.Boolean)), metric)
-            accounts.append(account.after(metric, batch) if len(batch.values) else account)
+            counted = known.filter(pl.Series(first, dtype=pl.Boolean))
+            accounts.append(account.after(metric, _batch(counted, metric)) if counted.height else account)
             seen.append(now)
         return replace(self, accounts=tuple(accounts), seen=tuple(seen))
 
@@ -198,12 +199,13 @@ def _shown(log_e: float) -> str:
 
 
 def checked_records(frame: pl.DataFrame, variants: tuple[str, str]) -> pl.DataFrame:
-    """The records, if each says its unit, one of the two variants, and a probability.
+    """The records, with hashes for units, if each says its unit, one of the two variants, and a probability.
 
     Raises:
         ValueError: they do not; says which column.
     """
-    for column in ("unit", "variant", "probability"):
+    units = [column for column in _UNITS if column in frame.columns]
+    for column in dict.fromkeys(("unit", "variant", "probability", *units)):
         if column not in frame.columns:
             raise ValueError(f"the records have no column {column!r}; they have {', '.join(frame.columns) or 'none'}")
         if frame[column].null_count():
@@ -212,27 +214,38 @@ def checked_records(frame: pl.DataFrame, variants: tuple[str, str]) -> pl.DataFr
     if strange.height:
         known = " or ".join(variants)
         raise ValueError(f"a variant is {known}, not {strange['variant'][0]!r}; leave records of others out")
-    return frame
+    return frame.with_columns(pl.Series(column, _hashes(column, frame[column])) for column in units)
 
 
 def _with_value(frame: pl.DataFrame, metric: Metric) -> pl.DataFrame:
-    needed = [metric.name, *([metric.paired_with] if metric.paired_with else [])]
-    if not set(needed) <= set(frame.columns):
+    if not set(metric.read) <= set(frame.columns):
         return frame.clear()
-    return frame.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in needed))
+    return frame.drop_nulls(metric.read)
 
 
 def first_of_units(known: pl.DataFrame, before: Hashes) -> tuple[NDArray[np.bool_], Hashes]:
-    """Which records are their unit's (and, where given, their assigned unit's) first, and all units seen by then."""
+    """Which checked records are their unit's (and assigned unit's, if given) first, and all units seen by then."""
     first, seen = np.ones(known.height, dtype=bool), before
-    for column in ("unit", "assigned"):
+    for column in _UNITS:
         if column in known.columns and known.height:
-            hashes = _hashes(column, known[column])
+            hashes = known[column].to_numpy()
+            once, places = np.unique(hashes, return_index=True)
+            new = ~_among(before, once)
             mine = np.zeros(known.height, dtype=bool)
-            mine[np.unique(hashes, return_index=True)[1]] = True
-            first &= mine & ~np.isin(hashes, before)
-            seen = np.union1d(seen, hashes)
+            mine[places[new]] = True
+            first &= mine
+            # Into their places: sorting all units anew costs every small batch what all units cost.
+            seen = np.insert(seen, np.searchsorted(seen, once[new]), once[new])
     return first, seen
+
+
+def _among(units: Hashes, some: Hashes) -> NDArray[np.bool_]:
+    """Which of ``some`` are among the sorted units."""
+    places = np.searchsorted(units, some)
+    found = np.zeros(len(some), dtype=bool)
+    inside = places < len(units)
+    found[inside] = units[places[inside]] == some[inside]
+    return found
 
 
 def _hashes(kind: str, units: pl.Series) -> Hashes:
@@ -252,12 +265,10 @@ def hashes_of(text: str) -> Hashes:
 
 
 def _batch(counted: pl.DataFrame, metric: Metric) -> Batch:
-    if metric.name not in counted.columns:
-        return Batch(values=np.empty(0), canary=np.empty(0, bool), probability=np.empty(0))
-    other = counted[metric.paired_with].cast(pl.Float64).to_numpy() if metric.paired_with in counted.columns else None
+    values, *other = (counted[name].cast(pl.Float64).to_numpy() for name in metric.read)
     return Batch(
-        values=counted[metric.name].cast(pl.Float64).to_numpy(),
+        values=values,
         canary=(counted["variant"].cast(pl.String) == CANARY).to_numpy(),
         probability=counted["probability"].cast(pl.Float64).to_numpy(),
-        other=other,
+        other=other[0] if other else None,
     )

@@ -37,10 +37,14 @@ class Metric:
     margin: the promotion speaks against a canary that is worse by that: odds of bad or slow answers, at least 1.5 by
     default; of a bounded metric in its own unit, and it must be said.
     paired_with: the column with the champion's value of the same row, where both scored it (a shadow).
+    column: of the records, if it is not called as the metric is.
+
+    Where hardly anything fails, nobody can tell odds: count failures as ``bounded`` there, with an absolute margin.
     """
 
     name: str
     kind: Kind
+    column: str = ""
     low: float = 0.0
     high: float = 1.0
     higher_is_better: bool = False
@@ -67,6 +71,11 @@ class Metric:
                 f"metric {self.name}: say by how much the canary may be worse and still be promoted, as a margin above "
                 f"the tolerance ({self.tolerance}) and within {self.low} to {self.high}; it is {self.margin}"
             )
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that it needs."""
+        return (self.column or self.name, *([self.paired_with] if self.paired_with else []))
 
     @property
     def odds(self) -> float:
@@ -232,11 +241,7 @@ def _odds(account: Account, metric: Metric, sums: Callable[[Floats, float], Floa
 def _bounded(account: Account, metric: Metric, batch: Batch) -> Grown:
     losses = _as_losses(metric, batch.values)
     mean_of = account.mean_of
-    if metric.paired_with is not None:
-        if batch.other is None:
-            raise ValueError(
-                f"metric {metric.name}: the column {metric.paired_with} with the champion's value is not there"
-            )
+    if batch.other is not None:
         found = paired_differences(losses, _as_losses(metric, batch.other))
     else:
         levels = levels_before(losses, *mean_of)

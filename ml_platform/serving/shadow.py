@@ -37,7 +37,7 @@ class ShadowScorer:
     live: LiveViews
     log: PredictionLog
     scratch: Path
-    _plans: dict[str, VectorPlan] = field(default_factory=dict)
+    _plans: dict[str, VectorPlan[Champion]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, profile: Profile, service: str) -> "ShadowScorer":
@@ -88,7 +88,7 @@ class ShadowScorer:
             self.log.append_shadows(self.service, day, [*each])
         return [one.record() for one in found]
 
-    def _plan(self, version: str) -> VectorPlan:
+    def _plan(self, version: str) -> VectorPlan[Champion]:
         if version not in self._plans:
             model = self.project.services[self.service].model
             task, views = self.project.models[model].task, self.project.all_views
@@ -97,7 +97,7 @@ class ShadowScorer:
         return self._plans[version]
 
     def _vectors(
-        self, plan: VectorPlan, records: Sequence[Record], asked_at: datetime, as_of: datetime
+        self, plan: VectorPlan[Champion], records: Sequence[Record], asked_at: datetime, as_of: datetime
     ) -> Sequence[Ordered]:
         """From the log where that holds all inputs: then both versions answer the very same row."""
         champion = plan.champion

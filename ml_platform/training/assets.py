@@ -37,7 +37,8 @@ from ml_platform.training.steps import (
     register_model,
     table_of,
 )
-from ml_platform.training.study import open_study, plots
+from ml_platform.training.study import open_study
+from ml_platform.training.study_plots import plots
 from ml_platform.training.training_set import PART, TRAIN, content_hash
 from ml_platform.training.workers import Site, refuse_site
 
@@ -204,13 +205,14 @@ def _train_by_hand(project: Project) -> dg.JobDefinition:
     known = ", ".join(sorted(project.models))
 
     @dg.op(
-        required_resource_keys={"mlflow", "lake", "profile"},
+        required_resource_keys={"mlflow", "lake", "ledger", "profile"},
         description=f"Train one of {known}, measure it on its holdout.",
     )
     def train_and_measure(context: dg.OpExecutionContext, config: ByHand) -> None:
         spec = with_parameters(project, config.model, config.parameters)
         resources, site = context.resources, Site(ray_address=context.resources.profile.ray_address)
-        measures = try_out(resources.lake, resources.mlflow, spec, threads=os.cpu_count() or 1, site=site)
+        stores = (resources.lake, resources.ledger, resources.mlflow)
+        measures = try_out(*stores, spec, threads=os.cpu_count() or 1, site=site)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
         context.log.info(f"{spec.name} on its holdout: {figures}")
         context.add_output_metadata(measures)

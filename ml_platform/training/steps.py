@@ -24,7 +24,6 @@ from ml_platform.training.feature_record import write_record
 from ml_platform.training.manifest import write_manifest
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import (
-    PART,
     content_hash,
     label_maturity,
     reach,
@@ -74,15 +73,6 @@ def read_set(lake: Lake, spec: ModelSpec) -> pl.DataFrame:
         MissingHistory: the training set was never made.
     """
     return lake.scan(table_of(spec)).collect().sort(HAPPENS_AT, spec.task.key)
-
-
-def read_part(lake: Lake, spec: ModelSpec, part: str) -> pl.DataFrame:
-    """One part of the stored training set, in its total order whatever the order on disk.
-
-    Raises:
-        MissingHistory: the training set was never made.
-    """
-    return lake.scan(table_of(spec)).filter(pl.col(PART) == part).collect().sort(HAPPENS_AT, spec.task.key)
 
 
 def answered(newest: Entry | None) -> int:

@@ -5,10 +5,8 @@ for; one whose process is gone is failed under the same lock and begun anew by a
 """
 
 import fcntl
-import io
 import os
 import socket
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,31 +158,3 @@ def _distribution(name: str, among: Between | tuple[Any, ...]) -> Any:
         return distributions.FloatDistribution(among.low, among.high, log=among.log)
     except ValueError as error:
         raise DeclarationError(f"the parameter {name} cannot be searched in {among}: {error}") from error
-
-
-def plots(study: Any) -> dict[str, bytes]:
-    """Title -> PNG: history, importance and parallel coordinates, as far as there are trials enough."""
-    import optuna.visualization.matplotlib as drawn
-    from matplotlib import pyplot
-
-    found = {}
-    kinds = {
-        "Loss by trial": drawn.plot_optimization_history,
-        "Importance of parameters": drawn.plot_param_importances,
-        "Parameters of each trial": drawn.plot_parallel_coordinate,
-    }
-    for title, draw in kinds.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are called experimental
-            try:
-                draw(study, target_name="log-loss")
-            except (ValueError, RuntimeError):
-                continue  # one trial says nothing about importance
-        figure = pyplot.gcf()
-        figure.axes[0].set_title(title)
-        figure.set_size_inches(9, 5)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-        pyplot.close(figure)
-        found[title] = buffer.getvalue()
-    return found

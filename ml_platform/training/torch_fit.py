@@ -64,6 +64,14 @@ def run(job: Job, matrix: Floats, truths: NDArray[np.float32], seat: Seat) -> tu
     return network, losses
 
 
+def batches(
+    rows: torch.Tensor, batch_rows: int, order: torch.Generator, device: torch.device
+) -> tuple[torch.Tensor, ...]:
+    """An epoch's batches: numbers of rows, shuffled, in parts of about ``batch_rows``."""
+    count = max(1, len(rows) // batch_rows)
+    return tuple(rows[torch.randperm(len(rows), generator=order)].to(device).chunk(count))
+
+
 class _Training:
     """One part of a job on its way."""
 
@@ -116,8 +124,7 @@ class _Training:
         """An epoch's steps from ``begin`` on; how many there were in all."""
         self.network.train()
         drawn = self.order.get_state()
-        batches = max(1, len(self.rows) // self.job.settings["batch_rows"])
-        shuffled = self.rows[torch.randperm(len(self.rows), generator=self.order)].to(self.device).chunk(batches)
+        shuffled = batches(self.rows, self.job.settings["batch_rows"], self.order, self.device)
         if begin and self.seat.begun is not None:
             torch.set_rng_state(torch.from_numpy(self.seat.begun.arrays["rng"][self.seat.rank]))
         for step, batch in enumerate(shuffled[begin:], begin + 1):
