@@ -22,6 +22,7 @@ from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import DAGSTER_PORT, DAGSTER_UI, MLFLOW_PORT, MLFLOW_UI, Profile, pages_on
 from ml_platform.serving import commands
+from ml_platform.serving.bring_back import bring_back
 from ml_platform.serving.dead_letters import dead_letters
 from ml_platform.serving.rollout_commands import COMMANDS as ROLLOUTS
 from ml_platform.spec import PlatformError, Project
@@ -255,7 +256,7 @@ def _backfill(profile: Profile, plan: Callable[[Backfill], list[Piece]]) -> None
     from rich.progress import track
 
     from ml_platform.automation.made import reporter
-    from ml_platform.features.assets import GRID
+    from ml_platform.features.refresh import GRID
     from ml_platform.resources.bound import bound
     from ml_platform.resources.projects import load_project
     from ml_platform.stores.clock import Clock
@@ -370,7 +371,9 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
     click.echo(f"{len(done)} tables, {sum(one.removed for one in done)} files removed")
 
 
-for command in (commands.approve, commands.reject, commands.adopt, commands.history, dead_letters, explain, *ROLLOUTS):
+for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
+    main.add_command(command)
+for command in (bring_back, dead_letters, explain):
     main.add_command(command)
 
 

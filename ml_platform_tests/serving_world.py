@@ -17,12 +17,14 @@ import polars as pl
 
 from ml_platform.features.follow import followed
 from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import micros
+from ml_platform.features.live_whole import BEGINNING, Following
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.spec import ModelSpec, Project
 from ml_platform.stores.online import OnlineStore
 from ml_platform.stores.prediction_log import PredictionLog
-from ml_platform.stores.tiles import SqliteTiles
+from ml_platform.stores.tiles import SqliteTiles, TileStore
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.training.lightgbm_trees import MODEL_FILE, fit_trees
 
@@ -133,7 +135,7 @@ class World:
 
     @property
     def live(self) -> LiveViews:
-        return followed(self.project, SqliteTiles(self.profile.live_path))
+        return followed(self.project, SqliteTiles(self.profile.live_path), lambda: NOON)
 
     @property
     def log(self) -> PredictionLog:
@@ -207,6 +209,13 @@ def world(folder: Path, changed: Mapping[str, str] | None = None) -> Iterator[Wo
             os.environ["PYTHONPATH"] = before
 
 
+def said_whole(project: Project, tiles: TileStore) -> None:
+    """As if the project's days had been followed from the first one on, and there were no event in them."""
+    begins = datetime(2013, 1, 1, tzinfo=UTC)
+    spans = {name: (BEGINNING, micros(begins)) for name, view in project.views.items() if view.is_live}
+    Following(tiles, begins).finish(spans)
+
+
 def standard(folder: Path, changed: Mapping[str, str] | None = None) -> Iterator[World]:
     """With two published cities and a champion, version 1."""
     with world(folder, changed) as made:
@@ -214,9 +223,10 @@ def standard(folder: Path, changed: Mapping[str, str] | None = None) -> Iterator
             "city_load", [{"city": "Rome", "load": 0.9, "newest": 3}, {"city": "Oslo", "load": 0.1, "newest": 4}]
         )
         past = {"trip": "before", "line": 7, "delay": 0.3, "known_at": NOON - timedelta(hours=1)}
+        said_whole(made.project, made.live.tiles)
         made.live.apply("arrivals", pl.DataFrame([past]))
         made.tracking.promote("late", made.register(made.trained(folder / "v1")).version)
         yield made
 
 
-__all__ = ["NOON", "ROW", "World", "standard", "world"]
+__all__ = ["NOON", "ROW", "World", "said_whole", "standard", "world"]

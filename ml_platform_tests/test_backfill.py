@@ -200,7 +200,7 @@ def test_a_backfill_equals_what_the_assets_made_everywhere(tmp_path: Path) -> No
     asked = [("lines", (line,)) for line in "abcd"]
     for at in (now, now - timedelta(hours=30)):
         live, expected = (
-            followed(small.PROJECT, place.tiles).values(asked, at)  # type: ignore[arg-type]
+            followed(small.PROJECT, place.tiles, lambda: now).values(asked, at)  # type: ignore[arg-type]
             for place in (by_backfill, by_assets)
         )
         assert live == expected

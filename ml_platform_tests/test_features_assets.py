@@ -14,7 +14,11 @@ from polars.testing import assert_frame_equal
 from ml_platform import asset_keys
 from ml_platform.automation.partitions import RANGE_END_TAG, RANGE_START_TAG, daily
 from ml_platform.features.assets import GRID, feature_assets
-from ml_platform.features.follow import Delivered, FollowedOnce, followed
+from ml_platform.features.follow import Delivered, FollowedOnce, follow_days, followed
+from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import micros
+from ml_platform.features.live_whole import Following
+from ml_platform.features.oracle import Oracle
 from ml_platform.features.refresh import read_for_recall, recall_needed, rows_of_days, rows_of_reference
 from ml_platform.features.windows import AS_OF, feature_rows
 from ml_platform.spec import (
@@ -27,6 +31,7 @@ from ml_platform.spec import (
     Project,
     SourceTable,
     Window,
+    WindowsLost,
 )
 from ml_platform.spec.calendar import day_start, days_between
 from ml_platform.stores.clock import Clock
@@ -38,6 +43,7 @@ NEW_YORK = "America/New_York"
 TIME = pl.Datetime("us", "UTC")
 STARTS, LAST = date(2024, 3, 6), date(2024, 3, 11)  # clocks change on the 10th
 HOUR = timedelta(hours=1)
+LAST_BEGINS, NOW = (day_start(day, NEW_YORK) for day in (LAST, LAST + timedelta(days=1)))
 
 
 def table(name: str, **columns: Any) -> SourceTable:
@@ -224,37 +230,93 @@ def test_repeating_changes_nothing(tmp_path: Path, whole: Place) -> None:
         assert place.served(view, keys) == whole.served(view, keys)
 
 
+def followed_before(project: Project, lake: Lake, folder: Path, now: datetime = LAST_BEGINS) -> SqliteTiles:
+    """Live windows into which all days but the last were brought, at ``now``."""
+    tiles = SqliteTiles(folder)
+    for view in project.views.values():
+        follow_days(view, project, lake, tiles, days_between(STARTS, LAST - timedelta(days=1)), now)
+    return tiles
+
+
 def test_a_closed_day_is_followed_once_a_run_for_all_views(tmp_path: Path) -> None:
     place, other = Place(tmp_path), replace(VIEWS["lines"], name="lines_again")
     project = replace(PROJECT, views={**VIEWS, other.name: other})
-    once = FollowedOnce(project)
-    mended = once.follow("a", VIEWS["lines"], place.lake, place.tiles, [LAST])
-    assert mended > 0
-    assert once.follow("a", other, place.lake, place.tiles, [LAST]) == 0
-    at = day_start(LAST + timedelta(days=1), NEW_YORK)
+    once, tiles = FollowedOnce(project), followed_before(project, place.lake, tmp_path / "before.db")
+    assert once.follow("a", VIEWS["lines"], place.lake, tiles, [LAST], NOW) > 0
+    assert once.follow("a", other, place.lake, tiles, [LAST], NOW) == 0
     asked = [(name, (line,)) for name in ("lines", other.name) for line in "abcd"]
-    values = followed(project, place.tiles).values(asked, at)
+    values = followed(project, tiles, lambda: NOW).values(asked, NOW)
     assert values[:4] == values[4:]
     assert values[0] != VIEWS["lines"].empty()
-    emptied = SqliteTiles(tmp_path / "emptied.db")  # whoever lost the tiles materializes the day again: another run
-    assert once.follow("b", other, place.lake, emptied, [LAST]) == mended
-    assert followed(project, emptied).values(asked, at) == values
+
+
+def test_a_day_followed_into_lost_windows_brings_back_the_days_before(tmp_path: Path) -> None:
+    """Within the same run, too: what it followed before is gone with the rest."""
+    place, other = Place(tmp_path), replace(VIEWS["lines"], name="lines_again")
+    project = replace(PROJECT, views={**VIEWS, other.name: other})
+    once, tiles = FollowedOnce(project), followed_before(project, place.lake, tmp_path / "live.db")
+    once.follow("a", VIEWS["lines"], place.lake, tiles, [LAST], NOW)
+    live, asked = followed(project, tiles, lambda: NOW), [(other.name, (line,)) for line in "abcd"]
+    values = live.values([("lines", (line,)) for line in "abcd"], NOW)
+    live.tiles = emptied = SqliteTiles(tmp_path / "emptied.db")
+    with pytest.raises(WindowsLost, match=r"lines_again hold no closed day: .* `ml-platform bring-back` fills them"):
+        live.values(asked, NOW)
+    once.follow("a", other, place.lake, emptied, [LAST], NOW)
+    assert live.values(asked, NOW) == values
+    with pytest.raises(WindowsLost, match="the live windows of lines hold no closed day"):
+        live.values([("lines", ("a",))], NOW)
+
+
+def test_a_day_alone_does_not_pass_for_its_history(tmp_path: Path) -> None:
+    """Raw tables that lack a day in between: values are served from when nothing is missing any more."""
+    place, hole = Place(tmp_path), LAST - timedelta(days=1)
+    view = replace(VIEWS["lines"], time=KNOWN_AT, features=(Window("minutes", "mean", over=(2 * HOUR,)),))
+    project = replace(PROJECT, views={"lines": view})
+    for name in ("trips", "ends"):
+        kept = [day for day in place.lake.days(f"raw/{name}") if day != hole]
+        rows = place.lake.scan(f"raw/{name}").filter(pl.col(PARTITION) != hole).collect()
+        place.lake.replace(f"raw/{name}", rows, sorted([*kept, hole]))
+    assert follow_days(view, project, place.lake, place.tiles, [LAST], NOW) > 0
+    live, begins = followed(project, place.tiles, lambda: NOW), LAST_BEGINS
+    at = begins + 2 * HOUR
+    oracle = Oracle(view, {name: place.lake.read(f"raw/{name}") for name in ("trips", "ends")})
+    assert live.values([("lines", (line,)) for line in "abc"], at) == [oracle.values((line,), at) for line in "abc"]
+    with pytest.raises(
+        WindowsLost, match=r"hold the days from 2024-03-11 04:00:00\+00:00 on, and .* look back to 2024-03"
+    ):
+        live.values([("lines", ("a",))], at - timedelta(microseconds=1))
 
 
 def test_what_this_process_delivered_itself_is_not_looked_for_again(tmp_path: Path) -> None:
     place, delivered = Place(tmp_path), Delivered()
+    tiles = followed_before(PROJECT, place.lake, tmp_path / "before.db")
     rows = {table: place.lake.read(f"raw/{table}", first=LAST, last=LAST) for table in VIEWS["lines"].sources}
     for table, day in rows.items():
         assert delivered.left(table, day).equals(day)
         delivered.note(table, day[: day.height // 2].drop(PARTITION))
         delivered.note(table, day[day.height // 2 : -1].select(sorted(day.columns)))
     once = FollowedOnce(PROJECT, delivered)
-    some = once.follow("a", VIEWS["lines"], place.lake, place.tiles, [LAST])
-    alone = {table: day[-1:] for table, day in rows.items()}
-    live = followed(PROJECT, SqliteTiles(tmp_path / "other.db"))
-    assert some == sum(live.apply(table, last) for table, last in alone.items()) > 0
-    again = once.follow("b", VIEWS["lines"], place.lake, place.tiles, [LAST])  # in another run all is looked for
+    some = once.follow("a", VIEWS["lines"], place.lake, tiles, [LAST], NOW)
+    other = LiveViews([VIEWS["lines"]], followed_before(PROJECT, place.lake, tmp_path / "other.db"))
+    assert some == sum(other.apply(table, day[-1:]) for table, day in rows.items()) > 0
+    again = once.follow("b", VIEWS["lines"], place.lake, tiles, [LAST], NOW)  # in another run all is looked for
     assert again > 0
+
+
+def test_what_was_delivered_before_the_store_was_begun_is_looked_for_again(tmp_path: Path) -> None:
+    """The windows were lost at noon, and filled again at once: what this process had delivered went with them."""
+    place, delivered, noon = Place(tmp_path), Delivered(), LAST_BEGINS + 12 * HOUR
+    for table in VIEWS["lines"].sources:
+        delivered.note(table, place.lake.read(f"raw/{table}", first=LAST, last=LAST))
+    tiles = followed_before(PROJECT, place.lake, tmp_path / "before.db", noon)
+    live, asked = followed(PROJECT, tiles, lambda: NOW), [("lines", (line,)) for line in "abcd"]
+    says = r"may lack what became known between 2024-03-11 04:00:00\+00:00 and 2024-03-11 16:00:00\+00:00"
+    with pytest.raises(WindowsLost, match=says):
+        live.values(asked, noon + HOUR)
+    Following(tiles, NOW).finish({"lines": (micros(LAST_BEGINS), micros(noon))})  # as bring-back says, of today
+    FollowedOnce(PROJECT, delivered).follow("a", VIEWS["lines"], place.lake, tiles, [LAST], NOW)
+    oracle = Oracle(VIEWS["lines"], raw())
+    assert live.values(asked, NOW) == [oracle.values((line,), NOW) for line in "abcd"]
 
 
 def test_history_that_is_missing_is_named(tmp_path: Path) -> None:

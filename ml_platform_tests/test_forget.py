@@ -40,7 +40,7 @@ def _line(home: TripsHome, trip: str) -> str:
 
 
 def _windows(home: TripsHome, line: str) -> dict[str, Any]:
-    live = followed(load_project(PACKAGE), SqliteTiles(home.profile.live_path))
+    live = followed(load_project(PACKAGE), SqliteTiles(home.profile.live_path), lambda: midnight_after(LAST))
     return live.values([("line_past", (line,))], midnight_after(LAST))[0]
 
 

@@ -95,7 +95,7 @@ def test_windows_and_newest_values_are_those_of_what_is_left(seed: int, who: str
     frames = _frames(draw)
     project, lake = _project(frames), Lake(str(folder / "lake"))
     tiles, online = SqliteTiles(folder / "live.db"), OnlineStore(folder / "online.db", "orders")
-    ingestor = Ingestor(project, followed(project, tiles), online, lake)
+    ingestor = Ingestor(project, followed(project, tiles, lambda: NOW), online, lake)
     today, closed = day_of(NOW, "UTC"), [FIRST, date(2024, 3, 9), date(2024, 3, 10)]
     for name, rows in frames.items():  # everything was delivered, and the closed days are in the lake
         assert ingestor.apply(name, rows) == []
@@ -125,11 +125,11 @@ def test_windows_and_newest_values_are_those_of_what_is_left(seed: int, who: str
         held = (folder / "live.db").read_bytes()
         assert subject.entity.name == "shop" or text.encode() not in held
     with pytest.raises(MissingHistory):
-        followed(project, tiles).values([("by_shop", ("x",))], NOW - timedelta(days=2, microseconds=1))
+        followed(project, tiles, lambda: NOW).values([("by_shop", ("x",))], NOW - timedelta(days=2, microseconds=1))
 
 
 def _assert_served(project: Project, served: live.Served, left: dict[str, pl.DataFrame]) -> None:
-    now = followed(project, served.tiles)
+    now = followed(project, served.tiles, lambda: NOW)
     for view in project.views.values():
         oracle = Oracle(view, left)
         both = [(shop, buyer) for shop in "xy" for buyer in ("ann", "bob", "cid")]

@@ -97,7 +97,7 @@ def _fill(world: World) -> None:
     days = days_between(project.starts, LAST)
     for view in project.views.values():
         online.publish(view, rows_of_days(view, project, lake, days[0], days[-1], GRID), NOW)
-        follow_days(view, project, lake, tiles, days)
+        follow_days(view, project, lake, tiles, days, midnight_after(LAST))
 
 
 def _row(trip: str, line: str | None, hours: float) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ml_platform.cli import main
-from ml_platform.features.follow import followed
+from ml_platform.features.live import LiveViews
 from ml_platform.resources.projects import load_project
 from ml_platform.stores.online import OnlineStore
 from ml_platform.stores.tiles import SqliteTiles
@@ -42,7 +42,7 @@ def lines(*rows: Any) -> str:
 
 
 def served(home: Path, line: str = "A") -> dict[str, Any]:
-    live = followed(load_project(PROJECT), SqliteTiles(home / "live.db"))
+    live = LiveViews(load_project(PROJECT).views.values(), SqliteTiles(home / "live.db"))
     return live.values([("line_past", (line,))], NOON)[0]
 
 

@@ -31,7 +31,7 @@ from ml_platform.stores.event_stream import EventStream
 from ml_platform.stores.tiles import Change, Wanted
 from ml_platform.stores.tiles_redis import RedisTiles
 from ml_platform_tests.redis_server import KEEPS, Server
-from ml_platform_tests.serving_world import NOON, ROW, standard
+from ml_platform_tests.serving_world import NOON, ROW, said_whole, standard
 from ml_platform_tests.stream_world import (
     BATCH,
     DATABASE,
@@ -327,7 +327,9 @@ def test_a_service_without_redis_answers_why_and_recovers(
         for name, value in (PRODUCTION | addresses).items():
             monkeypatch.setenv(name, value)
         past = {"trip": "before", "line": 7, "delay": 0.3, "known_at": NOON - timedelta(hours=1)}
-        LiveViews(world.project.views.values(), RedisTiles(server.url, "tiny")).apply("arrivals", pl.DataFrame([past]))
+        tiles = RedisTiles(server.url, "tiny")
+        said_whole(world.project, tiles)
+        LiveViews(world.project.views.values(), tiles).apply("arrivals", pl.DataFrame([past]))
         with running(Profile.from_environment(), "desk") as process:
             client = Client(process.url)
             before = client.predict([ROW], NOON)

@@ -28,6 +28,8 @@ import redis
 from ml_platform.bench.arms import machine
 from ml_platform.features.follow import followed
 from ml_platform.features.live import LiveViews
+from ml_platform.features.live_view import micros
+from ml_platform.features.live_whole import BEGINNING, Following
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.consumer import Consumer
@@ -70,7 +72,10 @@ def opened(name: str, folder: Path) -> Ingestor:
     for table in project.tables.values():
         if not table.partitioned and not lake.exists(f"raw/{table.name}"):
             lake.replace(f"raw/{table.name}", table.read(_ORIGIN_OF_TIME, NOW), None)
-    return Ingestor(project, followed(project, RedisTiles(URL, name)), OnlineStore(folder / "online.db", name), lake)
+    live = followed(project, RedisTiles(URL, name), lambda: START)
+    spans = dict.fromkeys(live.views, (BEGINNING, micros(START)))  # as if all days before had been followed
+    Following(live.tiles, START).finish(spans)
+    return Ingestor(project, live, OnlineStore(folder / "online.db", name), lake)
 
 
 def consumer(name: str, folder: Path, batch: int) -> Consumer:

@@ -219,7 +219,7 @@ def _close_day(stood: Stage, profile: Profile, before: datetime, now: datetime) 
         return
     tiles = tile_store(None, profile.live_path, stood.project.name)
     for view in stood.project.feature_views_of(stood.project.models[stood.service.model]):
-        follow_days(view, stood.project, stood.lake, tiles, [day])
+        follow_days(view, stood.project, stood.lake, tiles, [day], now)
 
 
 def _await(client: Client, referee: Referee) -> None:

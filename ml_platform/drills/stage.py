@@ -67,7 +67,8 @@ class Stage:
             if view.is_live:
                 reach = history_needed(view, timedelta(hours=1)) + timedelta(days=4)
                 first = max(self.project.starts, (begin - reach).date())
-                follow_days(view, self.project, self.lake, tiles, days_between(first, self.days[0] - timedelta(days=1)))
+                days = days_between(first, self.days[0] - timedelta(days=1))
+                follow_days(view, self.project, self.lake, tiles, days, begin)
                 continue
             rows = self.lake.scan(table_name(view)).filter(pl.col(AS_OF) <= begin).collect()
             online.publish(view, rows, begin)

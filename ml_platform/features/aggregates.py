@@ -1,8 +1,9 @@
 """Aggregates over slices [lower, upper) of one sorted array of values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ class Values:
     """Numbers without nulls, in window order, Booleans as 0 and 1; what several aggregates need is made once."""
 
     numbers: Numbers
+    _made: dict[tuple[int, ...], tuple[Any, ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def exact(self) -> Ints:
@@ -39,6 +41,28 @@ class Values:
         sums = np.zeros(len(self.numbers) + 1, np.int64)
         np.cumsum(self.exact, out=sums[1:])
         return sums
+
+    def up_to(self, places: Ints) -> Ints:
+        """The sum of the first n, for each of the places n."""
+        found: Ints = self._once(lambda: self.running[places], places)
+        return found
+
+    def sums(self, lower: Ints, upper: Ints) -> Floats:
+        """The sum of each slice; not to be written into, since several aggregates share it."""
+
+        def made() -> Floats:
+            totals: Floats = (self.up_to(upper) - self.running[lower]).astype(np.float64)
+            return totals / FIXED_POINT if self.is_float else totals
+
+        found: Floats = self._once(made, lower, upper)
+        return found
+
+    def _once(self, made: Callable[[], Any], *of: Ints) -> Any:
+        """What was made of these very arrays; they are kept with it, so that no other can have their identity."""
+        key = tuple(map(id, of))
+        if key not in self._made:
+            self._made[key] = (made(), of)
+        return self._made[key][0]
 
 
 def aggregate(kind: str, values: Values, lower: Ints, upper: Ints) -> tuple[Floats, NDArray[np.bool_]]:
@@ -62,13 +86,11 @@ def _count(values: Values, lower: Ints, upper: Ints) -> Floats:
 
 
 def _sum(values: Values, lower: Ints, upper: Ints) -> Floats:
-    totals: Floats = (values.running[upper] - values.running[lower]).astype(np.float64)
-    scaled: Floats = totals / FIXED_POINT
-    return scaled if values.is_float else totals
+    return values.sums(lower, upper).copy()
 
 
 def _mean(values: Values, lower: Ints, upper: Ints) -> Floats:
-    means: Floats = _sum(values, lower, upper) / np.maximum(upper - lower, 1)
+    means: Floats = values.sums(lower, upper) / np.maximum(upper - lower, 1)
     return means
 
 

@@ -9,7 +9,7 @@ from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
 from ml_platform.automation.partitions import days_of
 from ml_platform.features.follow import Delivered, FollowedOnce
-from ml_platform.features.refresh import column_types, is_daily, rows_of_days, rows_of_reference, table_name
+from ml_platform.features.refresh import GRID, column_types, is_daily, rows_of_days, rows_of_reference, table_name
 from ml_platform.features.registry import apply
 from ml_platform.features.windows import AS_OF
 from ml_platform.resources import metadata
@@ -24,7 +24,6 @@ from ml_platform.stores.online import Online
 from ml_platform.stores.tiles import TileStore
 
 GROUP = "features"
-GRID = timedelta(hours=1)  # the as-of grid of the whole project, until features stream
 
 
 def feature_assets(
@@ -91,7 +90,7 @@ def _daily(
         rows = rows_of_days(view, project, lake, span[0], span[-1], GRID)
         lake.replace(table_name(view), rows, span)
         published = online.publish(view, rows, clock.now())
-        mended = followed.follow(context.run_id, view, lake, tiles, span)
+        mended = followed.follow(context.run_id, view, lake, tiles, span, clock.now())
         return dg.MaterializeResult(
             metadata={**metadata.table(rows), "entities_published": published, "tiles_mended": mended}
         )

@@ -297,7 +297,7 @@ class Backfill:
         end = day_start(newest + _A_DAY, self.project.timezone)
         if day_start(days[-1] + _A_DAY, self.project.timezone) <= end - KEPT_BEHIND - view.lookback:
             return 0
-        return follow_days(view, self.project, self.lake, self.tiles, days_between(days[0], newest))
+        return follow_days(view, self.project, self.lake, self.tiles, days_between(days[0], newest), self.now)
 
     # The record
 

@@ -54,18 +54,31 @@ def corrected(key: Sequence[str], rows: pl.DataFrame) -> pl.DataFrame:
 def _all_differ(keys: pl.DataFrame) -> bool:
     """Surely no two alike: what costs little, since most tables hold no correction."""
     first = keys.to_series()
-    if keys.width == 1 and first.dtype.is_integer() and not first.has_nulls():
-        numbers = first.to_numpy()
-        if (numbers[1:] > numbers[:-1]).all():
-            return True
+    if keys.width == 1 and first.dtype.is_integer() and not first.has_nulls() and _ascends(first):
+        return True
     hashes = np.sort(keys.hash_rows().to_numpy())
     return not (hashes[1:] == hashes[:-1]).any()
+
+
+def _ascends(numbers: pl.Series) -> bool:
+    """Whether each is greater than the one before; chunk by chunk, since putting them together copies them."""
+    last = None
+    for chunk in numbers.get_chunks():
+        some = chunk.to_numpy()
+        if last is not None and len(some) and not last < some[0]:
+            return False
+        if not (some[1:] > some[:-1]).all():
+            return False
+        last = some[-1] if len(some) else last
+    return True
 
 
 def with_ends(view: FeatureView, rows: pl.DataFrame) -> pl.DataFrame:
     """The view's source rows (derived columns included) with ``ENDS``, if there is a correction among them."""
     place = "_version"
-    several = corrected(view.key, rows.with_row_index(place)) if view.key else rows.clear()
+    if not view.key or rows.is_empty() or _all_differ(rows.select(view.key)):
+        return rows  # mostly: a number for each row would be made in vain
+    several = corrected(view.key, rows.with_row_index(place))
     if several.is_empty():
         return rows
     keys = [pl.col(name).alias(f"_key{n}") for n, name in enumerate(view.key)]

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ml_platform.features.aggregates import Ints
 from ml_platform.spec import StateError
@@ -149,7 +150,8 @@ def _column(plain: pl.Series) -> _Column:
 def numbered(asked: pl.DataFrame, rows: pl.DataFrame, names: Sequence[str]) -> tuple[Ints, Ints]:
     """The distinct keys that are asked for, numbered from 0 without gaps: the number of each asked key and of each row.
 
-    ABSENT for a row whose key nobody asks for; a key that is not whole, which no row holds, has the last number.
+    ABSENT for a row whose key nobody asks for; a key that is not whole, which no row holds, has the last number. The
+    rows' numbers may be of 32 bits, since there are many of them.
 
     Raises:
         StateError: as ``KeyCodes.codes``.
@@ -161,7 +163,8 @@ def numbered(asked: pl.DataFrame, rows: pl.DataFrame, names: Sequence[str]) -> t
         used[own] = True
         used[-1] = False
         numbers = np.where(used, np.cumsum(used) - 1, ABSENT)
-        own, theirs, count = numbers[own], numbers[theirs], int(used.sum())
+        narrow: NDArray[Any] = numbers.astype(np.int32)
+        own, theirs, count = numbers[own], narrow[theirs], int(used.sum())
     else:
         distinct = np.unique(own[own != ABSENT])
         own, theirs, count = position(distinct, own), position(distinct, theirs), len(distinct)
@@ -173,7 +176,7 @@ def stable_order(codes: Ints) -> Ints:
 
     Sixteen bits at a time, which numpy sorts by counting: five times as fast as sorting whole numbers.
     """
-    order = np.argsort((codes & 0xFFFF).astype(np.uint16), kind="stable")
+    order = np.argsort(codes.astype(np.uint16), kind="stable")  # the cast keeps the lowest sixteen
     if codes.max(initial=0) > 0xFFFF:
         order = order[np.argsort((codes >> 16).astype(np.uint16)[order], kind="stable")]
     return order

@@ -4,7 +4,7 @@
 any order, late and more than once: what is read at t depends only on the set of rows known at t.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,14 +12,11 @@ import polars as pl
 
 from ml_platform.features.live_facts import facts_log
 from ml_platform.features.live_view import EPOCH, TICK, LiveView, micros
+from ml_platform.features.live_whole import ABOUT, FOR_GOOD, KEPT_FROM, STANDING, Alive, refuse_losses
 from ml_platform.features.live_write import Evaluated, evaluated, write
 from ml_platform.spec import FeatureView, MissingHistory
 from ml_platform.stores.feast_bytes import KeyValue, Value
 from ml_platform.stores.tiles import Change, Found, TileStore, Wanted
-
-# Where the store says since when it is whole: a tile like any other, of no view, which is never dropped.
-_REACH = Wanted("", b"reach", 0, 0, (0,))
-_FOR_GOOD = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +32,15 @@ class LiveQuestion:
 class LiveViews:
     """The live ones among some views, read together from one store."""
 
-    def __init__(self, views: Iterable[FeatureView], tiles: TileStore) -> None:
-        """Views that store their newest value are left out."""
-        self.tiles = tiles
+    def __init__(
+        self, views: Iterable[FeatureView], tiles: TileStore, now: Callable[[], datetime] | None = None
+    ) -> None:
+        """Views that store their newest value are left out.
+
+        now: the platform's present, with which losses of the store are noticed (``live_whole``). Without it the store
+        is taken for whole: for who fills it or only looks at it.
+        """
+        self.tiles, self.now = tiles, now
         self.views = {view.name: LiveView(view) for view in views if view.is_live}
 
     def values(self, asked: Sequence[tuple[str, tuple[KeyValue | None, ...]]], at: datetime) -> list[dict[str, Value]]:
@@ -47,6 +50,7 @@ class LiveViews:
 
         Raises:
             MissingHistory: events that the values at this moment depend on may have been dropped.
+            WindowsLost: or the store lost some, or was never given them.
         """
         question = self.ask(asked, at)
         return self.found(question, self.tiles.read(question.wanted))
@@ -63,17 +67,20 @@ class LiveViews:
             needs = self.views[name].wanted(self.views[name].encode_entity(key), moment)
             places.append((len(wanted), len(wanted) + len(needs)))
             wanted += needs
-        return LiveQuestion([name for name, _ in asked], at, [*wanted, _REACH], places)
+        return LiveQuestion([name for name, _ in asked], at, [*wanted, ABOUT], places)
 
     def found(self, question: LiveQuestion, found: Sequence[Found]) -> list[dict[str, Value]]:
         """The second half: the features from the tiles; where corrections are known of after the moment, it reads more.
 
         Raises:
-            MissingHistory: as ``values``.
+            MissingHistory, WindowsLost: as ``values``.
         """
         wanted, moment = question.wanted, micros(question.at)
-        for encoded in found[-1].events.values():
-            reach = int.from_bytes(encoded, signed=True)
+        about = found[-1].events
+        if self.now is not None:
+            refuse_losses(about.get(STANDING), {name: self.views[name].view for name in question.views}, question.at)
+        if KEPT_FROM in about:
+            reach = int.from_bytes(about[KEPT_FROM], signed=True)
             if moment < reach:
                 raise MissingHistory(
                     f"live windows are kept as of {EPOCH + reach * TICK} on, and {question.at.isoformat()} lies before "
@@ -94,7 +101,7 @@ class LiveViews:
             new = micros(moment)
             return None if before is not None and new <= before else (b"", new.to_bytes(8, signed=True))
 
-        if self.tiles.update([Change(_REACH.log, _REACH.entity, _REACH.first, _FOR_GOOD, later)]):
+        if self.tiles.update([Change(ABOUT.log, ABOUT.entity, KEPT_FROM, FOR_GOOD, later)]):
             self.tiles.prune(micros(moment))
 
     @property
@@ -107,13 +114,13 @@ class LiveViews:
 
     def whole_from(self) -> int | None:
         """Since when values may be asked for (unix microseconds); None: nothing was ever dropped."""
-        (found,) = self.tiles.read([_REACH])
-        return next((int.from_bytes(encoded, signed=True) for encoded in found.events.values()), None)
+        (found,) = self.tiles.read([ABOUT])
+        return int.from_bytes(found.events[KEPT_FROM], signed=True) if KEPT_FROM in found.events else None
 
     def set_whole_from(self, moment: int) -> None:
         """Refuse values of before the moment, whatever was refused until now; for who makes the tiles anew."""
         stands = (b"", moment.to_bytes(8, signed=True))
-        self.tiles.update([Change(_REACH.log, _REACH.entity, _REACH.first, _FOR_GOOD, lambda _: stands)])
+        self.tiles.update([Change(ABOUT.log, ABOUT.entity, KEPT_FROM, FOR_GOOD, lambda _: stands)])
 
     def apply(self, table: str, rows: pl.DataFrame, *, since: datetime | None = None) -> int:
         """Bring rows of a raw table into every view that follows it; returns how many tiles changed.
@@ -128,4 +135,5 @@ class LiveViews:
 
     def write(self, found: Evaluated, *, since: datetime | None = None) -> int:
         """The second half of ``apply``."""
-        return write(self.tiles, found, None if since is None else micros(since))
+        alive = None if self.now is None else Alive(self.now())
+        return write(self.tiles, found, None if since is None else micros(since), alive)

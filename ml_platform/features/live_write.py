@@ -15,6 +15,7 @@ import polars as pl
 from ml_platform.features.live_facts import Facts, Remembering, versions
 from ml_platform.features.live_rows import Counted, counted, key_rows, ordered
 from ml_platform.features.live_view import KEPT_BEHIND, TICK, LiveView, Log
+from ml_platform.features.live_whole import Alive
 from ml_platform.features.tiles import Event, encode, events_of, merged
 from ml_platform.spec import KNOWN_AT, Active
 from ml_platform.stores.tiles import Change, TileStore
@@ -58,21 +59,23 @@ def evaluated(views: Iterable[LiveView], table: str, rows: pl.DataFrame) -> Eval
     )
 
 
-def write(tiles: TileStore, found: Evaluated, since: int | None) -> int:
+def write(tiles: TileStore, found: Evaluated, since: int | None, alive: Alive | None = None) -> int:
     """Bring the rows into the tiles; returns how many tiles and records changed.
 
-    since: unix microseconds; leave out what no window reaches that is asked then or later.
+    since: unix microseconds; leave out what no window reaches that is asked then or later. alive: goes with the first
+    of the changes, and is not counted.
     """
     with tiles.together():
-        return _write(tiles, found, since)
+        return _write(tiles, found, since, alive) - (alive.wrote if alive else 0)
 
 
-def _write(tiles: TileStore, found: Evaluated, since: int | None) -> int:
-    written = 0
+def _write(tiles: TileStore, found: Evaluated, since: int | None, alive: Alive | None) -> int:
+    written, said = 0, [] if alive is None else [alive.change()]
     opening = [_Opening(live, some) for live, some in found.opening]
     if found.facts is not None:
         facts = found.facts.remembering()
-        written += tiles.update([fact.change() for fact in facts.values()])
+        written += tiles.update([*said, *(fact.change() for fact in facts.values())])
+        said = []
         several = {key: fact for key, fact in facts.items() if len(fact.versions) > 1}
         if several:
             opening = _with_versions(opening, found.facts, several)
@@ -84,7 +87,7 @@ def _write(tiles: TileStore, found: Evaluated, since: int | None) -> int:
             later += _openings(one, log, opened, drafts)
     for log, closed in found.closing:
         later += [_closing(log, ordered(fact), moment) for fact, moment in closed if None not in fact]
-    written += tiles.update([fact.change() for fact in later]) if later else 0
+    written += tiles.update([*said, *(fact.change() for fact in later)]) if said or later else 0
     for fact in later:
         fact.settle(drafts)
     return written + (tiles.update([draft.change() for draft in drafts.values()]) if drafts else 0)

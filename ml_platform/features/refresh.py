@@ -11,6 +11,8 @@ from ml_platform.spec.calendar import day_of, day_start
 from ml_platform.spec.lineage import view_columns
 from ml_platform.stores.delta import PARTITION, Lake
 
+GRID = timedelta(hours=1)  # the as-of grid of the whole project's tables
+
 
 def table_name(view: FeatureView) -> str:
     """Where a view's rows stand in the lake."""

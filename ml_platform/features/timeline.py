@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -22,16 +23,21 @@ def microseconds(span: timedelta) -> int:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Sorted by entity, then time: ``keys`` holds the entity's code above and the time below."""
+    """Sorted by entity, then time: ``keys`` holds the entity's code above and the time below, of ``span`` steps."""
 
     keys: Ints
-    codes: Ints
+    span: int
+
+    @cached_property
+    def codes(self) -> Ints:
+        """The entity's code of each entry; windows do without."""
+        return self.keys // self.span
 
     def where(self, kept: Mask) -> "Timeline":
         """The entries of the mask alone."""
         if kept.all():
             return self
-        return Timeline(self.keys[kept], self.codes[kept])
+        return Timeline(self.keys[kept], self.span)
 
 
 @dataclass(frozen=True)
@@ -83,19 +89,22 @@ class Asked:
 
     def keys(self, codes: Ints, times: pl.Series) -> Ints:
         """Events packed: sorted by this, they are sorted by entity and by the step from which they are seen."""
-        packed: Ints = codes * self.span
-        packed += self._step_of(times.to_numpy())  # all events lie within the span
+        packed = self._step_of(times.to_numpy())  # all events lie within the span
+        packed += np.multiply(codes, self.span, dtype=np.int64)
         return packed
 
     def timeline(self, keys: Ints) -> Timeline:
         """Events whose keys are sorted."""
-        return Timeline(keys, keys // self.span)
+        return Timeline(keys, self.span)
 
     def _seen_from(self, moments: Ints) -> Ints:
         return np.clip(self._step_of(moments), 0, self.span - 1)
 
     def _step_of(self, moments: Ints) -> Ints:
-        return -((self.origin - moments) // self.unit)
+        # In place: on millions of events a fresh array costs more than the arithmetic.
+        steps: Ints = self.origin - moments
+        np.floor_divide(steps, self.unit, out=steps)
+        return np.negative(steps, out=steps)
 
     def upper(self, timeline: Timeline, before: timedelta = timedelta(0)) -> Ints:
         """For each question the end of its entity's entries at or before (time - ``before``)."""
@@ -104,7 +113,11 @@ class Asked:
 
     def first(self, timeline: Timeline) -> Ints:
         """For each question the start of its entity's entries."""
-        return np.searchsorted(timeline.keys, self.codes * self.span, side="left")
+        entities = int(self.codes.max(initial=-1)) + 1
+        if entities > len(self.codes):
+            return np.searchsorted(timeline.keys, self.codes * self.span, side="left")
+        starts: Ints = np.searchsorted(timeline.keys, np.arange(entities) * self.span, side="left")
+        return starts[self.codes]  # an entity is mostly asked about more than once
 
     def skipping_ended(self, upper: Ints, first: Ints, ends: Ints) -> Ints:
         """For each question ``upper`` (an end of entries), without the entries before it that had ended by its time.
@@ -121,7 +134,7 @@ class Asked:
 
     def count_up_to(self, timeline: Timeline, moments: Ints) -> Ints:
         """For each question how many of its entity's ``moments`` (one an entry) lie at or before its time."""
-        own = Timeline(np.sort(timeline.codes * self.span + self._seen_from(moments)), timeline.codes)
+        own = Timeline(np.sort(timeline.codes * self.span + self._seen_from(moments)), self.span)
         return self.upper(own) - self.first(own)
 
 

@@ -135,17 +135,22 @@ def _values(
         kept = theirs != ABSENT
         events, theirs = events.filter(pl.Series(kept)), theirs[kept]
     spans = [span for feature in view.features for _, span, _ in feature.features() if span is not None]
-    asked, turn = Asked.of(codes, points[AS_OF], events[_EFFECTIVE], spans).in_order()
-    keys, ends = asked.keys(theirs, events[_EFFECTIVE]), [ENDS] if ENDS in events.columns else []
+    moments = events[_EFFECTIVE].rechunk()  # once, instead of each time that numpy looks at them
+    asked, turn = Asked.of(codes, points[AS_OF], moments, spans).in_order()
+    ends = [ENDS] if ENDS in events.columns else []
     order = _order(view, events) if _order_matters(view) else []
     relevant = events.select(*dict.fromkeys([*_columns(view), *ends, *([_EFFECTIVE, *order] if order else [])]))
-    if not order and _ascends(events[_EFFECTIVE].to_numpy()):
-        by_entity = stable_order(theirs)
-        keys, relevant = keys[by_entity], pl.DataFrame([_gathered(column, by_entity) for column in relevant])
+    if not order and _ascends(moments.to_numpy()):
+        with _workers(len(theirs)) as together:
+            by_entity, keys = together(
+                lambda made: made(), [lambda: stable_order(theirs), lambda: asked.keys(theirs, moments)]
+            )
+            keys, *columns = together(lambda one: _gathered(one, by_entity), [keys, *relevant])
+        relevant = pl.DataFrame(columns)
     else:
         # One integer is sorted in a third of the time that two columns take.
         sorting = [_KEY, *([_EFFECTIVE, *order] if order else [])]
-        relevant = relevant.with_columns(pl.Series(_KEY, keys)).sort(sorting)
+        relevant = relevant.with_columns(pl.Series(_KEY, asked.keys(theirs, moments))).sort(sorting)
         keys = relevant[_KEY].to_numpy()
     timeline = asked.timeline(keys)
     found: dict[str, Column] = {}
@@ -166,10 +171,12 @@ def _values(
     return _assembled(view, points.select(*names, AS_OF), found, back)
 
 
-def _gathered(column: pl.Series, places: Ints) -> pl.Series:
-    """The column at these places; numbers without gaps by numpy, which takes a third of the time."""
+def _gathered(column: Any, places: Ints) -> Any:
+    """A column, or an array, at these places; numbers without gaps by numpy, which takes a third of the time."""
+    if isinstance(column, np.ndarray):
+        return np.take(column, places, mode="clip")  # all lie within; saying so saves a fifth
     if column.dtype.is_numeric() and not column.has_nulls():
-        return pl.Series(column.name, column.to_numpy()[places])
+        return pl.Series(column.name, np.take(column.to_numpy(), places, mode="clip"))
     return column.gather(places)
 
 
@@ -202,10 +209,12 @@ def _assembled(
     places: where the values of each point stand; None: in the order of the points.
     """
     raw = {name: values for name, (values, _) in found.items()}
-    masks = {f"{name}?": valid for name, (_, valid) in found.items()}
+    masks = {f"{name}?": valid for name, (_, valid) in found.items() if not valid.all()}
     types = {name: pl.Int64 if kind == "int64" else pl.Float64 for name, kind in view.schema().items()}
     columns = [
         pl.when(pl.col(f"{name}?")).then(pl.col(name).cast(kind)).otherwise(None).alias(name)
+        if f"{name}?" in masks
+        else pl.col(name).cast(kind)
         for name, kind in types.items()
     ]
     values = pl.DataFrame({**raw, **masks}).select(columns)
@@ -253,12 +262,16 @@ def _windows(features: list[Window], column: pl.Series, asked: Asked, timeline: 
         # An event exactly one window old has left it, so the lower edge counts entries up to t - w.
         return np.maximum(asked.upper(own, before=span), first)
 
-    over = {span: None for feature in features for span in feature.over}
     each = [(name, feature.aggregate, span) for feature in features for name, span, _ in feature.features()]
+
+    def of_span(span: timedelta) -> dict[str, Column]:
+        edge = lower(span)
+        return {name: aggregate(kind, known, edge, upper) for name, kind, own in each if own == span}
+
     with _workers(len(upper)) as together:
-        edges = dict(zip(over, together(lower, over), strict=True))
-        columns = together(lambda one: aggregate(one[1], known, edges[one[2]], upper), each)
-        return {name: column for (name, _, _), column in zip(each, columns, strict=True)}
+        made = together(of_span, dict.fromkeys(span for _, _, span in each))
+        found = {name: column for columns in made for name, column in columns.items()}
+    return {name: found[name] for name, _, _ in each}
 
 
 @contextmanager

@@ -13,19 +13,19 @@ from typing import ClassVar
 
 import polars as pl
 
-from ml_platform.features.assets import GRID
 from ml_platform.features.follow import follow_days
 from ml_platform.features.live import LiveViews
 from ml_platform.features.live_facts import facts_log
 from ml_platform.features.live_view import KEPT_BEHIND, micros
-from ml_platform.features.refresh import is_daily, rows_of_reference
+from ml_platform.features.live_whole import Following, forget_followed
+from ml_platform.features.refresh import GRID, is_daily, rows_of_reference
 from ml_platform.forgetting.places import Held
 from ml_platform.forgetting.subject import Subject
+from ml_platform.serving.bring_back import fresh_rows, last_held, sources_asked_from
 from ml_platform.serving.events import newest_values
 from ml_platform.sources.admission import Admit
-from ml_platform.sources.ingest import fetch, read_references
 from ml_platform.spec import FeatureView
-from ml_platform.spec.calendar import day_of, day_start, days_between
+from ml_platform.spec.calendar import day_start, days_between
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.delta_purge import current_rows
 from ml_platform.stores.online import Online
@@ -142,34 +142,36 @@ def _windows(
         return
     windows = LiveViews(views, served.tiles)
     windows.set_whole_from(_NEVER)
+    forget_followed(served.tiles, windows.views)
     # What is remembered of other tables' facts holds nothing of the entity, and views that are left alone need it.
     others = {facts_log(view.source) for view in views if view.source not in subject.tables}
     served.tile_purge.clear(log for log in windows.logs if log not in others)
     kept_from = [reach] if reach is not None else []
+    following = Following(served.tiles, served.now)
     for view in views:
-        days = [day for table in view.sources for day in served.lake.days(f"raw/{table}")]
-        if days:
-            follow_days(view, subject.project, served.lake, served.tiles, days_between(min(days), max(days)))
-            kept_from.append(micros(day_start(max(days) + _A_DAY, subject.project.timezone) - KEPT_BEHIND))
-        own = LiveViews([view], served.tiles)
+        own, last = LiveViews([view], served.tiles), last_held(view, subject.project, served.lake, served.now)
+        days = {table: served.lake.days(f"raw/{table}") for table in view.sources}
+        if last is not None:
+            closed = days_between(min(min(some) for some in days.values() if some), last)
+            follow_days(view, subject.project, served.lake, served.tiles, closed, served.now)
         for table in view.sources:
+            if days[table]:
+                kept_from.append(micros(day_start(max(days[table]) + _A_DAY, subject.project.timezone) - KEPT_BEHIND))
+                own.apply(table, served.lake.read(f"raw/{table}", first=last and last + _A_DAY))
             own.apply(table, fresh[table])
+        following.finish({view.name: (sources_asked_from(last, subject.project), micros(served.now))})
     windows.set_whole_from(max(kept_from, default=-_NEVER))
 
 
 def _fresh(subject: Subject, served: Served, table: str) -> pl.DataFrame:
     """What the source gives of the days after those that the raw table holds, judged as they are on their way in."""
-    declared, project = subject.project.tables[table], subject.project
+    project = subject.project
+    if not project.tables[table].partitioned:
+        return pl.DataFrame(schema=dict(project.tables[table].columns))
     held = served.lake.days(f"raw/{table}")
-    today = day_of(served.now, project.timezone)
-    empty = pl.DataFrame(schema=dict(declared.columns))
-    if not declared.partitioned:
-        return empty
-    references = read_references(declared, served.lake)
     # A table none of whose days was closed yet has sent events all the same.
-    first = min(max(held) + _A_DAY, today) if held else project.starts
-    batch = fetch(declared, first, today, served.now, project.timezone, references, admit=served.admit)
-    return batch.good.select(empty.columns)
+    first = max(held) + _A_DAY if held else project.starts
+    return fresh_rows(project, served.lake, table, first, served.admit, served.now)
 
 
 def _stored_rows(subject: Subject, served: Served, view: FeatureView, fresh: pl.DataFrame) -> pl.DataFrame:

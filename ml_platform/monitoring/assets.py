@@ -10,8 +10,7 @@ import polars as pl
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day, on_alarm
 from ml_platform.automation.partitions import days_of
-from ml_platform.features.assets import GRID
-from ml_platform.features.refresh import read_for_recall
+from ml_platform.features.refresh import GRID, read_for_recall
 from ml_platform.features.skew import compare, note_skew, sampled
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.features.skew_since import given_since, telling_of_others

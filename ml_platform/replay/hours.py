@@ -10,13 +10,14 @@ import polars as pl
 
 from ml_platform.features.follow import Delivered
 from ml_platform.features.live_view import micros
+from ml_platform.features.live_whole import Following
 from ml_platform.monitoring.performance import FOLLOWED_FOR
 from ml_platform.replay.traffic import Question, questions, truths
 from ml_platform.serving.client import Answers, Client
 from ml_platform.serving.events import Ingestor, Prepared
 from ml_platform.sources.ingest import Batch, fetch, read_references
 from ml_platform.spec import KNOWN_AT, MissingHistory, Project, Service, SourceError, SourceTable
-from ml_platform.spec.calendar import day_of, days_between
+from ml_platform.spec.calendar import day_of, day_start, days_between
 from ml_platform.spec.request_views import request_fields
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.prediction_log import PredictionLog, Truth
@@ -141,6 +142,7 @@ class Hours:
         learned = truths(
             self.task, self._kept[self.task.spine], self._kept[self.task.label.table], before, now, served_from
         )
+        resumed_at = before if self._resumed else None
         if self._resumed:
             days = days_between(day_of(before, self.project.timezone), day_of(now, self.project.timezone))
             answered, posted = (
@@ -150,7 +152,7 @@ class Hours:
             asked = [(row, asked_at) for row, asked_at in asked if row[self.task.key] not in answered]
             learned = [truth for truth in learned if truth.prediction_id not in posted]
             self._resumed = False
-        return Delivery(self._sender.submit(self._send, client, dict(self._arrived), asked, learned, now))
+        return Delivery(self._sender.submit(self._send, client, dict(self._arrived), asked, learned, now, resumed_at))
 
     def _send(
         self,
@@ -159,11 +161,14 @@ class Hours:
         asked: list[Question],
         learned: list[Truth],
         now: datetime,
+        resumed_at: datetime | None,
     ) -> tuple[int, int]:
         """A question leaves when every event known by then is applied; it need not be answered before the next event,
         since a window is computed as of the moment asked."""
         left = {name: _Events(rows[KNOWN_AT], self.ingestor.prepare(name, rows)) for name, rows in arrived.items()}
         waiting: list[Future[Answers]] = []
+        if resumed_at is not None:
+            self._catch_up(left, resumed_at, now)
         try:
             for moment, group in groupby(asked, key=lambda question: question[1]):
                 self._apply(left, moment, waiting)
@@ -182,6 +187,13 @@ class Hours:
         for start in range(0, len(learned), most):
             client.label(learned[start : start + most])
         return len(asked), len(learned)
+
+    def _catch_up(self, left: Mapping[str, "_Events"], until: datetime, now: datetime) -> None:
+        """Bring in what the day held until it was resumed: fetched from its midnight on, it makes the windows whole."""
+        following = Following(self.ingestor.live.tiles, now)
+        self._apply(left, until, [])
+        midnight = day_start(day_of(until, self.project.timezone), self.project.timezone)
+        following.finish(dict.fromkeys(self.ingestor.live.views, (micros(midnight), micros(until))))
 
     def _apply(self, left: Mapping[str, "_Events"], until: datetime, waiting: list[Future[Answers]]) -> None:
         """The part of a stream's consumer: apply the events that are known by then and were not applied yet.

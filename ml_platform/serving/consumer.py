@@ -22,6 +22,7 @@ from ml_platform.serving.requests import plausible
 from ml_platform.spec import DeclarationError, RequestRefused, StoreUnavailable, UnknownName
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.event_stream import EventStream, Message
+from ml_platform.stores.redis_settings import doubts
 
 CLAIM_AFTER = timedelta(seconds=30)  # far longer than a batch takes; earlier only means that work is done twice
 _AWAY_SECONDS = 0.5  # between two looks whether Redis is there again
@@ -177,6 +178,8 @@ def consume(profile: Profile, batch: int, *, told: Callable[[str], None], claim_
     settle()
     with _told_to_end() as ended:
         told(f"consumer {name} reads {stream.stream}, at most {batch} events at once; Ctrl-C or SIGTERM ends it")
+        for doubt in doubts(profile.redis_url) if profile.redis_url else ():
+            told(doubt)
         consumer.run(ended, told)
     counts = consumer.counts
     forgotten = f", {counts.forgotten} left out because they hold what was forgotten" if counts.forgotten else ""

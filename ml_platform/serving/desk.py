@@ -40,7 +40,16 @@ from ml_platform.serving.requests import (
 from ml_platform.serving.rollout_files import assigned_by, heartbeat, is_watched, rollout_file
 from ml_platform.serving.traffic import CANARY, FALLBACK, Variant
 from ml_platform.serving.trial import Fault, tried
-from ml_platform.spec import MissingHistory, ModelSpec, NoChampion, Project, RequestRefused, Service, UnknownName
+from ml_platform.spec import (
+    MissingHistory,
+    ModelSpec,
+    NoChampion,
+    Project,
+    RequestRefused,
+    Service,
+    UnknownName,
+    WindowsLost,
+)
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.forgotten import Forgotten, forgotten_in
 from ml_platform.stores.online import Online
@@ -167,13 +176,20 @@ class Desk:
         return current
 
     def predict(self, request: PredictRequest, now: datetime) -> PredictResponse:
-        """Look up, score and log before answering."""
+        """Look up, score and log before answering.
+
+        Raises:
+            RequestRefused: what is asked cannot be answered.
+            WindowsLost: the store of live windows lost events that the answer depends on.
+        """
         champion = self.champion()
         rows = check_rows(request.rows, self.rules_of(champion))
         questions = [self.question(champion, rows, request.asked_at, now)]
         groups = self.groups(questions, now)
         try:
             vectors = [self._again(group) for group in groups]
+        except WindowsLost:
+            raise  # nothing is wrong with the question
         except MissingHistory as error:
             raise RequestRefused(str(error)) from error
         (found,) = self.complete(questions, groups, vectors, now)

@@ -21,6 +21,7 @@ from ml_platform.sources.contract import all_hold, broken_rules, conditions
 from ml_platform.sources.ingest import read_references
 from ml_platform.spec import KNOWN_AT, FeatureView, Latest, Project, RequestRefused, SourceTable, UnknownName
 from ml_platform.spec.features import FIXED_POINT
+from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.forgotten import forgotten_in
 from ml_platform.stores.online import Online, online_store
@@ -178,7 +179,8 @@ class Ingestor:
         tiles = tile_store(profile.redis_url, profile.live_path, project.name)
         online = online_store(profile.online_address, project.name)
         lake = Lake(profile.lake, profile.storage_options)
-        return cls(project, followed(project, tiles), online, lake, Admission(project, forgotten_in(profile.home)))
+        live = followed(project, tiles, Clock(profile.clock_path).now)
+        return cls(project, live, online, lake, Admission(project, forgotten_in(profile.home)))
 
     def table(self, name: str) -> SourceTable:
         """The declared table of events.

@@ -48,9 +48,7 @@ def online_reads(
     def of(inputs: Sequence[str]) -> list[Read]:
         categorical, lookups, computed = plan(inputs, spec.task, project.all_views)
         others = tuple(inputs[len(categorical) :])
-        planned = _Planned(
-            categorical=categorical, feature_names=others, lookups=tuple(lookups), computed=computed
-        )
+        planned = _Planned(categorical=categorical, feature_names=others, lookups=tuple(lookups), computed=computed)
         vectors = VectorPlan(planned, online, live)
         return [partial(_read, vectors, row, now, as_of) for row in asked]
 

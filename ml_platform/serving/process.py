@@ -21,6 +21,7 @@ from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.rollout_files import policy_of
 from ml_platform.spec import PlatformError, PortInUse, ServiceError, UnknownName
+from ml_platform.stores.redis_settings import doubts
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN = timedelta(seconds=120)  # it takes about five seconds; a busy machine may take ten times as long
@@ -234,6 +235,8 @@ def serve(profile: Profile, service_name: str, port: int, *, announce: Callable[
     try:
         with running(profile, service_name, port=port, refereed=True) as process:
             announce(f"service {service_name} answers on {process.url} (log: {process.log}); Ctrl-C ends it")
+            for doubt in doubts(profile.redis_url) if profile.redis_url else ():
+                announce(doubt)
             while (code := process.child.poll()) is None:
                 if process.referee is not None and process.referee.poll() is not None:
                     announce(f"the referee ended with code {process.referee.returncode}; another one is started")

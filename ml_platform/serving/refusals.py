@@ -8,6 +8,7 @@ from ml_platform.spec import (
     StoreUnavailable,
     TooLate,
     UnknownName,
+    WindowsLost,
 )
 
 
@@ -15,6 +16,6 @@ def status_of(error: PlatformError) -> int:
     """400: the request is wrong; 503: not now; 504: not in time; 500: something is broken here."""
     if isinstance(error, RequestRefused | UnknownName):
         return 400
-    if isinstance(error, NoChampion | StateError | StoreUnavailable):
+    if isinstance(error, NoChampion | StateError | StoreUnavailable | WindowsLost):
         return 503
     return 504 if isinstance(error, TooLate) else 500

@@ -12,7 +12,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ml_platform.serving.desk import Answered, Desk, Question
-from ml_platform.spec import MissingHistory, PlatformError, RequestRefused, ServiceError, StateError, StoreUnavailable
+from ml_platform.spec import (
+    MissingHistory,
+    PlatformError,
+    RequestRefused,
+    ServiceError,
+    StateError,
+    StoreUnavailable,
+    WindowsLost,
+)
 
 if TYPE_CHECKING:  # a serving process of the embedded profile needs no Redis client
     from ml_platform.stores.redis_line import RedisLine
@@ -74,7 +82,7 @@ async def answer_together(
     """
     try:
         return list(await _answered(desk, line, questions, now))
-    except (StoreUnavailable, StateError) as error:  # one by one would find the same
+    except (StoreUnavailable, StateError, WindowsLost) as error:  # one by one would find the same
         return [error] * len(questions)
     except (PlatformError, ValueError) as error:
         if len(questions) == 1:

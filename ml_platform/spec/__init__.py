@@ -23,6 +23,7 @@ from ml_platform.spec.errors import (
     TooFewLabels,
     TooLate,
     UnknownName,
+    WindowsLost,
     WordRefused,
 )
 from ml_platform.spec.features import Active, Entity, Feature, FeatureView, Latest, Window
@@ -99,6 +100,7 @@ __all__ = [
     "Verdict",
     "View",
     "Window",
+    "WindowsLost",
     "WordRefused",
     "Workers",
     "between",

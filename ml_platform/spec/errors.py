@@ -7,6 +7,7 @@ PlatformError
 │   └── SchemaChanged     a source's columns are not those of its declaration
 ├── ContractBroken        a rule that stops the table failed, or too much was quarantined
 ├── MissingHistory        partitions that a computation looks back on are not there
+│   └── WindowsLost       events that live windows look back on are not, or not surely, in their store any more
 ├── TooFewLabels          not enough mature labels to train or to judge
 ├── NoChampion            the model has no champion yet
 ├── ModelRefused          a version that could not be loaded or checked
@@ -60,6 +61,10 @@ class ContractBroken(PlatformError):
 
 class MissingHistory(PlatformError):
     """Partitions that a computation looks back on are not there."""
+
+
+class WindowsLost(MissingHistory):
+    """Live windows whose store lost events, or may have; the message says which and how they come back."""
 
 
 class TooFewLabels(PlatformError):
