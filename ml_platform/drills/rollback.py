@@ -110,8 +110,8 @@ def line_of(one: Told) -> str:
 def _register(stood: Stage, base: Profile, chosen: Sequence[Challenger]) -> dict[Challenger, str]:
     """The champion of the real registry as version 1 of the stage's, the others behind it."""
     spec = stood.project.models[stood.service.model]
-    real, registry = Tracking(base.mlflow_uri, base.mlflow_artifacts), stood.play("registry_home")
-    tracking = Tracking(registry.mlflow_uri, registry.mlflow_artifacts)
+    real, any_play = Tracking(base.mlflow_uri, base.mlflow_artifacts), stood.play("registering")
+    tracking = Tracking(any_play.mlflow_uri, any_play.mlflow_artifacts)
     views, found = stood.project.views_of(spec), {}
     with tempfile.TemporaryDirectory() as folder:
         files = real.download(real.champion(spec.name), Path(folder))
@@ -136,7 +136,6 @@ def _register(stood: Stage, base: Profile, chosen: Sequence[Challenger]) -> dict
                 tags={},
             )
             found[challenger] = str(version.version)
-    shutil.rmtree(registry.home)
     return found
 
 

@@ -42,22 +42,18 @@ class Stage:
         return self._at("template")
 
     def _at(self, name: str) -> Profile:
-        """Everything local is the play's own; versions are registered in a registry that all plays share."""
+        """Everything local is the play's own, but the registry, which all plays share, and the lake."""
         profile = Profile.at(self.folder / name, project=self.base.project)
-        registry = Profile.at(self.folder / "registry", project=self.base.project)
-        return replace(
-            profile,
-            lake=self.base.lake,
-            storage_options=self.base.storage_options,
-            mlflow_uri=registry.mlflow_uri,
-            mlflow_artifacts=registry.mlflow_artifacts,
-        )
+        return replace(profile, lake=self.base.lake, storage_options=self.base.storage_options)
 
     def prepare(self) -> None:
         """Bring windows and stored values to where they were when the first day began."""
         profile = self._template
         Home(profile.home).prepare(profile.project)
-        Path(profile.mlflow_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        # Where a service of the play looks for it, as it knows no more than its home.
+        registry = self.folder / "registry"
+        registry.mkdir()
+        (profile.home / "mlflow").symlink_to(registry, target_is_directory=True)
         begin = day_start(self.days[0], self.project.timezone)
         spec = self.project.models[self.service.model]
         views = self.project.feature_views_of(spec)
@@ -76,7 +72,7 @@ class Stage:
     def play(self, name: str) -> Profile:
         """A fresh state folder as of the first day's beginning."""
         profile, template = self._at(name), self._template
-        shutil.copytree(template.home, profile.home)
+        shutil.copytree(template.home, profile.home, symlinks=True)
         return profile
 
 
