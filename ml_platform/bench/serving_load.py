@@ -103,9 +103,7 @@ def cpu_seconds(pid: int) -> float:
 async def _load(port: int, seconds: float, connections: int, rate: float, pid: int, users: int) -> dict[str, float]:
     loop = asyncio.get_running_loop()
     run = _Run(_requests(users), rate == 0)
-    callers = [
-        (await loop.create_connection(lambda: _Caller(run), "127.0.0.1", port))[1] for _ in range(connections)
-    ]
+    callers = [(await loop.create_connection(lambda: _Caller(run), "127.0.0.1", port))[1] for _ in range(connections)]
     if rate:
         run.idle.extend(callers)
         sender = loop.create_task(_send_at(run, rate))

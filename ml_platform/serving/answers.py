@@ -21,7 +21,7 @@ from ml_platform.spec import ASKED_AT, ServiceError
 from ml_platform.stores.exchange import Exchange
 from ml_platform.stores.online import Online
 from ml_platform.stores.online_plan import Asked
-from ml_platform.stores.prediction_log import Prediction
+from ml_platform.stores.prediction_record import Prediction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Vector = dict[str, Any]
@@ -131,9 +131,7 @@ class VectorPlan:
     def _taken(self, rows: Sequence[Row], stored: Sequence[tuple[Any, ...]]) -> list[Ordered]:
         take, categorical = self._take, self.champion.categorical
         assert take is not None
-        return [
-            (*[row[name] for name in categorical], *take(values)) for row, values in zip(rows, stored, strict=True)
-        ]
+        return [(*[row[name] for name in categorical], *take(values)) for row, values in zip(rows, stored, strict=True)]
 
     def _in_order(self, vector: Vector) -> Ordered:
         return [vector[name] for name in self._inputs]

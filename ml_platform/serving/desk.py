@@ -38,7 +38,8 @@ from ml_platform.spec import MissingHistory, ModelSpec, NoChampion, Project, Req
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.forgotten import Forgotten, forgotten_in
 from ml_platform.stores.online import Online
-from ml_platform.stores.prediction_log import Prediction, PredictionLog
+from ml_platform.stores.prediction_log import PredictionLog
+from ml_platform.stores.prediction_record import Prediction
 from ml_platform.stores.tracking import Tracking
 
 
@@ -185,7 +186,11 @@ class Desk:
         return list(groups.values())
 
     def complete(
-        self, questions: Sequence[Question], groups: Sequence[Group], vectors: Sequence[Sequence[Ordered]], now: datetime
+        self,
+        questions: Sequence[Question],
+        groups: Sequence[Group],
+        vectors: Sequence[Sequence[Ordered]],
+        now: datetime,
     ) -> list[Answered]:
         """Score the groups' rows and log them, all of a local day in one write, before anybody is answered.
 

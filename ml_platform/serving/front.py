@@ -64,7 +64,7 @@ class Front:
         self._opened, self._now, self.meters = opened, now, meters
         self._turns: Turns[_Waiting, Outcome] = Turns(self._answer)
         self._reader: BodyReader | None = None
-        self._line: "RedisLine | None" = None
+        self._line: RedisLine | None = None
         self._served: Desk | None = None
         self._prefix, self._number = os.urandom(6).hex().encode(), 0
 
@@ -104,9 +104,7 @@ class Front:
             request_id = b"%b-%x" % (self._prefix, self._number)
         return _Head(request_id, length, plain)
 
-    async def _predict(
-        self, desk: Desk, head: _Head, began: float, scope: Scope, receive: Receive, send: Send
-    ) -> int:
+    async def _predict(self, desk: Desk, head: _Head, began: float, scope: Scope, receive: Receive, send: Send) -> int:
         message = await receive()
         if message.get("more_body"):
             left = desk.service.answer_within.total_seconds()
@@ -185,12 +183,20 @@ class Front:
                 message = {**message, "headers": [*message["headers"], (b"x-request-id", head.request_id)]}
             elif status >= 400:
                 told.extend(message.get("body", b""))
+                if not message.get("more_body"):
+                    _log(status, _reason(told), head, scope["path"])
             await send(message)
 
         await self.app(scope, receive, sends)
-        if status >= 400:
-            _log(status, told.decode(errors="replace"), head, scope["path"])
         return status
+
+
+def _reason(body: bytes | bytearray) -> str:
+    """The sentence in an error's body."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, TypeError, KeyError):
+        return body.decode(errors="replace")
 
 
 def _too_late(within: float) -> TooLate:

@@ -52,9 +52,7 @@ class BodyReader:
         ]
         row = msgspec.defstruct("Row", fields, rename=attributes, forbid_unknown_fields=True)
         rows = Annotated[list[row], msgspec.Meta(min_length=1, max_length=rules.max_rows)]  # type: ignore[valid-type]
-        body = msgspec.defstruct(
-            "Body", [("rows", rows), ("asked_at", str | None, None)], forbid_unknown_fields=True
-        )
+        body = msgspec.defstruct("Body", [("rows", rows), ("asked_at", str | None, None)], forbid_unknown_fields=True)
         self._decode = msgspec.json.Decoder(body).decode
 
     def read(self, body: bytes) -> tuple[list[Row], str | None] | None:

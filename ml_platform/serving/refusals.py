@@ -1,6 +1,14 @@
 """Which HTTP status says which error."""
 
-from ml_platform.spec import NoChampion, PlatformError, RequestRefused, StateError, StoreUnavailable, TooLate, UnknownName
+from ml_platform.spec import (
+    NoChampion,
+    PlatformError,
+    RequestRefused,
+    StateError,
+    StoreUnavailable,
+    TooLate,
+    UnknownName,
+)
 
 
 def status_of(error: PlatformError) -> int:

@@ -20,7 +20,8 @@ from typing import Any, Literal
 import polars as pl
 
 from ml_platform.spec import HomeDamaged, StateError
-from ml_platform.stores.prediction_record import Prediction, iso, line, prediction_lines
+from ml_platform.stores.prediction_record import Prediction as Prediction
+from ml_platform.stores.prediction_record import iso, line, prediction_lines
 
 Stream = Literal["predictions", "labels"]
 _OPEN_FILES = 8  # a writer touches today's file and, around midnight or with late labels, a few others

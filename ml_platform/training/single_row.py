@@ -8,8 +8,8 @@ import ctypes
 import struct
 import threading
 import weakref
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,9 @@ class _Prepared:
         addresses = (ctypes.addressof(part) for part in (self.row, self._count, self._answer))
         row, count, answer = (ctypes.c_void_p(address) for address in addresses)
         self._booster = booster  # it must outlive what was prepared
-        self._call = lambda: library.LGBM_BoosterPredictForMatSingleRowFast(found, row, count, answer)
+        self._call: Callable[[], int] = partial(
+            library.LGBM_BoosterPredictForMatSingleRowFast, found, row, count, answer
+        )
 
     def predict(self) -> float:
         if self._call():
