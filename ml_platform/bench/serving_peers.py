@@ -94,10 +94,10 @@ class Usual:
         keys: list[Any] = [self._encode((row.user or 0,)) + PROJECT.encode() for row in rows]
         if len(keys) == 1:
             return [self._redis.hmget(keys[0], names)]
-        pipeline = self._redis.pipeline(transaction=False)
+        together = self._redis.pipeline(transaction=False)
         for key in keys:
-            pipeline.hmget(key, names)
-        return pipeline.execute()
+            together.hmget(key, names)
+        return together.execute()
 
     def answer(self, asked: Asks) -> Answer:
         """Look up, predict, log."""
