@@ -1,5 +1,6 @@
 """The application before BentoML's, in real services: ids, counters, overload, a Redis that hangs, an orderly end."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -17,10 +18,16 @@ from typing import Any
 
 import polars as pl
 import pytest
+from prometheus_client import CollectorRegistry
 
 from ml_platform.features.follow import followed
 from ml_platform.serving import Client
+from ml_platform.serving.desk import Answered, Desk, Question
+from ml_platform.serving.front import Front, _Waiting
+from ml_platform.serving.meters import Meters
 from ml_platform.serving.process import ServiceProcess, listen, running
+from ml_platform.serving.refusals import status_of
+from ml_platform.spec import TooLate
 from ml_platform.stores.online_redis import RedisOnlineStore
 from ml_platform.stores.tiles_redis import RedisTiles
 from ml_platform_tests.redis_server import Server
@@ -275,3 +282,23 @@ def test_the_client_is_there_under_a_short_name_without_anything_heavy() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_whoever_waited_too_long_is_told_so_and_nothing_is_logged_of_it(tiny: World) -> None:
+    desk = Desk.open(tiny.profile, "desk")
+
+    async def nobody(*_: object) -> None:
+        raise AssertionError("not asked")
+
+    front = Front(nobody, lambda: desk, Meters("desk", CollectorRegistry()), 65536, lambda: NOON)
+    questions = [Question(desk.champion(), [{**ROW, "trip": name}], NOON) for name in ("in time", "too late", "soon")]
+    began = time.perf_counter()
+    waited = [began, began - 2.5, began - 1.0]
+    turn = [_Waiting(*each) for each in zip(questions, waited, strict=True)]
+    good, late, soon = asyncio.run(front._answer(turn))
+    desk.log.close()
+    assert isinstance(late, TooLate)
+    assert (status_of(late), "within 2 s" in str(late)) == (504, True)
+    assert [each.ids for each in (good, soon) if isinstance(each, Answered)] == [["in time"], ["soon"]]
+    assert {"in time", "soon"} <= tiny.log.ids("desk", DAY)
+    assert "too late" not in tiny.log.ids("desk", DAY)
