@@ -109,8 +109,8 @@ def golden_rows(booster: Any) -> Floats:
     Always the same for a booster; shape (rows, inputs).
     """
     draw = np.random.default_rng(0)
-    infos: Sequence[str] = booster.dump_model(num_iteration=1)["feature_infos"].values()
-    rows = np.stack([_column(info, draw) for info in infos], axis=1)
+    infos = booster.dump_model(num_iteration=1)["feature_infos"]  # an input that was always missing has none
+    rows = np.stack([_column(infos.get(name, {}), draw) for name in booster.feature_name()], axis=1)
     rows[draw.random(rows.shape) < _MISSING_SHARE] = np.nan
     rows[0], rows[1] = np.nan, 0.0
     return np.ascontiguousarray(rows)
