@@ -216,6 +216,12 @@ def requirements() -> list[Requirement]:
     return [Requirement(line) for line in [*project["dependencies"], *extras["test"], *extras["ray"]]]
 
 
+def peers() -> list[Requirement]:
+    """What benchmarks alone may import."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return [Requirement(line) for line in extras["bench"]]
+
+
 def locked() -> dict[str, str]:
     return dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines())
 
@@ -232,9 +238,15 @@ def test_the_lock_satisfies_every_dependency():
     assert unmet == []
 
 
-def test_every_imported_package_is_a_declared_dependency():
-    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
+def undeclared(paths: list[Path], allowed: list[Requirement]) -> list[str]:
+    declared = {canonicalize_name(requirement.name) for requirement in allowed}
     offered = packages_distributions()
     own = {"ml_platform", "feature_defs", "ml_platform_tests"}
-    tops = {name.split(".")[0] for path in HOUSE for name in imported(path)} - own - sys.stdlib_module_names
-    assert sorted(top for top in tops if not {canonicalize_name(d) for d in offered.get(top, [])} & declared) == []
+    tops = {name.split(".")[0] for path in paths for name in imported(path)} - own - sys.stdlib_module_names
+    return sorted(top for top in tops if not {canonicalize_name(d) for d in offered.get(top, [])} & declared)
+
+
+def test_every_imported_package_is_a_declared_dependency():
+    bench = [path for path in HOUSE if path.parent.name == "bench"]
+    assert undeclared([path for path in HOUSE if path not in bench], requirements()) == []
+    assert undeclared(bench, [*requirements(), *peers()]) == []

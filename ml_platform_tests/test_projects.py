@@ -188,6 +188,10 @@ CLASHES = {
         {"services/desk.py": None, "policies/inputs.py": None},
         "model returns has the retraining policy 'weekly', but no service answers with it",
     ),
+    "a service that lets nobody wait": (
+        {"services/desk.py": FILES["services/desk.py"].replace('model="returns"', 'most_waiting=0, model="returns"')},
+        "service desk declares most_waiting=0 and answer_within=0:00:02; with these it could never answer",
+    ),
     "trees by DDP": (
         {"models/returns.py": FILES["models/returns.py"].replace("views=", 'compute="ddp", views=')},
         "model returns: estimator lightgbm cannot be trained with compute='ddp': DDP is PyTorch's",

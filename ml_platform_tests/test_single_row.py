@@ -18,7 +18,7 @@ KNOWN = ["a", "b", "c", "d"]
 
 @pytest.fixture(scope="module")
 def model() -> Trees:
-    """Trees on two categories and six numbers, one of them a constant, with missing values."""
+    """Trees on two categories and six numbers, with missing values; of one number nothing else, one is a constant."""
     import lightgbm as lgb
 
     draw = np.random.default_rng(3)
@@ -26,6 +26,7 @@ def model() -> Trees:
     matrix[:, :2] = draw.integers(0, len(KNOWN), (4000, 2))
     matrix[:, 7] = 1.5
     matrix[draw.random(matrix.shape) < 0.1] = np.nan
+    matrix[:, 6] = np.nan
     label = np.nan_to_num(matrix[:, 2]) * np.nan_to_num(matrix[:, 3]) + (matrix[:, 0] == 2) > 0.3
     encoding = Encoding({"first": KNOWN, "second": KNOWN}, [f"n{n}" for n in range(6)])
     names = {"feature_name": encoding.inputs, "categorical_feature": [0, 1]}

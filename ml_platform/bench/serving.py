@@ -196,9 +196,10 @@ def summary(turns: Mapping[str, list[Load]], echo: Callable[[str], object]) -> N
     for arm, some in turns.items():
         p50, p99 = median(turn.p50_ms for turn in some), median(turn.p99_ms for turn in some)
         failed = sum(turn.failed for turn in some)
+        wrong = f"; {failed} FAILED" if failed else ""
         echo(
             f"  {_TITLES[arm]:27}{rate[arm]:9,.0f}/s  p50 {p50:6.2f} ms  p99 {p99:7.2f} ms{cpu[arm]:8.0f} us CPU"
-            f"{rate[_OURS] / rate[arm]:8.1f} x ours, CPU {cpu[arm] / cpu[_OURS]:5.1f}{f'; {failed} FAILED' if failed else ''}"
+            f"{rate[_OURS] / rate[arm]:8.1f} x ours, CPU {cpu[arm] / cpu[_OURS]:5.1f}{wrong}"
         )
     echo(
         f"  wanted: at least {LEAST_RATE:,}/s, at most {MOST_CPU_US} us, {TIMES_BENTOML:g} times BentoML as it comes, "

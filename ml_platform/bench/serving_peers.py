@@ -1,8 +1,8 @@
 """The peers of the benchmark of serving: BentoML and FastAPI used as their documentation shows, and a static answer.
 
-``python -m ml_platform.bench.serving_peers ARM MODEL_FILE REDIS_PORT LOG FD``. Each does the same work as ours: it reads
-the row with pydantic, takes thirty features from the same hashes of Redis with redis-py and looks whether they are too
-old, asks the booster, writes one record a request to its log, and answers the same body.
+``python -m ml_platform.bench.serving_peers ARM MODEL_FILE REDIS_PORT LOG FD``. Each does the same work as ours: it
+reads the row with pydantic, takes thirty features from the same hashes of Redis with redis-py and looks whether they
+are too old, asks the booster, writes one record a request to its log, and answers the same body.
 """
 
 import json
@@ -79,12 +79,9 @@ class Usual:
         self._log = log.open("ab", buffering=0)
 
     def _vectors(self, rows: Sequence[Ask], now: datetime) -> list[list[Any]]:
-        suffix, oldest = PROJECT.encode(), micros(now - KEPT)
-        pipeline = self._redis.pipeline(transaction=False)
-        for row in rows:
-            pipeline.hmget(self._encode((row.user or 0,)) + suffix, *self._fields, *self._moments)
+        oldest = micros(now - KEPT)
         found = []
-        for reply in pipeline.execute() if len(rows) > 1 else [self._one(rows[0], suffix)]:
+        for reply in self._replies(rows):
             values = [None if value is None else decode_value(value) for value in reply[:30]]
             for view, moment in enumerate(reply[30:]):
                 if moment is None or decode_moment(moment) < oldest:
@@ -92,8 +89,15 @@ class Usual:
             found.append(values)
         return found
 
-    def _one(self, row: Ask, suffix: bytes) -> Any:
-        return self._redis.hmget(self._encode((row.user or 0,)) + suffix, [*self._fields, *self._moments])
+    def _replies(self, rows: Sequence[Ask]) -> list[Any]:
+        names: list[Any] = [*self._fields, *self._moments]
+        keys: list[Any] = [self._encode((row.user or 0,)) + PROJECT.encode() for row in rows]
+        if len(keys) == 1:
+            return [self._redis.hmget(keys[0], names)]
+        together = self._redis.pipeline(transaction=False)
+        for key in keys:
+            together.hmget(key, names)
+        return together.execute()
 
     def answer(self, asked: Asks) -> Answer:
         """Look up, predict, log."""

@@ -7,6 +7,7 @@ Reading is cut in two, so that a service can send what has to be asked of a serv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Generic, Protocol, TypeVar
@@ -85,10 +86,13 @@ class VectorPlan(Generic[Asks]):
         self._names = [full_name for lookup in stored for _, full_name in lookup.features]
         wanted = [(lookup.view, [feature for feature, _ in lookup.features]) for lookup in stored]
         self._stored = online.plan(wanted, fill=True) if wanted else None
-        self._inputs: tuple[str, ...] = (*champion.categorical, *champion.feature_names)
-        self._take = self._taker()
 
-    def _taker(self) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
+    @cached_property
+    def _inputs(self) -> tuple[str, ...]:
+        return (*self.champion.categorical, *self.champion.feature_names)
+
+    @cached_property
+    def _take(self) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
         """What puts stored values into the order of the features, where these are all there is."""
         if self._followed or self.champion.computed is not None or self._stored is None:
             return None

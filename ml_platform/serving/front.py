@@ -183,12 +183,20 @@ class Front:
                 message = {**message, "headers": [*message["headers"], (b"x-request-id", head.request_id)]}
             elif status >= 400:
                 told.extend(message.get("body", b""))
+                if not message.get("more_body"):
+                    _log(status, _reason(told), head, scope["path"])
             await send(message)
 
         await self.app(scope, receive, sends)
-        if status >= 400:
-            _log(status, told.decode(errors="replace"), head, scope["path"])
         return status
+
+
+def _reason(body: bytes | bytearray) -> str:
+    """The sentence in an error's body."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, TypeError, KeyError):
+        return body.decode(errors="replace")
 
 
 def _too_late(within: float) -> TooLate:

@@ -18,25 +18,28 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 class Meters:
     """Requests by endpoint and status, seconds, those waiting and those in flight, rows answered together."""
 
-    def __init__(self, service: str) -> None:
-        """``service``: the value of the label ``service``."""
+    def __init__(self, service: str, registry: Any = None) -> None:
+        """``service``: the value of the label ``service``; ``registry``: the Prometheus client's own if left out."""
         import prometheus_client as prometheus
 
+        kept = registry or prometheus.REGISTRY
+        one: dict[str, Any] = {"labelnames": ["service"], "registry": kept}
+        live: dict[str, Any] = {"multiprocess_mode": "livesum"}  # of the processes that live, added up
         self._service = service
         self._requests = prometheus.Counter(
-            "ml_platform_requests", "Requests answered.", ["service", "endpoint", "status"]
+            "ml_platform_requests", "Requests answered.", ["service", "endpoint", "status"], registry=kept
         )
         self._seconds = prometheus.Histogram(
-            "ml_platform_request_seconds", "Seconds to an answer.", ["service", "endpoint"], buckets=BUCKETS
+            "ml_platform_request_seconds",
+            "Seconds to an answer.",
+            ["service", "endpoint"],
+            buckets=BUCKETS,
+            registry=kept,
         )
-        together = prometheus.Counter("ml_platform_turns", "Times that questions were answered together.", ["service"])
-        questions = prometheus.Counter("ml_platform_turn_questions", "Questions answered in them.", ["service"])
-        waiting = prometheus.Gauge(
-            "ml_platform_requests_waiting", "Predictions not answered yet.", ["service"], multiprocess_mode="livesum"
-        )
-        in_flight = prometheus.Gauge(
-            "ml_platform_requests_in_flight", "Requests not answered yet.", ["service"], multiprocess_mode="livesum"
-        )
+        together = prometheus.Counter("ml_platform_turns", "Times that questions were answered together.", **one)
+        questions = prometheus.Counter("ml_platform_turn_questions", "Questions answered in them.", **one)
+        waiting = prometheus.Gauge("ml_platform_requests_waiting", "Predictions not answered yet.", **one, **live)
+        in_flight = prometheus.Gauge("ml_platform_requests_in_flight", "Requests not answered yet.", **one, **live)
         self._turns, self._questions = together.labels(service), questions.labels(service)
         self._waiting, self._in_flight = waiting.labels(service), in_flight.labels(service)
         self.waiting = self.in_flight = 0

@@ -20,7 +20,8 @@ from typing import Any, Literal
 import polars as pl
 
 from ml_platform.spec import HomeDamaged, StateError
-from ml_platform.stores.prediction_record import Failure, Prediction, Shadowed, iso, line, prediction_lines
+from ml_platform.stores.prediction_record import Failure, Shadowed, iso, line, prediction_lines
+from ml_platform.stores.prediction_record import Prediction as Prediction
 
 Stream = Literal["predictions", "labels", "failures", "shadow"]
 _OPEN_FILES = 8  # a writer touches today's file and, around midnight or with late labels, a few others

@@ -8,8 +8,8 @@ import ctypes
 import struct
 import threading
 import weakref
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,9 @@ class _Prepared:
         addresses = (ctypes.addressof(part) for part in (self.row, self._count, self._answer))
         row, count, answer = (ctypes.c_void_p(address) for address in addresses)
         self._booster = booster  # it must outlive what was prepared
-        self._call = lambda: library.LGBM_BoosterPredictForMatSingleRowFast(found, row, count, answer)
+        self._call: Callable[[], int] = partial(
+            library.LGBM_BoosterPredictForMatSingleRowFast, found, row, count, answer
+        )
 
     def predict(self) -> float:
         if self._call():
@@ -107,7 +109,7 @@ def golden_rows(booster: Any) -> Floats:
     Always the same for a booster; shape (rows, inputs).
     """
     draw = np.random.default_rng(0)
-    infos = booster.dump_model(num_iteration=1)["feature_infos"]  # of a column that never changed it says nothing
+    infos = booster.dump_model(num_iteration=1)["feature_infos"]  # an input that was always missing has none
     rows = np.stack([_column(infos.get(name, {}), draw) for name in booster.feature_name()], axis=1)
     rows[draw.random(rows.shape) < _MISSING_SHARE] = np.nan
     rows[0], rows[1] = np.nan, 0.0
