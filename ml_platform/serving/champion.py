@@ -13,6 +13,7 @@ import numpy as np
 
 from ml_platform.features.request_values import RequestPlan
 from ml_platform.serving.traffic import Split
+from ml_platform.serving.trial import Fault, tried
 from ml_platform.spec import FeatureView, HomeDamaged, ModelRefused, PlatformError, Task, View
 from ml_platform.spec.features import feature_name
 from ml_platform.stores.rollout_state import Rollout
@@ -87,11 +88,14 @@ def check(model: Model) -> None:
     """Ask the model about rows of nothing and of zeros.
 
     Raises:
-        ModelRefused: it does not answer with one probability a row.
+        ModelRefused: it fails, or does not answer with one probability a row.
     """
     inputs = model.encoding.inputs
     rows: list[dict[str, Any]] = [dict.fromkeys(inputs), dict.fromkeys(inputs, 0.0), dict.fromkeys(inputs)]
-    answers = np.asarray(model.predict_rows(rows))
+    found = tried(lambda: np.asarray(model.predict_rows(rows)))
+    if isinstance(found, Fault):
+        raise ModelRefused(f"it cannot answer rows of nothing and of zeros: {found.reason}") from found.error
+    answers = found
     if answers.shape != (len(rows),):
         raise ModelRefused(f"it answers {len(rows)} rows with an array of shape {answers.shape}")
     if not (np.isfinite(answers).all() and (answers >= 0).all() and (answers <= 1).all()):
