@@ -60,7 +60,7 @@ def _slow(base: Base) -> Model:
 
 
 def _erring(base: Base) -> Model:
-    """Splines that refuse what lies outside the hours that they were shown: calm ones, and one in which nothing was."""
+    """Splines that refuse what lies outside of what they were shown: calm hours, and one in which nothing was."""
     first = _numbers(base)[0]
     calm = base.rows.filter(pl.col(first) <= pl.col(first).quantile(_CALM))
     numeric = [name for name in base.champion.encoding.inputs if base.rows.schema[name].is_numeric()]
@@ -94,7 +94,9 @@ ALL = (
         make=_wrong_unit,
     ),
     Challenger(name="slow", wrong=f"{_TREES} random trees, asked one after the other", make=_slow),
-    Challenger(name="erring", wrong="it fails at what lies outside of the calm hours that it was trained on", make=_erring),
+    Challenger(
+        name="erring", wrong="it fails at what lies outside of the calm hours that it was trained on", make=_erring
+    ),
     Challenger(name="quietly worse", wrong=f"{_GUESSED:.0%} of its labels were shuffled", make=_quietly_worse),
     Challenger(name="good", wrong="nothing: the declared model with another seed", make=_good, good=True),
 )
