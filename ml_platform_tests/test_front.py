@@ -187,7 +187,7 @@ def on_redis(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) ->
         frame = pl.DataFrame(loads).with_columns(pl.lit(NOON.replace(minute=0)).alias("as_of"))
         RedisOnlineStore(server.url, "tiny").publish(tiny.project.views["city_load"], frame, NOON)
         past = {"trip": "before", "line": 7, "delay": 0.3, "known_at": NOON - timedelta(hours=1)}
-        followed(tiny.project, RedisTiles(server.url, "tiny")).apply("arrivals", pl.DataFrame([past]))
+        followed(tiny.project, RedisTiles(server.url, "tiny"), lambda: NOON).apply("arrivals", pl.DataFrame([past]))
         tiny.tracking.promote("late", tiny.register(tiny.trained(tmp_path / "v1")).version)
         with running(tiny.profile, "desk") as process:
             yield tiny, process
