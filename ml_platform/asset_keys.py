@@ -93,6 +93,11 @@ def service(service: str) -> dg.AssetKey:
     return dg.AssetKey(["services", service])
 
 
+def rollout(policy: str) -> dg.AssetKey:
+    """Where a service's rollout stands, with its evidence."""
+    return dg.AssetKey(["rollouts", policy])
+
+
 def batch_predictions(service: str) -> dg.AssetKey:
     """Tomorrow's rows scored by the champion."""
     return dg.AssetKey(["batch_predictions", service])

@@ -12,16 +12,15 @@ from typing import Any, BinaryIO
 
 import click
 
-from ml_platform.bench.features import main as features
-from ml_platform.bench.loading import main as loading
-from ml_platform.bench.rollout import main as rollout
-from ml_platform.bench.training import main as training
+from ml_platform.bench.commands import bench
+from ml_platform.drills.commands import drill
 from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import DAGSTER_PORT, DAGSTER_UI, MLFLOW_PORT, MLFLOW_UI, Profile, pages_on
 from ml_platform.serving import commands
 from ml_platform.serving.bring_back import bring_back
 from ml_platform.serving.dead_letters import dead_letters
+from ml_platform.serving.rollout_commands import COMMANDS as ROLLOUTS
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
 
@@ -368,29 +367,10 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
     click.echo(f"{len(done)} tables, {sum(one.removed for one in done)} files removed")
 
 
-for command in (commands.approve, commands.reject, commands.adopt, commands.history):
+for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
     main.add_command(command)
-for command in (bring_back, dead_letters, explain):
+for command in (bring_back, dead_letters, explain, bench, drill):
     main.add_command(command)
-
-
-@main.group()
-def bench() -> None:
-    """Figures that anyone can reproduce."""
-
-
-bench.add_command(loading, "loading")
-bench.add_command(features, "features")
-bench.add_command(rollout, "rollout")
-bench.add_command(training, "training")
-
-
-@bench.command()
-def split() -> None:
-    """The fixed split: train 15 Jan-31 Aug, validate September, test October-December."""
-    from ml_platform.bench.split import main as measure
-
-    measure()
 
 
 if __name__ == "__main__":

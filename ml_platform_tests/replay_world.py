@@ -128,17 +128,18 @@ class TripsHome:
     """A state folder; what it holds is read with the platform's own stores."""
 
     path: Path
+    package: str = PACKAGE
 
     @property
     def profile(self) -> Profile:
-        return Profile.at(self.path, project=PACKAGE)
+        return Profile.at(self.path, project=self.package)
 
     @property
     def lake(self) -> Lake:
         return Lake(self.profile.lake)
 
-    def start(self, *arguments: str, behaviour: str = "stationary", project: str = PACKAGE) -> Sitting:
-        return Sitting(self.path, arguments, behaviour, project)
+    def start(self, *arguments: str, behaviour: str = "stationary", project: str | None = None) -> Sitting:
+        return Sitting(self.path, arguments, behaviour, project or self.package)
 
     def run(self, until: date, *, behaviour: str = "stationary") -> dict[str, Any]:
         """Replay to the end of that day; the summary that --json holds."""
@@ -180,8 +181,11 @@ class TripsHome:
             ((version,),) = db.execute(query).fetchall()
         return int(version)
 
-    def copy(self, target: Path) -> "TripsHome":
-        """The same state elsewhere. MLflow's database alone holds addresses of files that are read again."""
+    def copy(self, target: Path, package: str | None = None) -> "TripsHome":
+        """The same state elsewhere. MLflow's database alone holds addresses of files that are read again.
+
+        package: of another project with the same tables, views and models.
+        """
         shutil.copytree(self.path, target)
         with contextlib.closing(sqlite3.connect(target / "mlflow" / "mlflow.db")) as db, db:
             for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
@@ -189,7 +193,10 @@ class TripsHome:
                     if kind.startswith(("VARCHAR", "TEXT")):
                         change = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE instr({column}, ?)"
                         db.execute(change, (str(self.path), str(target), str(self.path)))
-        return TripsHome(target)
+        if package:
+            mark = target / "ml_platform.json"
+            mark.write_text(mark.read_text().replace(f'"{self.package}"', f'"{package}"'))
+        return TripsHome(target, package or self.package)
 
 
 def shared(folder: Path, name: str, make: Callable[[TripsHome], None]) -> TripsHome:

@@ -66,6 +66,9 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
         "answered_at": NOON + timedelta(microseconds=1),
         "feature_names": ["f0", "f1"],
         "features": [1.5, None],
+        "variant": "champion",
+        "chance": 1.0,
+        "seconds": None,
     }
 
 

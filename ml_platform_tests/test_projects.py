@@ -56,7 +56,7 @@ WRONG = {
     "nothing in a file": ({"tables/empty.py": ""}, r"empty\.py declares no SourceTable; add one or remove the file"),
     "no policy in a policy's file": (
         {"policies/empty.py": "X = 1"},
-        r"empty\.py declares no RetrainPolicy or DriftPolicy; add one or remove the file",
+        r"empty\.py declares no RetrainPolicy or DriftPolicy or RolloutPolicy; add one or remove the file",
     ),
     "something else in a folder": (
         {"tables/desk.py": FILES["services/desk.py"]},
@@ -187,6 +187,10 @@ CLASHES = {
     "a policy that nobody can judge by": (
         {"services/desk.py": None, "policies/inputs.py": None},
         "model returns has the retraining policy 'weekly', but no service answers with it",
+    ),
+    "a service that lets nobody wait": (
+        {"services/desk.py": FILES["services/desk.py"].replace('model="returns"', 'most_waiting=0, model="returns"')},
+        "service desk declares most_waiting=0 and answer_within=0:00:02; with these it could never answer",
     ),
     "trees by DDP": (
         {"models/returns.py": FILES["models/returns.py"].replace("views=", 'compute="ddp", views=')},

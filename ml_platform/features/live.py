@@ -5,6 +5,7 @@ any order, late and more than once: what is read at t depends only on the set of
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
@@ -15,7 +16,17 @@ from ml_platform.features.live_whole import ABOUT, FOR_GOOD, KEPT_FROM, STANDING
 from ml_platform.features.live_write import Evaluated, evaluated, write
 from ml_platform.spec import FeatureView, MissingHistory
 from ml_platform.stores.feast_bytes import KeyValue, Value
-from ml_platform.stores.tiles import Change, TileStore, Wanted
+from ml_platform.stores.tiles import Change, Found, TileStore, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class LiveQuestion:
+    """The tiles that views want at a moment, and which of them belong to each view (None: its key is not whole)."""
+
+    views: list[str]
+    at: datetime
+    wanted: list[Wanted]
+    places: list[tuple[int, int] | None]
 
 
 class LiveViews:
@@ -41,6 +52,11 @@ class LiveViews:
             MissingHistory: events that the values at this moment depend on may have been dropped.
             WindowsLost: or the store lost some, or was never given them.
         """
+        question = self.ask(asked, at)
+        return self.found(question, self.tiles.read(question.wanted))
+
+    def ask(self, asked: Sequence[tuple[str, tuple[KeyValue | None, ...]]], at: datetime) -> LiveQuestion:
+        """The first half of ``values``, for who reads the tiles himself."""
         moment = micros(at)
         wanted: list[Wanted] = []
         places: list[tuple[int, int] | None] = []
@@ -51,22 +67,30 @@ class LiveViews:
             needs = self.views[name].wanted(self.views[name].encode_entity(key), moment)
             places.append((len(wanted), len(wanted) + len(needs)))
             wanted += needs
-        found = self.tiles.read([*wanted, ABOUT])
+        return LiveQuestion([name for name, _ in asked], at, [*wanted, ABOUT], places)
+
+    def found(self, question: LiveQuestion, found: Sequence[Found]) -> list[dict[str, Value]]:
+        """The second half: the features from the tiles; where corrections are known of after the moment, it reads more.
+
+        Raises:
+            MissingHistory, WindowsLost: as ``values``.
+        """
+        wanted, moment = question.wanted, micros(question.at)
         about = found[-1].events
         if self.now is not None:
-            refuse_losses(about.get(STANDING), {name: self.views[name].view for name, _ in asked}, at)
+            refuse_losses(about.get(STANDING), {name: self.views[name].view for name in question.views}, question.at)
         if KEPT_FROM in about:
             reach = int.from_bytes(about[KEPT_FROM], signed=True)
             if moment < reach:
                 raise MissingHistory(
-                    f"live windows are kept as of {EPOCH + reach * TICK} on, and {at.isoformat()} lies before it; "
-                    f"the raw tables hold the history: ask features.windows.values_at"
+                    f"live windows are kept as of {EPOCH + reach * TICK} on, and {question.at.isoformat()} lies before "
+                    f"it; the raw tables hold the history: ask features.windows.values_at"
                 )
         return [
             dict.fromkeys(self.views[name].view.schema())
             if place is None
             else self.views[name].values(wanted[slice(*place)], found[slice(*place)], moment, self.tiles.read)
-            for (name, _), place in zip(asked, places, strict=True)
+            for name, place in zip(question.views, question.places, strict=True)
         ]
 
     def keep_from(self, moment: datetime) -> None:

@@ -82,6 +82,9 @@ class _Looking:
                 self.found.add((change.log, change.entity, change.tile))
         return 0
 
+    def pack(self, wanted: Sequence[Wanted]) -> None:
+        """Nobody asks a server through this."""
+
     def together(self) -> AbstractContextManager[None]:
         """Nothing is changed."""
         return nullcontext()

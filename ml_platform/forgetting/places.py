@@ -19,7 +19,7 @@ from ml_platform.stores.prediction_log_purge import purge as purge_log
 from ml_platform.stores.prediction_log_purge import records, services
 
 _SOURCES = ("predictions", *RAW)  # by these tables the predictions about an entity are found: they go last
-LABELS: Stream = "labels"
+BESIDE_ANSWERS: tuple[Stream, ...] = ("labels", "failures", "shadow")
 PREDICTIONS: Stream = "predictions"
 
 

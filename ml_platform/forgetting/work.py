@@ -17,7 +17,7 @@ from typing import Any
 from ml_platform.automation.at_work import at_work
 from ml_platform.forgetting import live
 from ml_platform.forgetting.models import mark, trained_on
-from ml_platform.forgetting.places import LABELS, PREDICTIONS, Held, Logs, OnlineKeys, Place, Tables
+from ml_platform.forgetting.places import BESIDE_ANSWERS, PREDICTIONS, Held, Logs, OnlineKeys, Place, Tables
 from ml_platform.forgetting.rest import Left, Search, merged
 from ml_platform.forgetting.stream import Messages
 from ml_platform.forgetting.subject import Subject, gather
@@ -177,7 +177,7 @@ class Forgetting:
             Lines(ledger=self._ledger, words=words, forgotten=digest, now=now),
             Learned(artifacts, self.entity, words),
             *([Messages(self._streams, subject, words)] if self._streams else []),
-            Logs(profile.log_path, LABELS, subject),
+            *(Logs(profile.log_path, stream, subject) for stream in BESIDE_ANSWERS),
             Tables(self._lake, subject, last=False, begun=tables),
             OnlineKeys(online_purge(profile.online_address, self.project.name), subject),
             live.Windows(self._tiles_there, self._tile_purge, self._lake, subject),

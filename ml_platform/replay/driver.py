@@ -28,6 +28,9 @@ from ml_platform.serving import garbage
 from ml_platform.serving.client import Client
 from ml_platform.serving.events import Ingestor
 from ml_platform.serving.process import running
+from ml_platform.serving.referee import Referee
+from ml_platform.serving.referee_process import open_referee
+from ml_platform.serving.rollout_files import policy_of
 from ml_platform.spec import NoChampion, PlatformError, Project, Service, ServiceError
 from ml_platform.spec.calendar import day_of, day_start
 from ml_platform.stores.clock import Clock
@@ -63,6 +66,7 @@ class _Work:
     instance: dg.DagsterInstance
     client: Client
     hours: Hours
+    referee: Referee | None = None
     sent: Delivery | None = None
 
 
@@ -177,8 +181,15 @@ class Replay:
         hours = Hours(self.project, self.service, lake, log, Ingestor.open(self.profile), delivered)  # type: ignore[arg-type]
         # Seconds of imports, while the service does its own; what needs MLflow waits for them.
         threading.Thread(target=quiet_mlflow, daemon=True).start()
+        ships = policy_of(self.project, self.service.name) is not None
         with running(self.profile, self.service.name) as process, closing(hours):
-            work = _Work(definitions=definitions, instance=instance, client=Client(process.url), hours=hours)
+            work = _Work(
+                definitions=definitions,
+                instance=instance,
+                client=Client(process.url),
+                hours=hours,
+                referee=open_referee(self.profile, self.service.name) if ships else None,
+            )
             self._await_champion(work.client)
             garbage.settle()
             assert state.completed is not None
@@ -199,6 +210,7 @@ class Replay:
         """
         work.hours.ingest(before, now)  # while the hour before is being answered
         state = self._arrive(work, replace(state, completed=before))
+        self._judge_rollout(work, before)
         self.clock.set(now)
         work.sent = work.hours.deliver(work.client, before, now, state.started)
         if _is_midnight(now, self.project.timezone):
@@ -228,9 +240,31 @@ class Replay:
         )
         state.save(self._path)
         self._await_champion(work.client)
+        self._await_rollout(work)
         summary = summarize(self.profile, self.project, self.service, state)
         self._tell(requested=self._progress.requested + len(result.requested), summary=summary)
         return state
+
+    def _judge_rollout(self, work: "_Work", now: datetime) -> None:
+        """As the referee beside a service does all the time: here by the hour, of replayed time, so that a replay that
+        was killed goes on as one that was not."""
+        if work.referee is not None:
+            work.referee.look(now)
+            self._await_rollout(work)
+
+    def _await_rollout(self, work: "_Work") -> None:
+        """Wait until the service answers as the rollout stands."""
+        if work.referee is None or (stands := work.referee.file.read()) is None:
+            return
+        deadline = time.monotonic() + _SWAP_WITHIN_SECONDS
+        while work.client.model()["rollout"] != stands.change:
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"the service {self.service.name} does not answer as its rollout stands ({stands.phase}, "
+                    f"{stands.share:.0%}) after {_SWAP_WITHIN_SECONDS} s; its log is "
+                    f"{self.profile.log_path}/service-{self.service.name}.txt"
+                )
+            time.sleep(0.05)
 
     def _await_champion(self, client: Client) -> None:
         """Wait until the service serves the registry's champion, so that the next hour is answered by it."""
@@ -271,7 +305,7 @@ def words_of(message: str, run_id: str) -> str:
 
 
 # What the running service writes has no history before it; pages for people are made when there is something to show.
-NOT_BOOTSTRAPPED = ("batch_predictions", "decisions", "drift_reports")
+NOT_BOOTSTRAPPED = ("batch_predictions", "decisions", "drift_reports", "rollouts")
 OF_MODELS = ("training_sets", "models", "evaluations")
 
 

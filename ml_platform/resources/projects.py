@@ -20,6 +20,7 @@ from ml_platform.spec import (
     Project,
     RequestView,
     RetrainPolicy,
+    RolloutPolicy,
     Service,
     SourceTable,
     Task,
@@ -29,12 +30,16 @@ from ml_platform.spec.compute import refuse_compute
 from ml_platform.spec.lineage import roots
 from ml_platform.spec.models import Approval
 from ml_platform.spec.request_views import request_fields
+from ml_platform.spec.rollouts import PROBABILITY, TRUTH
 
-Declared = TypeVar("Declared", SourceTable, FeatureView, RequestView, ModelSpec, RetrainPolicy, DriftPolicy, Service)
+Declared = TypeVar(
+    "Declared", SourceTable, FeatureView, RequestView, ModelSpec, RetrainPolicy, DriftPolicy, RolloutPolicy, Service
+)
 # Kinds that share a folder: a file of one is none of the other.
 _BESIDE: Mapping[type, tuple[type, ...]] = {
-    RetrainPolicy: (DriftPolicy,),
-    DriftPolicy: (RetrainPolicy,),
+    RetrainPolicy: (DriftPolicy, RolloutPolicy),
+    DriftPolicy: (RetrainPolicy, RolloutPolicy),
+    RolloutPolicy: (RetrainPolicy, DriftPolicy),
     FeatureView: (RequestView,),
     RequestView: (FeatureView,),
 }
@@ -61,6 +66,7 @@ def load_project(package: str) -> Project:
         models=_declared(ModelSpec, root, "models"),
         retrain_policies=_declared(RetrainPolicy, root, "policies"),
         drift_policies=_declared(DriftPolicy, root, "policies"),
+        rollout_policies=_declared(RolloutPolicy, root, "policies"),
         services=_declared(Service, root, "services"),
     )
     _check_references(found)
@@ -152,6 +158,11 @@ def _check_references(project: Project) -> None:
             raise DeclarationError(
                 f"service {service.name} declares skew_share={service.skew_share}; it is a share above 0, at most 1"
             )
+        if service.most_waiting < 1 or service.answer_within <= timedelta(0):
+            raise DeclarationError(
+                f"service {service.name} declares most_waiting={service.most_waiting} and "
+                f"answer_within={service.answer_within}; with these it could never answer: both are above 0"
+            )
     for policy in project.drift_policies.values():
         _known("service", [policy.service], project.services)
         if policy.min_days > policy.reference_days:
@@ -166,6 +177,27 @@ def _check_references(project: Project) -> None:
                 f"so give it one or more of them"
             )
     _check_who_retrains(project)
+    for rollout in project.rollout_policies.values():
+        _check_rollout(rollout, project)
+
+
+def _check_rollout(policy: RolloutPolicy, project: Project) -> None:
+    """Whoever guards nothing, or counts by what no request names, must not ship anything."""
+    _known(f"service (rollout policy {policy.name})", [policy.service], project.services)
+    others = [other.name for other in project.rollout_policies.values() if other.service == policy.service]
+    if others != [policy.name]:
+        raise DeclarationError(
+            f"service {policy.service} has the rollout policies {', '.join(others)}; keep one of them"
+        )
+    problems = policy.problems()
+    if problems:
+        raise DeclarationError(f"rollout policy {policy.name}: {'; '.join(problems)}")
+    task = project.models[project.services[policy.service].model].task
+    for names in (policy.assign_by, policy.evidence_by):
+        _known(f"entity of task {task.name} (rollout policy {policy.name})", names, task.entities)
+    for name, metric in policy.metrics.items():
+        columns = sorted(metric.value.meta.root_names())
+        _known(f"column of a metric (value of {name}, rollout policy {policy.name})", columns, (PROBABILITY, TRUTH))
 
 
 def _check_types(project: Project) -> None:

@@ -8,14 +8,17 @@ import dagster as dg
 import polars as pl
 
 from ml_platform import asset_keys
-from ml_platform.automation.conditions import after_anything, each_day
+from ml_platform.automation.conditions import after_anything, after_upstream, each_day
 from ml_platform.automation.partitions import days_of
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
 from ml_platform.serving.batch import score_tomorrow
 from ml_platform.serving.champion import load_champion
 from ml_platform.serving.deployment import deploy
-from ml_platform.spec import ModelSpec, Project, Service
+from ml_platform.serving.rollout_files import rollout_file
+from ml_platform.serving.rollout_page import shown
+from ml_platform.serving.rollout_way import Way
+from ml_platform.spec import ModelSpec, Project, RolloutPolicy, Service
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.ledger import Ledger
@@ -29,7 +32,8 @@ ALIASES, INTACT = "aliases_as_recorded", "ledger_intact"
 
 
 def serving_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """For every service: its log (from outside), the log's two tables, the deployment, the batch predictions."""
+    """For every service: its log (from outside), the log's two tables, the deployment, the batch predictions, and the
+    rollout if it has one."""
     made: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for service in project.services.values():
         spec = project.models[service.model]
@@ -40,7 +44,7 @@ def serving_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list
             _service(project, service, spec),
             _batch_predictions(project, service, spec, days),
         ]
-    return made
+    return [*made, *(_rollout(project, policy) for policy in project.rollout_policies.values())]
 
 
 def log_key(service: str) -> dg.AssetKey:
@@ -147,15 +151,46 @@ def _service(project: Project, service: Service, spec: ModelSpec) -> dg.AssetsDe
         group_name=GROUP,
     )
     def deployment(
-        tracking: dg.ResourceParam[Tracking], ledger: dg.ResourceParam[Ledger], clock: dg.ResourceParam[Clock]
+        tracking: dg.ResourceParam[Tracking],
+        ledger: dg.ResourceParam[Ledger],
+        clock: dg.ResourceParam[Clock],
+        profile: dg.ResourceParam[Profile],
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-        done = deploy(service, tracking, ledger, clock.now(), approval=spec.gate.approval)
+        way = Way.of(project, service.name, profile)
+        done = deploy(service, tracking, ledger, clock.now(), approval=spec.gate.approval, way=way)
         told = {"champion": done.champion or "none yet", "action": done.action, "reason": done.reason}
         yield dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(done.champion or "none"))
         yield metadata.check(done.aliases, name=ALIASES)
         yield metadata.check(done.ledger, name=INTACT)
 
     return deployment
+
+
+def _rollout(project: Project, policy: RolloutPolicy) -> dg.AssetsDefinition:
+    key = asset_keys.rollout(policy.name)
+
+    @dg.asset(
+        key=key,
+        description=f"{policy.description} Where the rollout of {policy.service} stands: begun by the deployment, "
+        f"moved by the evidence that its referee gathers beside the service, also while nothing runs here.",
+        deps=[asset_keys.service(policy.service)],
+        automation_condition=after_upstream(),
+        kinds=asset_keys.kinds(key, "bentoml", "matplotlib"),
+        owners=[project.services[policy.service].owner],
+        group_name=GROUP,
+    )
+    def rollout(profile: dg.ResourceParam[Profile]) -> dg.MaterializeResult[Any]:
+        file = rollout_file(profile, policy.service)
+        stands = file.read()
+        if stands is None:
+            return dg.MaterializeResult(metadata={"phase": "none yet"}, data_version=dg.DataVersion("none"))
+        told, target = shown(policy, stands, file, profile.reports_path)
+        plot = {"evidence": metadata.image(told.pop("picture"), "evidence over time")} if "picture" in told else {}
+        version = dg.DataVersion(f"{stands.number}.{stands.change}")
+        page = dg.MetadataValue.path(str(target))
+        return dg.MaterializeResult(metadata={**told, **plot, "page": page}, data_version=version)
+
+    return rollout
 
 
 def _batch_predictions(

@@ -72,10 +72,16 @@ class LabelResponse(BaseModel):
 
 
 class ModelResponse(BaseModel):
-    """What answers: a champion's version, since when, from which inputs."""
+    """What answers: a champion's version, since when, from which inputs; and the canary's, for its share of the units.
+
+    rollout: the change of the rollout's file that this is as of; 0 without one.
+    """
 
     name: str
     version: str
     loaded_at: str
     inputs: list[str]
     refused: dict[str, str]
+    canary: str | None = None
+    share: float = 0.0
+    rollout: int = 0

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from ml_platform.features.request_values import RequestPlan
-from ml_platform.spec import FeatureView, ModelRefused, PlatformError, Task, View
+from ml_platform.serving.traffic import Split
+from ml_platform.serving.trial import Fault, tried
+from ml_platform.spec import FeatureView, HomeDamaged, ModelRefused, PlatformError, Task, View
 from ml_platform.spec.features import feature_name
+from ml_platform.stores.rollout_state import Rollout
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.training.estimators import load
 from ml_platform.training.feature_record import read_record, refuse_changed
@@ -85,11 +88,14 @@ def check(model: Model) -> None:
     """Ask the model about rows of nothing and of zeros.
 
     Raises:
-        ModelRefused: it does not answer with one probability a row.
+        ModelRefused: it fails, or does not answer with one probability a row.
     """
     inputs = model.encoding.inputs
     rows: list[dict[str, Any]] = [dict.fromkeys(inputs), dict.fromkeys(inputs, 0.0), dict.fromkeys(inputs)]
-    answers = np.asarray(model.predict_rows(rows))
+    found = tried(lambda: np.asarray(model.predict_rows(rows)))
+    if isinstance(found, Fault):
+        raise ModelRefused(f"it cannot answer rows of nothing and of zeros: {found.reason}") from found.error
+    answers = found
     if answers.shape != (len(rows),):
         raise ModelRefused(f"it answers {len(rows)} rows with an array of shape {answers.shape}")
     if not (np.isfinite(answers).all() and (answers >= 0).all() and (answers <= 1).all()):
@@ -131,28 +137,106 @@ def registry_errors() -> tuple[type[Exception], ...]:
     return (OSError, MlflowException, SQLAlchemyError)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What answers; immutable, exchanged as a whole, so that no request sees half of a change.
+
+    canary: answers the split's share of the units; None: there is none, whatever the split says.
+    change: of the rollout's file, that this was made of; 0 without a rollout.
+    """
+
+    champion: Champion
+    canary: Champion | None = None
+    split: Split = field(default_factory=lambda: Split(by=()))
+    change: int = 0
+
+
 @dataclass
 class ChampionWatch:
-    """Looks at the registry every so often and exchanges ``current``; a version that fails is refused once.
+    """Looks at registry and rollout every so often and exchanges ``serving``; a version that fails is refused once.
 
     find: the registry's champion; raises a PlatformError while there is none, or one of ``passing``, the errors of a
         registry that is not to be reached for a while.
-    load: makes it servable; raises a PlatformError, ValueError, KeyError or OSError if it cannot.
+    load: makes a version servable; raises a PlatformError, ValueError, KeyError or OSError if it cannot.
+    numbered: the registry's version of this number, raising likewise. rollout: where one stands, if the service has
+        any; by: whose values make a unit of it. watched: whether a referee looks at it; else no canary answers.
+    stamp: equal ones say that nothing in the registry changed meanwhile; where that is cheap to know.
     """
 
     find: Callable[[], ModelVersion]
     load: Callable[[ModelVersion], Champion]
     passing: tuple[type[Exception], ...] = (OSError,)
-    every: timedelta = timedelta(seconds=1)
-    current: Champion | None = None
+    every: timedelta = timedelta(seconds=0.5)
+    numbered: Callable[[int], ModelVersion] | None = None
+    rollout: Callable[[], Rollout | None] = lambda: None
+    by: tuple[str, ...] = ()
+    watched: Callable[[], bool] = lambda: True
+    stamp: Callable[[], object] = object
+    serving: Serving | None = None
     refused: dict[str, str] = field(default_factory=dict)
     absent: str = "the registry was not asked yet"
+    _looked_at: object = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
+    @property
+    def current(self) -> Champion | None:
+        """The champion that answers."""
+        return self.serving.champion if self.serving else None
+
     def look(self) -> None:
-        """One look: exchange the champion if the registry names another one that can be served."""
+        """One look: exchange what answers if the registry or the rollout names something else that can be served."""
+        self._look_for_champion()
+        if self.serving is not None:
+            self._look_for_canary(self.serving)
+
+    def _look_for_canary(self, serving: Serving) -> None:
+        try:
+            rollout = self.rollout()
+        except (HomeDamaged, OSError) as error:
+            logger.error("the rollout cannot be read, so nobody is answered by a canary: %s", error)
+            self.serving = Serving(champion=serving.champion)
+            return
+        if rollout is None:
+            return
+        answers = (
+            rollout.champion == serving.champion.version
+            and not rollout.closed
+            and rollout.phase in ("canary", "won")
+            and self.watched()
+        )
+        if rollout.change == serving.change and answers == (serving.canary is not None):
+            return
+        split = Split(by=self.by, share=rollout.share, salt=rollout.salt)
+        canary = self._canary(serving, rollout.canary) if answers else None
+        if answers and canary is None and rollout.change == serving.change:
+            return  # refused, or not to be had now
+        self.serving = Serving(champion=serving.champion, canary=canary, split=split, change=rollout.change)
+        told = f"canary version {canary.version} answers {rollout.share:.0%}" if canary else "no canary answers"
+        logger.info("%s: %s (%s)", rollout.model, told, rollout.phase)
+
+    def _canary(self, serving: Serving, number: str) -> Champion | None:
+        """It, loaded once; None where it cannot be: then the champion answers everybody."""
+        held = serving.canary
+        if held is not None and held.version == number:
+            return held
+        if number in self.refused or self.numbered is None:
+            return None
+        try:
+            return self.load(self.numbered(int(number)))
+        except self.passing as error:
+            logger.warning("canary version %s cannot be fetched now: %s", number, error)
+            return None
+        except (PlatformError, ValueError, KeyError) as error:
+            self._refuse("canary", number, error)
+            return None
+
+    def _look_for_champion(self) -> None:
+        """Exchange the champion if the registry names another one that can be served."""
         absent: tuple[type[Exception], ...] = (PlatformError, *self.passing)
+        stamp = self.stamp()
+        if self.serving is not None and stamp == self._looked_at:
+            return
         try:
             version = self.find()
         except absent as error:
@@ -162,9 +246,11 @@ class ChampionWatch:
             return
         number = str(version.version)
         if (self.current is not None and self.current.version == number) or number in self.refused:
+            self._looked_at = stamp
             return
+        held = self.serving.canary if self.serving else None
         try:
-            found = self.load(version)
+            found = held if held is not None and held.version == number else self.load(version)
         except self.passing as error:
             logger.warning("%s: version %s cannot be fetched now: %s", version.name, number, error)
             return
@@ -172,7 +258,7 @@ class ChampionWatch:
             self._refuse(version.name, number, error)
             return
         before = self.current.version if self.current else "none"
-        self.current = found
+        self.serving = Serving(champion=found)
         logger.info("%s: champion is version %s now (before: %s)", version.name, number, before)
 
     def _refuse(self, name: str, number: str, error: Exception) -> None:

@@ -38,8 +38,8 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def run(service_name: str, listening: socket.socket) -> None:
-    """Serve on the socket until SIGTERM or SIGINT."""
+def run(service_name: str, listening: socket.socket, *, refereed: bool = False) -> None:
+    """Serve on the socket until SIGTERM or SIGINT. refereed: see ``process.start``."""
     from ml_platform.resources.profiles import Profile
     from ml_platform.stores.home import Home
 
@@ -52,7 +52,7 @@ def run(service_name: str, listening: socket.socket) -> None:
     from ml_platform.serving.service import prediction_service
 
     logging.getLogger("ml_platform").setLevel(logging.INFO)
-    service = prediction_service(profile, service_name)
+    service = prediction_service(profile, service_name, watched=refereed)
     # What `bentoml serve` sets in its workers; the metrics' labels come from here.
     server_context.service_type = "entry_service"
     server_context.service_name = server_context.bento_name = service.name
@@ -77,9 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--signal-on-death", action="store_true")
+    parser.add_argument("--refereed", action="store_true")
     asked = parser.parse_args(arguments)
     end_with_parent(asked.parent, by_signal=asked.signal_on_death)
-    run(asked.service, socket.socket(fileno=asked.fd))
+    run(asked.service, socket.socket(fileno=asked.fd), refereed=asked.refereed)
 
 
 if __name__ == "__main__":

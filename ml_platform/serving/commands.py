@@ -22,6 +22,7 @@ from ml_platform.stores.tracking import Tracking
 class _Here:
     """What the commands work with."""
 
+    profile: Profile
     project: Project
     tracking: Tracking
     ledger: Ledger
@@ -35,7 +36,7 @@ class _Here:
         Home(profile.home).prepare(profile.project)
         tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
         now = Clock(profile.clock_path).now()
-        return cls(load_project(profile.project), tracking, Ledger(profile.ledger_path), now)
+        return cls(profile, load_project(profile.project), tracking, Ledger(profile.ledger_path), now)
 
     def declared(self, model: str) -> str:
         """The model's name, if there is one."""
@@ -70,6 +71,7 @@ def approve(model: str, version: int, by: str, reason: str, override: bool) -> N
     from ml_platform.serving.approvals import Word
     from ml_platform.serving.approvals import approve as approved
     from ml_platform.serving.deployment import deploy
+    from ml_platform.serving.rollout_way import Way
 
     here = _Here.opened()
     name, word = here.declared(model), Word(by=by, reason=reason)
@@ -78,7 +80,8 @@ def approve(model: str, version: int, by: str, reason: str, override: bool) -> N
     asks = here.project.models[name].gate.approval
     for service in here.project.services.values():
         if service.model == name:
-            done = deploy(service, here.tracking, here.ledger, here.now, approval=asks)
+            way = Way.of(here.project, service.name, here.profile)
+            done = deploy(service, here.tracking, here.ledger, here.now, approval=asks, way=way)
             click.echo(f"services/{service.name}: {done.action}, champion is {done.champion or 'none'}: {done.reason}")
 
 
@@ -86,12 +89,18 @@ def approve(model: str, version: int, by: str, reason: str, override: bool) -> N
 @_about_a_version
 def reject(model: str, version: int, by: str, reason: str) -> None:
     """End the candidacy of VERSION of MODEL: it is never promoted."""
+    from ml_platform.serving.aliases import champion_version
     from ml_platform.serving.approvals import Word
     from ml_platform.serving.approvals import reject as rejected
+    from ml_platform.serving.rollout_way import Way, end_vain
 
     here = _Here.opened()
     word = Word(by=by, reason=reason)
     line = rejected(here.tracking, here.ledger, here.declared(model), version, word, here.now)
+    for service in here.project.services.values():
+        way = Way.of(here.project, service.name, here.profile)
+        if service.model == model and way is not None:
+            end_vain(way, here.ledger, model, champion_version(here.tracking, model), here.now)
     click.echo(f"line {line.number}: version {version} of {model} is rejected by {line.body['by']}")
 
 

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from ml_platform.features.skew import newest_look
 from ml_platform.serving.aliases import look, named, rejected
+from ml_platform.serving.rollout_way import Way, closed, end_vain, taken
 from ml_platform.spec import MissingHistory, Service, Verdict
 from ml_platform.spec.models import Approval
 from ml_platform.stores.ledger import Entry, Ledger, without_examples
 from ml_platform.stores.ledger_kinds import ADOPTION, ALIAS, APPROVAL, GATE, HOLD, PROMOTION, REFUSAL
 from ml_platform.stores.tracking import CHAMPION, Tracking
 
-Action = Literal["promoted", "refused", "held", "kept"]
+Action = Literal["promoted", "refused", "held", "kept", "begun"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,30 +96,44 @@ def skewed(ledger: Ledger, service: str) -> str | None:
 
 
 def deploy(
-    service: Service, tracking: Tracking, ledger: Ledger, now: datetime, *, approval: Approval = "automatic"
+    service: Service,
+    tracking: Tracking,
+    ledger: Ledger,
+    now: datetime,
+    *,
+    approval: Approval = "automatic",
+    way: Way | None = None,
 ) -> Deployment:
     """Make the newest version champion if the gate, and a person where one is asked, let it pass; may be repeated.
+
+    Where the service has a rollout, such a version begins it, and is champion once that is won.
 
     Nothing is promoted while the service's answers differ from what is recomputed (a model that is fed other values
     than it was judged on has not been judged), while somebody's move of the alias is not settled, or on the word of a
     ledger that was tampered with.
 
-    approval: of the model's ``GatePolicy``.
+    approval: of the model's ``GatePolicy``. way: the service's rollout; None: versions take over at once.
 
     Raises:
         MissingHistory: the gate never judged this model.
     """
     model = service.model
     whole, aliases = ledger.verify(), look(tracking, ledger, model, now)
+    if way is not None:
+        end_vain(way, ledger, model, aliases.champion, now)
     candidate, action, reason = _decided(ledger, model, aliases.champion, approval)
     body = {"version": candidate.version, "before": aliases.champion, "gate": candidate.verdict.number}
     waits = aliases.moved or (action == "promoted" and _waits(service.name, candidate, ledger, whole))
     if waits:
         action, reason = "held", waits
+    if action == "promoted" and way is not None and aliases.champion is not None:
+        action, reason = taken(way, ledger, model, candidate.version, aliases.champion, reason, now)
     if action == "promoted" and not _promote(tracking, ledger, model, candidate, {**body, "reason": reason}, now):
         action, reason = "refused", f"version {candidate.version} was rejected meanwhile"
     if action == "refused":
         ledger.write(REFUSAL, model, f"v{candidate.version}", now, {**body, "reason": reason})
+    if way is not None and action in ("promoted", "refused"):
+        closed(way, candidate.version)
     if action == "held":
         _hold(ledger, model, {**body, "reason": reason}, now)
     champion = candidate.version if action == "promoted" else aliases.champion

@@ -10,13 +10,16 @@ from ml_platform.stores.ledger_kinds import (
     ADOPTION,
     ALIAS,
     APPROVAL,
+    BEGIN,
     FOUND,
     GATE,
     HOLD,
+    PAUSE,
     PROMOTION,
     REDACTION,
     REFUSAL,
     REJECTION,
+    RESUME,
     ROLLBACK,
     ROLLOUT,
     TRAINING,
@@ -39,9 +42,14 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     ADOPTION: lambda b: (
         f"{b['by']} said that version {b['version']} is champion, not {_version(b['before'])}: {b['reason']}"
     ),
+    BEGIN: lambda b: f"version {b['canary']} begins its rollout over version {b['champion']}: {b['reason']}",
+    PAUSE: lambda b: f"the rollout of version {b['canary']} was paused by {b['by']}: {b['reason']}",
+    RESUME: lambda b: f"the rollout of version {b['canary']} goes on, said {b['by']}: {b['reason']}",
     ROLLOUT: lambda b: f"canary version {b['canary']} takes {float(b['share']):.0%}: {b['reason']}",
-    ROLLBACK: lambda b: f"version {b['version']} serves again instead of {_version(b['before'])}: {b['reason']}",
-    ABORT: lambda b: f"the rollout of version {b['canary']} ended without a verdict: {b['reason']}",
+    ROLLBACK: lambda b: (
+        f"version {b['version']} serves again instead of {_version(b['before'])}{_by(b)}: {b['reason']}"
+    ),
+    ABORT: lambda b: f"the rollout of version {b['canary']} ended without a verdict{_by(b)}: {b['reason']}",
     REDACTION: lambda b: (
         f"a {b['entity']} was forgotten, which {' and '.join(b['fields'])} of line {b['line']} named: taken out of it"
     ),
@@ -109,6 +117,10 @@ def _shares(model: str, serving: Serving) -> str:
     parts = [f"version {version} answered {share:.0%}" for version, share in serving.shares.items()]
     by = f"since {_moment(serving.since)}, by line {serving.line.number}"
     return f"{' and '.join(parts) or 'nothing'} of {model}, {by}"
+
+
+def _by(body: Mapping[str, Any]) -> str:
+    return f", said {body['by']}" if "by" in body else ""
 
 
 def _for(body: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ class _Planned:
     """Of some inputs what a champion knows of its own."""
 
     categorical: tuple[str, ...]
+    feature_names: tuple[str, ...]
     lookups: tuple[Lookup, ...]
     computed: RequestPlan | None
 
@@ -46,7 +47,8 @@ def online_reads(
 
     def of(inputs: Sequence[str]) -> list[Read]:
         categorical, lookups, computed = plan(inputs, spec.task, project.all_views)
-        planned = _Planned(categorical=categorical, lookups=tuple(lookups), computed=computed)
+        others = tuple(inputs[len(categorical) :])
+        planned = _Planned(categorical=categorical, feature_names=others, lookups=tuple(lookups), computed=computed)
         vectors = VectorPlan(planned, online, live)
         return [partial(_read, vectors, row, now, as_of) for row in asked]
 
@@ -58,7 +60,7 @@ def online_reads(
     )
 
 
-def _read(vectors: VectorPlan, row: Row, now: datetime, as_of: datetime) -> Vector:
+def _read(vectors: VectorPlan[_Planned], row: Row, now: datetime, as_of: datetime) -> Vector:
     return vectors.read([row], now, as_of)[0]
 
 

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
+from ml_platform.serving.rollout_files import policy_of
 from ml_platform.spec import PlatformError, PortInUse, ServiceError, UnknownName
 from ml_platform.stores.redis_settings import doubts
 
@@ -29,15 +30,16 @@ _TAIL_LINES = 25
 _LOOK_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass
 class ServiceProcess:
-    """A running child."""
+    """A running child, and the referee beside it."""
 
     name: str
     host: str
     port: int
     log: Path
     child: subprocess.Popen[bytes]
+    referee: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -51,18 +53,21 @@ class ServiceProcess:
 
     def stop(self) -> None:
         """Let requests in flight finish, then end it; by force if that takes too long."""
-        self.child.terminate()
-        try:
-            self.child.wait(_STOP_WITHIN.total_seconds())
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
+        children = [child for child in (self.child, self.referee) if child is not None]
+        for child in children:
+            child.terminate()
+        for child in children:
+            try:
+                child.wait(_STOP_WITHIN.total_seconds())
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
 
 
 @contextlib.contextmanager
-def running(profile: Profile, service_name: str, *, port: int = 0) -> Iterator[ServiceProcess]:
-    """A service for the length of a ``with`` block."""
-    process = start(profile, service_name, port=port)
+def running(profile: Profile, service_name: str, *, port: int = 0, refereed: bool = False) -> Iterator[ServiceProcess]:
+    """A service for the length of a ``with`` block; see ``start``."""
+    process = start(profile, service_name, port=port, refereed=refereed)
     try:
         yield process
     finally:
@@ -76,38 +81,64 @@ def start(
     port: int = 0,
     host: str = LOOPBACK,
     ready_within: timedelta = READY_WITHIN,
+    refereed: bool = False,
 ) -> ServiceProcess:
     """Start the service (port 0: any free one) and wait until it answers; it need not have a champion yet.
+
+    refereed: with a referee of its rollouts in a process beside it, if it has a rollout policy. Without, whoever starts
+        it is the referee.
 
     Raises:
         UnknownName: the project declares no such service.
         PortInUse: somebody else listens there.
         ServiceError: it ended or did not answer in time; shows the end of its log.
     """
-    declared = load_project(profile.project).services
+    project = load_project(profile.project)
+    declared = project.services
     if service_name not in declared:
         raise UnknownName("service", service_name, declared)
+    refereed = refereed and policy_of(project, service_name) is not None
     log = profile.log_path / f"service-{service_name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with listen(host, port) as listening, log.open("ab") as output:
         began = output.tell()
         bound = listening.getsockname()[1]
+        environment = _environment(profile, service_name)
         child = subprocess.Popen(
-            _command(service_name, listening.fileno()),
-            env=_environment(profile, service_name),
+            _command(service_name, listening.fileno(), refereed),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(listening.fileno(),),
             start_new_session=True,  # Ctrl-C in a terminal is for us; we end the child when its work is done
         )
-    process = ServiceProcess(name=service_name, host=host, port=bound, log=log, child=child)
+    referee = start_referee(profile, service_name, environment) if refereed else None
+    process = ServiceProcess(name=service_name, host=host, port=bound, log=log, child=child, referee=referee)
     try:
         _wait(process, ready_within, began)
     except BaseException:  # Ctrl-C while waiting must not leave a child behind either
         process.stop()
         raise
     return process
+
+
+def start_referee(
+    profile: Profile, service_name: str, environment: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """The process that watches the service's rollouts; it ends with us."""
+    log = profile.log_path / f"referee-{service_name}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ml_platform.serving.referee_process", "--service", service_name]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*command, "--parent", str(os.getpid())],
+            env=environment or _environment(profile, service_name),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # as the service
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -133,11 +164,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _command(service_name: str, descriptor: int) -> list[str]:
+def _command(service_name: str, descriptor: int, refereed: bool) -> list[str]:
     command = [sys.executable, "-m", "ml_platform.serving.child", "--service", service_name]
     command += ["--fd", str(descriptor), "--parent", str(os.getpid())]
     if threading.current_thread() is threading.main_thread():
         command.append("--signal-on-death")
+    if refereed:
+        command.append("--refereed")
     return command
 
 
@@ -200,11 +233,14 @@ def serve(profile: Profile, service_name: str, port: int, *, announce: Callable[
     """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running(profile, service_name, port=port) as process:
+        with running(profile, service_name, port=port, refereed=True) as process:
             announce(f"service {service_name} answers on {process.url} (log: {process.log}); Ctrl-C ends it")
             for doubt in doubts(profile.redis_url) if profile.redis_url else ():
                 announce(doubt)
             while (code := process.child.poll()) is None:
+                if process.referee is not None and process.referee.poll() is not None:
+                    announce(f"the referee ended with code {process.referee.returncode}; another one is started")
+                    process.referee = start_referee(profile, service_name)
                 # Polars' hook on Ctrl-C lets the kernel go on with a wait, so that Python would never hear of it.
                 time.sleep(_LOOK_SECONDS)
         raise ServiceError(f"service {service_name} ended by itself with code {code}; its log is {process.log}")

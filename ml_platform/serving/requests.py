@@ -12,18 +12,18 @@ from ml_platform.stores.forgotten import Forgotten
 from ml_platform.stores.prediction_log import Truth
 
 Row = dict[str, str | int | float | None]
-_LONGEST = 256  # characters; a longer key or id is no entity of ours but somebody's mistake
-_INT64 = 2**63
-_LARGEST = 1e300  # a number beyond is somebody's mistake, and sums of a few stay finite
-_EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)  # else a mistake of units
+LONGEST = 256  # characters; a longer key or id is no entity of ours but somebody's mistake
+INT64 = 2**63
+LARGEST = 1e300  # a number beyond is somebody's mistake, and sums of a few stay finite
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)  # else a mistake of units
 _CLOCK_SKEW = timedelta(days=1)  # a sender's clock may be wrong, and a label's time zone, too; more is nonsense
 
 
-_ANY_KEY = "key"  # of an entity that no view joins on
+ANY_KEY = "key"  # of an entity that no view joins on
 _PYTHON: Mapping[str, tuple[tuple[type, ...], str]] = {
     "string": ((str,), "text"),
     "int64": ((int,), "a whole number"),
-    _ANY_KEY: ((str, int), "text or a whole number"),
+    ANY_KEY: ((str, int), "text or a whole number"),
     "float64": ((float, int), "a number"),
     "bool": ((bool,), "true or false"),
     "timestamp": ((str,), "text with an ISO 8601 time"),
@@ -42,7 +42,7 @@ class RowRules:
 def row_rules(task: Task, views: Sequence[View], max_rows: int) -> RowRules:
     """The fields are the task's entities, of the types that the views join on, and what request views read."""
     declared = {entity.name: entity.dtype for view in views for entity in view.entities}
-    types = {name: declared.get(name, _ANY_KEY) for name in task.entities} | request_fields(views)
+    types = {name: declared.get(name, ANY_KEY) for name in task.entities} | request_fields(views)
     return RowRules(key=task.key, types=types, max_rows=max_rows)
 
 
@@ -82,14 +82,14 @@ def _check_value(where: str, value: Any, wanted: str, *, nullable: bool) -> None
     kinds, named = _PYTHON[wanted]
     if type(value) not in kinds:  # a Boolean is a whole number for Python, but not for us
         raise RequestRefused(f"{where}: {str(value)[:40]!r} is not {named}")
-    if type(value) is int and not -_INT64 <= value < _INT64:
+    if type(value) is int and not -INT64 <= value < INT64:
         raise RequestRefused(f"{where}: {value:.3e} does not fit into 64 bits")
-    if type(value) is float and not abs(value) <= _LARGEST:  # NaN is not smaller, either
-        raise RequestRefused(f"{where}: {value!r} is not a number of at most {_LARGEST:g}")
-    if type(value) is str and not 0 < len(value) <= _LONGEST:
-        raise RequestRefused(f"{where}: has {len(value)} characters; 1 to {_LONGEST} are allowed")
+    if type(value) is float and not abs(value) <= LARGEST:  # NaN is not smaller, either
+        raise RequestRefused(f"{where}: {value!r} is not a number of at most {LARGEST:g}")
+    if type(value) is str and not 0 < len(value) <= LONGEST:
+        raise RequestRefused(f"{where}: has {len(value)} characters; 1 to {LONGEST} are allowed")
     if wanted == "timestamp":
-        check_moment(value, where, _EARLIEST, _LATEST)
+        check_moment(value, where, EARLIEST, LATEST)
 
 
 def refuse_forgotten(rows: Sequence[Row], forgotten: Forgotten) -> None:

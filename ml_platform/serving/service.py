@@ -22,15 +22,10 @@ from ml_platform.serving.bodies import (
     PredictResponse,
 )
 from ml_platform.serving.desk import Desk
-from ml_platform.spec import (
-    NoChampion,
-    PlatformError,
-    RequestRefused,
-    StateError,
-    StoreUnavailable,
-    UnknownName,
-    WindowsLost,
-)
+from ml_platform.serving.front import Front
+from ml_platform.serving.meters import meters_of
+from ml_platform.serving.refusals import status_of
+from ml_platform.spec import PlatformError, UnknownName
 
 # Seconds. BentoML keeps a live timer per request for as long, so a minute would hold thousands of them.
 _TIMEOUT = 10
@@ -45,27 +40,44 @@ def _answer(what: Callable[[], BaseModel]) -> Response:
     """
     try:
         return Response(what().model_dump_json(), media_type="application/json")
-    except (RequestRefused, UnknownName) as error:
-        status, reason = 400, str(error)
-    except (NoChampion, StateError, StoreUnavailable, WindowsLost) as error:
-        status, reason = 503, str(error)
     except PlatformError as error:
-        status, reason = 500, str(error)
-    return JSONResponse({"error": reason}, status_code=status)
+        return JSONResponse({"error": str(error)}, status_code=status_of(error))
 
 
-def prediction_service(profile: Profile, name: str) -> Any:
-    """The BentoML service of a declared ``Service``; its stores open when the server starts."""
+class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML carries no types
+    """A BentoML service whose application has ours before it, wherever BentoML or we make one."""
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """The application for a server."""
+        app = super().to_asgi(is_main=is_main)
+        return Front(app, self.inner.opened, meters_of(self.name), self.inner.largest, lambda: datetime.now(UTC))
+
+
+def prediction_service(profile: Profile, name: str, *, watched: bool = True) -> Any:
+    """The BentoML service of a declared ``Service``; its stores open when the server starts.
+
+    watched: a canary answers only while a referee gives signs of life; False: whoever started us is the referee.
+    """
     declared = load_project(profile.project).services
     if name not in declared:
         raise UnknownName("service", name, declared)
 
+    desks: list[Desk] = []  # the one that stands open in this process
+
     class PredictionService:
         """Async methods on one thread: a request costs less than handing it to another thread would."""
 
+        largest = max(_SMALLEST_LIMIT, _BYTES_PER_ROW * declared[name].max_rows)
+
         def __init__(self) -> None:
-            self.desk = Desk.open(profile, name)
+            self.desk = Desk.open(profile, name, watched=watched)
             self.desk.watch.start()
+            desks[:] = [self.desk]
+
+        @staticmethod
+        def opened() -> Desk | None:
+            """The desk, once the server has started."""
+            return desks[0] if desks else None
 
         # BentoML's decorators carry no types; the declared answers make its API pages.
         @bentoml.api(output_spec=EventsResponse)  # type: ignore[untyped-decorator]
@@ -96,6 +108,7 @@ def prediction_service(profile: Profile, name: str) -> Any:
         @bentoml.on_shutdown  # type: ignore[untyped-decorator]
         def close(self) -> None:
             """Leave the log on the disk."""
+            desks.clear()
             self.desk.watch.stop()
             self.desk.log.close()
 
@@ -105,16 +118,16 @@ def prediction_service(profile: Profile, name: str) -> Any:
         def __is_ready__(self) -> bool:
             return self.desk.watch.current is not None
 
-    largest = max(_SMALLEST_LIMIT, _BYTES_PER_ROW * declared[name].max_rows)
     service = bentoml.service(
         name=name,
+        service_class=FrontedService,
         description=declared[name].description,
         traffic={"timeout": _TIMEOUT},
         metrics={"enabled": True},
         logging={"access": {"enabled": False}},  # the prediction log says more, at a fraction of the cost
         tracing={"excluded_urls": [".*"]},  # nobody collects the spans, which take a third of a request's time
     )(PredictionService)
-    service.add_asgi_middleware(BodyLimit, largest=largest)
+    service.add_asgi_middleware(BodyLimit, largest=PredictionService.largest)
     return service
 
 

@@ -21,6 +21,7 @@ from ml_platform.spec.errors import (
     StateError,
     StoreUnavailable,
     TooFewLabels,
+    TooLate,
     UnknownName,
     WindowsLost,
     WordRefused,
@@ -43,6 +44,7 @@ from ml_platform.spec.models import (
 from ml_platform.spec.policies import DriftPolicy, RetrainPolicy
 from ml_platform.spec.project import Project
 from ml_platform.spec.request_views import Computed, RequestView, View
+from ml_platform.spec.rollouts import BusinessMetric, RolloutPolicy
 from ml_platform.spec.services import Service
 from ml_platform.spec.tables import KNOWN_AT, Rule, SourceTable, between, invariant, is_in, not_null, refers_to
 from ml_platform.spec.verdict import Verdict
@@ -53,6 +55,7 @@ __all__ = [
     "KNOWN_AT",
     "Active",
     "Between",
+    "BusinessMetric",
     "Computed",
     "ContractBroken",
     "DeclarationError",
@@ -79,6 +82,7 @@ __all__ = [
     "RequestRefused",
     "RequestView",
     "RetrainPolicy",
+    "RolloutPolicy",
     "Rule",
     "SchemaChanged",
     "Search",
@@ -91,6 +95,7 @@ __all__ = [
     "StoreUnavailable",
     "Task",
     "TooFewLabels",
+    "TooLate",
     "UnknownName",
     "Verdict",
     "View",

@@ -16,6 +16,7 @@ PlatformError
 ├── WordRefused           what a person asked for with a version (to approve, reject, adopt it) cannot be done
 ├── ServiceError          the prediction service did not start, or answered with an error
 │   ├── RequestRefused    a request that the service does not accept; names row and field
+│   ├── TooLate           a request whose turn did not come in time
 │   └── PortInUse         somebody else listens on the asked port
 ├── StoreUnavailable      a store that cannot be reached, or that refuses what it is asked
 └── StateError            the state folder cannot be used as it is
@@ -96,6 +97,10 @@ class ServiceError(PlatformError):
 
 class RequestRefused(ServiceError):
     """A request that the service does not accept; the message names row and field."""
+
+
+class TooLate(ServiceError):
+    """A request whose turn did not come in time; nothing was done for it."""
 
 
 class PortInUse(ServiceError):

@@ -8,6 +8,7 @@ from ml_platform.spec.features import FeatureView
 from ml_platform.spec.models import ModelSpec
 from ml_platform.spec.policies import DriftPolicy, RetrainPolicy
 from ml_platform.spec.request_views import RequestView, View
+from ml_platform.spec.rollouts import RolloutPolicy
 from ml_platform.spec.services import Service
 from ml_platform.spec.tables import SourceTable
 
@@ -38,6 +39,7 @@ class Project:
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     retrain_policies: Mapping[str, RetrainPolicy] = field(default_factory=dict)
     drift_policies: Mapping[str, DriftPolicy] = field(default_factory=dict)
+    rollout_policies: Mapping[str, RolloutPolicy] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
 
     @property

@@ -1,6 +1,7 @@
 """A prediction service."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -9,12 +10,17 @@ class Service:
 
     Its log is ``predictions/<name>`` and ``labels/<name>``, judged daily as ``performance/<name>``.
 
+    most_waiting: requests that may wait for an answer in one process; whoever comes on top is told to come back (503).
+    answer_within: a request whose turn has not come after this long is given up (504); what is asked of Redis may take
+        two seconds more.
     skew_share: which share (0..1) of the answers is recomputed from the raw tables, chosen by a hash of their ids.
     """
 
     model: str
     description: str
     max_rows: int = 1000
+    most_waiting: int = 512
+    answer_within: timedelta = timedelta(seconds=2)
     skew_share: float = 1.0
     owner: str = "team:ml-platform"
     name: str = ""

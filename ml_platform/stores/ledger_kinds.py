@@ -18,9 +18,11 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 | promotion | a model | it was moved: the version serves | as alias |
 | found | a model | somebody else moved it | alias, version (null: removed), before |
 | adoption | a model | a person said which one is right | alias, version, before, by, reason |
+| begin | a model | a rollout begins, in the shadow | number, champion, canary, reason |
+| pause, resume | a model | an operator lets a rollout rest, or go on | canary, by, reason |
 | rollout | a model | a canary's share changes | champion, canary, share (above 0, at most 1), reason |
-| rollback | a model | the canary lost, or the champion goes | version (that serves again), before, reason |
-| abort | a model | a rollout ended without a verdict | canary, reason |
+| rollback | a model | the canary lost, or the champion goes | version (serves again), before, reason, by (a person) |
+| abort | a model | a rollout ended without a verdict | canary, reason, by (a person) |
 | skew | a service | answers were recomputed | days, compared, differing, reason |
 | failure | a project | a step of a replay failed | step, partition, reason |
 | forgetting | a project | an entity was forgotten | entity, digest, held, models, readable_from, remains |
@@ -40,6 +42,8 @@ ALIAS = "alias"
 PROMOTION = "promotion"
 FOUND = "found"
 ADOPTION = "adoption"
+BEGIN = "begin"
+PAUSE, RESUME = "pause", "resume"
 ROLLOUT = "rollout"
 ROLLBACK = "rollback"
 ABORT = "abort"
@@ -51,4 +55,4 @@ CHAIN = "chain"
 # After which another version serves than before, or with another share.
 SERVING = (PROMOTION, FOUND, ADOPTION, ROLLOUT, ROLLBACK, ABORT)
 # What a model's history tells.
-OF_A_MODEL = (TRAINING, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, *SERVING, REDACTION)
+OF_A_MODEL = (TRAINING, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, BEGIN, PAUSE, RESUME, *SERVING, REDACTION)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
@@ -19,6 +19,9 @@ from ml_platform.stores.feast_bytes import KeyValue, Value, encode_moment
 from ml_platform.stores.online_batch import Batch, publication
 from ml_platform.stores.online_decode import Reply
 from ml_platform.stores.online_plan import Fetch, Group, Plan, PlannedReads, Wanted
+
+if TYPE_CHECKING:  # a serving process of the embedded profile needs no Redis client
+    from ml_platform.stores.redis_line import RedisLine
 
 _BUSY_SECONDS = 30
 _KEYS_A_QUERY = 500  # below SQLite's limit on bound variables
@@ -57,6 +60,9 @@ class Online(Protocol):
 
     def plan(self, wanted: Wanted, *, fill: bool = False) -> Plan:
         """A plan that reads these features of these views, with their age and a status for each value."""
+
+    def line(self) -> "RedisLine | None":
+        """A connection for one event loop, to which ``Plan.pack`` is sent; None where no server is asked."""
 
 
 def online_store(address: str | Path, project: str) -> Online:
@@ -129,8 +135,7 @@ class OnlineStore(PlannedReads):
             yield key not in stored or (moment, created) >= stored[key]
 
     def _fetcher(self, groups: Sequence[Group]) -> Fetch:
-        def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:
-            replies: list[Reply] = []
+        def fetch(asked: Sequence[Sequence[bytes]]) -> Iterator[Sequence[Reply]]:
             for group, keys in zip(groups, asked, strict=True):
                 fields = group.decoder.fields
                 places = {field: n for n, field in enumerate(fields)}
@@ -143,8 +148,7 @@ class OnlineStore(PlannedReads):
                         moments[key] = max(moment, moments.get(key, moment))
                     for key, moment in moments.items():
                         found[key][places[view, None]] = encode_moment(moment)
-                replies.extend(found.values())
-            return replies
+                yield list(found.values())
 
         return fetch
 

@@ -4,18 +4,34 @@ The plan knows nothing of where the bytes come from: a store hands it one reply 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_platform.spec import DeclarationError, FeatureView
+from ml_platform.stores.exchange import Exchange
 from ml_platform.stores.feast_bytes import KeyValue, Value, entity_key_encoder, micros
 from ml_platform.stores.online_decode import Decoded, Decoder, Part, Reply, Status
 
-Fetch = Callable[[Sequence[Sequence[bytes]]], Sequence[Reply]]  # keys by group -> replies, one after the other
+if TYPE_CHECKING:  # a serving process of the embedded profile needs no Redis client
+    from ml_platform.stores.redis_line import RedisLine
+
+Fetch = Callable[[Sequence[Sequence[bytes]]], Iterable[Sequence[Reply]]]  # keys by group -> replies by group
 Wanted = Sequence[tuple[FeatureView, Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which keys rows ask for, by group, and for each row which of its group's keys it is (-1: it has none)."""
+
+    keys: list[list[bytes]]
+    places: list[list[int]]
+
+
+# keys by group -> a question whose answers are the replies by group
+Packer = Callable[[Sequence[Sequence[bytes]]], Exchange[Iterable[Sequence[Reply]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +86,8 @@ class Group:
 class Plan:
     """What to read from which views, worked out once; safe to use from several threads."""
 
-    def __init__(self, wanted: Wanted, fetcher: Callable[[Sequence[Group]], Fetch], *, fill: bool) -> None:
-        """``fetcher``: makes the function that fetches for these groups; ``fill``: see ``PlannedReads.plan``."""
+    def __init__(self, wanted: Wanted, store: "PlannedReads", *, fill: bool) -> None:
+        """``store``: fetches for these groups; ``fill``: see ``PlannedReads.plan``."""
         parts = [Part(view, features, fill) for view, features in wanted]
         shared: dict[tuple[str, ...], list[Part]] = {}
         for part in parts:
@@ -82,7 +98,8 @@ class Plan:
         place = {which: n for n, which in enumerate(grouped)}
         order = [place[part, feature] for part in parts for feature in part.features]
         self._order = None if order == sorted(order) else itemgetter(*order)
-        self._fetch = fetcher(self._groups)
+        self._fetch = store._fetcher(self._groups)
+        self.pack = store._packer(self._groups)
 
     def read(self, rows: Sequence[Mapping[str, Any]], at: datetime | None) -> Found:
         """The values of these entities at a moment, in one round trip.
@@ -98,16 +115,30 @@ class Plan:
         """
         if not rows:
             return Found([], [])
-        moment = None if at is None else micros(at)
+        asked = self.ask(rows)
+        return self.found(asked, self._fetch(asked.keys), at)
+
+    def ask(self, rows: Sequence[Mapping[str, Any]]) -> Asked:
+        """The first half of ``read``, for who fetches by himself: ``pack`` says what to send where a server is asked.
+
+        Raises:
+            DeclarationError: a row lacks an entity.
+        """
         asked = [group.keys(rows) for group in self._groups]
-        replies = self._fetch([keys for keys, _ in asked])
+        return Asked([keys for keys, _ in asked], [places for _, places in asked])
+
+    def found(self, asked: Asked, replies: Iterable[Sequence[Reply]], at: datetime | None) -> Found:
+        """The second half: the values of at least one row from the replies, which come group by group.
+
+        Raises:
+            ValueError: something stands there that is neither an int64 nor a double.
+        """
+        moment = None if at is None else micros(at)
         rows_of: list[list[Decoded]] = []
-        start = 0
-        for group, (keys, places) in zip(self._groups, asked, strict=True):
-            decoded = group.decoder.decode(replies[start : start + len(keys)], moment)
+        for group, places, some in zip(self._groups, asked.places, replies, strict=True):
+            decoded = group.decoder.decode(some, moment)
             decoded.append(group.decoder.no_key)  # what -1 points to
             rows_of.append([decoded[place] for place in places])
-            start += len(keys)
         values, statuses = [row[0] for row in rows_of[0]], [row[1] for row in rows_of[0]]
         for more in rows_of[1:]:
             values = [before + row[0] for before, row in zip(values, more, strict=True)]
@@ -127,6 +158,14 @@ class PlannedReads(ABC):
     def _fetcher(self, groups: Sequence[Group]) -> Fetch:
         """A function that fetches the fields of these groups, for the keys of each."""
 
+    def _packer(self, groups: Sequence[Group]) -> Packer | None:
+        """A function that says what to send instead; None where no server is asked."""
+        return None
+
+    def line(self) -> "RedisLine | None":
+        """A connection for one event loop, to which ``Plan.pack`` is sent; None where no server is asked."""
+        return None
+
     def plan(self, wanted: Wanted, *, fill: bool = False) -> Plan:
         """A plan that reads these features of these views, in this order.
 
@@ -137,7 +176,7 @@ class PlannedReads(ABC):
             UnknownName: a view has no such feature.
             DeclarationError: a feature is asked for twice, or a view for none.
         """
-        return Plan(wanted, self._fetcher, fill=fill)
+        return Plan(wanted, self, fill=fill)
 
     def read(self, view: FeatureView, keys: Sequence[tuple[KeyValue | None, ...]]) -> list[dict[str, Value]]:
         """For each key (in the order of ``view.entity_names``) its features, whatever their age.

@@ -5,25 +5,31 @@ An entity is one hash. A feature stands in it under four bytes of a hash of view
 creation time, so that of two rows with the same event time the later published wins.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 import polars as pl
 
 from ml_platform.spec import FeatureView
+from ml_platform.stores.exchange import Exchange
 from ml_platform.stores.feast_bytes import encode_moment, hash_field, moment_field
 from ml_platform.stores.online_batch import Publication, publication
 from ml_platform.stores.online_decode import Reply
-from ml_platform.stores.online_lookup import Lookup
-from ml_platform.stores.online_plan import Fetch, Group, PlannedReads
+from ml_platform.stores.online_lookup import Lookup, Question
+from ml_platform.stores.online_plan import Fetch, Group, Packer, PlannedReads
+from ml_platform.stores.redis_line import RedisLine
 from ml_platform.stores.redis_wire import RedisWire, bulk, packed, sha_of
 
 _PATIENCE = timedelta(seconds=2)  # a request that waits for features longer is lost anyway
 _ROWS_A_SCRIPT = 32  # Redis answers nobody else meanwhile: about half a millisecond
 _ROWS_ENCODED = 1024  # at one go, while Redis works on those before
 _SWEPT_A_SCRIPT = 500
+# So many entities, and Redis looks up those of the second group while we decode those of the first; for fewer a further
+# write costs more than that saves.
+_APART = 16
 
 # Microseconds of a protobuf Timestamp. Lua's numbers are exact up to 2^53, so the 64 bits are taken in two parts.
 _MICROS = """
@@ -167,22 +173,32 @@ class RedisOnlineStore(PlannedReads):
             pass
 
     def _fetcher(self, groups: Sequence[Group]) -> Fetch:
-        lookups = [Lookup(group.decoder.fields, self._suffix) for group in groups]
-        ask = self._wire.ask
+        reading = _Reading(groups, self._suffix)
+        ask, ask_parts = self._wire.ask, self._wire.ask_parts
 
-        def fetch(asked: Sequence[Sequence[bytes]]) -> list[Reply]:
-            questions = [lookup.question(keys) for lookup, keys in zip(lookups, asked, strict=True)]
-            commands = [command for _, some in questions for command in some]
-            answers = ask(b"".join(commands), len(commands))
-            replies: list[Reply] = []
-            start = 0
-            for lookup, question in zip(lookups, questions, strict=True):
-                end = start + len(question[1])
-                replies += lookup.replies(question, answers[start:end])
-                start = end
-            return replies
+        def fetch(asked: Sequence[Sequence[bytes]]) -> Iterator[Sequence[Reply]]:
+            questions = reading.questions(asked)
+            parts = [(b"".join(commands), len(commands)) for _, commands in questions]
+            count = sum(count for _, count in parts)
+            if len(parts) > 1 and count >= _APART:
+                return reading.replies(questions, ask_parts(parts))
+            return reading.taken_apart(questions, ask(b"".join([packet for packet, _ in parts]), count))
 
         return fetch
+
+    def _packer(self, groups: Sequence[Group]) -> Packer:
+        reading = _Reading(groups, self._suffix)
+
+        def pack(asked: Sequence[Sequence[bytes]]) -> Exchange[Iterable[Sequence[Reply]]]:
+            questions = reading.questions(asked)
+            commands = [command for _, some in questions for command in some]
+            return Exchange(b"".join(commands), len(commands), partial(reading.taken_apart, questions))
+
+        return pack
+
+    def line(self) -> RedisLine:
+        """See ``PlannedReads``; nothing is connected to before it is used."""
+        return RedisLine(self._wire)
 
     def __getstate__(self) -> dict[str, Any]:
         """Connections stay in their process."""
@@ -191,6 +207,26 @@ class RedisOnlineStore(PlannedReads):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Connect anew."""
         self.__init__(**state)  # type: ignore[misc]
+
+
+class _Reading:
+    """What is asked for the groups of a plan, and how the answers are taken."""
+
+    def __init__(self, groups: Sequence[Group], suffix: bytes) -> None:
+        self._lookups = [Lookup(group.decoder.fields, suffix) for group in groups]
+
+    def questions(self, asked: Sequence[Sequence[bytes]]) -> list[Question]:
+        return [lookup.question(keys) for lookup, keys in zip(self._lookups, asked, strict=True)]
+
+    def replies(self, questions: Sequence[Question], answers: Iterable[list[Any]]) -> Iterator[Sequence[Reply]]:
+        for lookup, question, found in zip(self._lookups, questions, answers, strict=True):
+            yield lookup.replies(question, found)
+
+    def taken_apart(self, questions: Sequence[Question], answers: list[Any]) -> Iterator[Sequence[Reply]]:
+        if len(questions) == 1:
+            return self.replies(questions, [answers])
+        left = iter(answers)
+        return self.replies(questions, (list(islice(left, len(commands))) for _, commands in questions))
 
 
 def _argument(value: bytes | int) -> bytes:

@@ -11,7 +11,8 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +20,10 @@ from typing import Any, Literal
 import polars as pl
 
 from ml_platform.spec import HomeDamaged, StateError
+from ml_platform.stores.prediction_record import Failure, Shadowed, iso, line, prediction_lines
+from ml_platform.stores.prediction_record import Prediction as Prediction
 
-Stream = Literal["predictions", "labels"]
+Stream = Literal["predictions", "labels", "failures", "shadow"]
 _OPEN_FILES = 8  # a writer touches today's file and, around midnight or with late labels, a few others
 _TIME = pl.Datetime("us", "UTC")
 PREDICTION_COLUMNS: dict[str, pl.DataType] = {
@@ -35,6 +38,9 @@ PREDICTION_COLUMNS: dict[str, pl.DataType] = {
     "entities": pl.String(),
     "feature_names": pl.List(pl.String()),
     "features": pl.List(pl.Float64()),
+    "variant": pl.String(),
+    "chance": pl.Float64(),
+    "seconds": pl.Float64(),
 }
 LABEL_COLUMNS: dict[str, pl.DataType] = {
     "prediction_id": pl.String(),
@@ -42,26 +48,6 @@ LABEL_COLUMNS: dict[str, pl.DataType] = {
     "value": pl.Int64(),
     "known_at": _TIME,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """One answer. ``features`` are raw values before encoding, in the order of ``feature_names``; None is missing.
-
-    asked_at, as_of: platform time of the question and of the features; answered_at: wall time.
-    entities: the row as it was sent.
-    """
-
-    prediction_id: str
-    model: str
-    model_version: str
-    probability: float
-    asked_at: datetime
-    as_of: datetime
-    answered_at: datetime
-    entities: Mapping[str, str | int | float | None]
-    feature_names: tuple[str, ...]
-    features: Sequence[float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +93,30 @@ class PredictionLog:
         """
         with self._lock:
             file = self._file("predictions", service, day)
-            names = {p.feature_names: _names_id(p.feature_names) for p in predictions}
+            names = {columns: _names_id(columns) for columns in {p.feature_names for p in predictions}}
             fresh = [(key, list(columns)) for columns, key in names.items() if key not in file.names]
-            lines = [_line({"names_id": key, "names": columns}) for key, columns in fresh]
-            lines += [_line(_prediction_record(p, names[p.feature_names])) for p in predictions]
+            lines = [line({"names_id": key, "names": columns}) for key, columns in fresh]
+            lines += prediction_lines(predictions, names)
             self._write(file, b"".join(lines))
             file.names.update(key for key, _ in fresh)
+
+    def append_failures(self, service: str, day: date, failures: Sequence[Failure]) -> None:
+        """Add rows, asked on this local day, that a version could not answer.
+
+        Raises:
+            StateError: the disk refused; nothing of the batch is in the log.
+        """
+        with self._lock:
+            self._write(self._file("failures", service, day), b"".join(line(one.record()) for one in failures))
+
+    def append_shadows(self, service: str, day: date, shadows: Sequence[Shadowed]) -> None:
+        """Add what a version would have answered to rows asked on this local day.
+
+        Raises:
+            StateError: the disk refused; nothing of the batch is in the log.
+        """
+        with self._lock:
+            self._write(self._file("shadow", service, day), b"".join(line(one.record()) for one in shadows))
 
     def append_labels(self, service: str, day: date, truths: Sequence[Truth]) -> None:
         """Add truths that became known on this local day, all in one write.
@@ -121,7 +125,7 @@ class PredictionLog:
             StateError: the disk refused; nothing of the batch is in the log.
         """
         with self._lock:
-            lines = (_line({"id": t.prediction_id, "value": t.value, "known_at": _iso(t.known_at)}) for t in truths)
+            lines = (line({"id": t.prediction_id, "value": t.value, "known_at": iso(t.known_at)}) for t in truths)
             self._write(self._file("labels", service, day), b"".join(lines))
 
     def _file(self, stream: Stream, service: str, day: date) -> "_File":
@@ -296,11 +300,6 @@ def _create(folder: Path) -> _File:
         return _File(path=path, descriptor=descriptor, names=set())
 
 
-def _line(record: Mapping[str, Any]) -> bytes:
-    body = json.dumps(record, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(body), body)
-
-
 class _Lines(Iterator[dict[str, Any]]):
     """The whole records of one file; ``torn`` is 1 after the last one if the file ends in a broken line."""
 
@@ -331,27 +330,9 @@ class _Lines(Iterator[dict[str, Any]]):
         raise StopIteration
 
 
+@lru_cache
 def _names_id(names: tuple[str, ...]) -> str:
     return sha256("\n".join(names).encode()).hexdigest()[:16]
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _prediction_record(p: Prediction, names_id: str) -> dict[str, Any]:
-    return {
-        "id": p.prediction_id,
-        "model": p.model,
-        "version": p.model_version,
-        "probability": p.probability,
-        "asked_at": _iso(p.asked_at),
-        "as_of": _iso(p.as_of),
-        "answered_at": _iso(p.answered_at),
-        "entities": dict(p.entities),
-        "names": names_id,
-        "features": list(p.features),
-    }
 
 
 def _prediction_row(service: str, record: Mapping[str, Any], names: Mapping[str, list[str]]) -> tuple[Any, ...]:
@@ -367,6 +348,9 @@ def _prediction_row(service: str, record: Mapping[str, Any], names: Mapping[str,
         json.dumps(record["entities"], sort_keys=True),
         names[record["names"]],
         [None if value is None else float(value) for value in record["features"]],
+        record.get("variant", "champion"),  # before there were rollouts
+        float(record.get("chance", 1.0)),
+        record.get("seconds"),
     )
 
 

@@ -66,9 +66,9 @@ class RedisWire:
                 "redis://user:password@host:port/database, or rediss:// for TLS"
             )
         self.host, self.port, self.database = parts.hostname, parts.port or _PORT, int(database)
-        self._tls = parts.scheme == "rediss"
+        self.tls = parts.scheme == "rediss"
         self._login = [unquote(part) for part in (parts.username, parts.password) if part]
-        self._patience = patience.total_seconds()
+        self.patience = patience.total_seconds()
         self._local = threading.local()
         self._made_of = (url, patience)
 
@@ -80,6 +80,12 @@ class RedisWire:
     def place(self) -> str:
         """Where it is, for sentences; without the password."""
         return f"Redis at {self.host}:{self.port}, database {self.database}"
+
+    @property
+    def hello(self) -> list[tuple[str, ...]]:
+        """The commands with which a connection begins."""
+        login: list[tuple[str, ...]] = [("AUTH", *self._login)] if self._login else []
+        return login + ([("SELECT", str(self.database))] if self.database else [])
 
     def ask(self, commands: bytes, count: int) -> list[Any]:
         """The replies to ``count`` commands: bytes, numbers, lists of them and None.
@@ -99,7 +105,44 @@ class RedisWire:
             connection = self._connect()
             return self._checked(connection, connection.exchange(commands, count))
         except OSError as error:
-            self._lost(error)
+            self.lost(error)
+
+    def ask_parts(self, parts: Sequence[tuple[bytes, int]]) -> Iterator[list[Any]]:
+        """As ``ask`` of several (commands, count), the replies to each as they come.
+
+        All are sent at once, each by a write of its own: Redis works on the later ones while the caller reads the
+        earlier ones' replies. Nothing else may be asked by this thread meanwhile; whoever does not take all of them
+        loses the connection, as replies would be out of step.
+
+        Raises:
+            StoreUnavailable: it cannot be reached, or refuses a command.
+        """
+        connection = self._standing()
+        begun = done = False
+        try:
+            if connection is not None:
+                try:
+                    first = self._first_part(connection, parts)
+                    begun = True
+                except (ConnectionError, ssl.SSLError):
+                    pass  # as in ``ask``
+            if connection is None or not begun:
+                connection = self._connect()
+                first = self._first_part(connection, parts)
+            yield first
+            for _, count in parts[1:]:
+                yield self._checked(connection, connection.receive(count))
+            done = True
+        except OSError as error:
+            self.lost(error)
+        finally:
+            if connection is not None and not done:
+                connection.close()
+
+    def _first_part(self, connection: "_Connection", parts: Sequence[tuple[bytes, int]]) -> list[Any]:
+        for commands, _ in parts:
+            connection.send(commands)
+        return self._checked(connection, connection.receive(parts[0][1]))
 
     def stream(self, commands: Iterable[bytes], script: str | None = None) -> list[Any]:
         """The replies to a series of commands, one each; the next is made while Redis works on those before.
@@ -126,7 +169,7 @@ class RedisWire:
                         raise
             return self._streamed(self._connect(), made, left, replies, script)
         except OSError as error:
-            self._lost(error)
+            self.lost(error)
 
     def _streamed(
         self,
@@ -167,9 +210,8 @@ class RedisWire:
         return connection if connection and connection.pid == os.getpid() and not connection.closed else None
 
     def _connect(self) -> "_Connection":
-        connection = _Connection(self.host, self.port, self._patience, self._tls)
-        hello = [("AUTH", *self._login)] if self._login else []
-        hello += [("SELECT", str(self.database))] if self.database else []
+        connection = _Connection(self.host, self.port, self.patience, self.tls)
+        hello = self.hello
         if hello:
             self._checked(connection, connection.exchange(b"".join(packed(*command) for command in hello), len(hello)))
         self._local.connection = connection
@@ -179,12 +221,15 @@ class RedisWire:
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 connection.close()
-                raise StoreUnavailable(
-                    f"{self.place} refuses: {reply}; mend what it says there, and try again"
-                ) from reply
+                self.refused(reply)
         return replies
 
-    def _lost(self, error: OSError) -> NoReturn:
+    def refused(self, reply: hiredis.ReplyError) -> NoReturn:
+        """Say so of an answer that is an error."""
+        raise StoreUnavailable(f"{self.place} refuses: {reply}; mend what it says there, and try again") from reply
+
+    def lost(self, error: OSError) -> NoReturn:
+        """Say so of a connection that broke or took too long."""
         raise StoreUnavailable(
             f"{self.place} cannot be reached ({error or type(error).__name__}); start it or correct "
             "ML_PLATFORM_REDIS_URL: the next call connects anew"

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from ml_platform.stores.exchange import Exchange
+
 _BUSY_SECONDS = 30
 _CACHE_KIB = 64 * 1024  # SQLite's own 2 MB are read through with every day that is dropped
 _A_STATEMENT = (1, 4, 16, 64, 256, 1024)  # places that are asked for at once; few sizes, so that all stay prepared
@@ -63,6 +65,10 @@ class TileStore(Protocol):
         """Everything asked for, in the order asked."""
         ...
 
+    def pack(self, wanted: Sequence[Wanted]) -> Exchange[list[Found]] | None:
+        """The same as a question to a server, for who sends it himself; None where no server is asked."""
+        ...
+
     def update(self, changes: Sequence[Change]) -> int:
         """Make the changes, each whole or not at all; returns how many tiles were written."""
         ...
@@ -86,6 +92,10 @@ class SqliteTiles:
         """``path``: made on the first use."""
         self.path = path
         self._local = threading.local()
+
+    def pack(self, wanted: Sequence[Wanted]) -> Exchange[list[Found]] | None:
+        """No server is asked."""
+        return None
 
     def read(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Everything asked for, in the order asked."""

@@ -12,8 +12,9 @@ from datetime import timedelta
 from functools import lru_cache
 from hashlib import sha1
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from ml_platform.stores.exchange import Exchange
 from ml_platform.stores.redis_wire import RedisWire, Word, called, packed
 from ml_platform.stores.tiles import Change, Found, SqliteTiles, TileStore, Wanted
 
@@ -122,11 +123,19 @@ class RedisTiles:
         """
         if not wanted:
             return []
+        question = self.pack(wanted)
+        return question.take(self._wire.ask(question.packet, question.count))
+
+    def pack(self, wanted: Sequence[Wanted]) -> Exchange[list[Found]]:
+        """The same as a question that is sent by somebody else."""
         asked = [
             packed("HMGET", self._key(one.log, one.entity), *_fields(one.first, one.last, one.opened)) for one in wanted
         ]
-        replies = self._wire.ask(b"".join(asked), len(asked))
-        return [_found(one, values) for one, values in zip(wanted, replies, strict=True)]
+
+        def take(replies: list[Any]) -> list[Found]:
+            return [_found(one, values) for one, values in zip(wanted, replies, strict=True)]
+
+        return Exchange(b"".join(asked), len(asked), take)
 
     def update(self, changes: Sequence[Change]) -> int:
         """Make the changes, each whole or not at all; returns how many changed their tile.

@@ -65,17 +65,33 @@ class Encoding:
         Raises:
             ModelRefused: a row lacks an input, or holds something that is no number.
         """
+        names = self.inputs
         try:
-            values = [
-                [*(code.get(row[name]) for name, code in self._codes), *(row[name] for name in self.numbers)]
-                for row in rows
-            ]
-            return np.array(values, dtype=np.float64).reshape(len(rows), len(self.inputs))
+            ordered = [[row[name] for name in names] for row in rows]
         except KeyError as error:
             self._refuse_missing({error.args[0]})
             raise
+        return self.ordered_matrix(ordered)
+
+    def ordered_matrix(self, rows: Sequence[Sequence[Value]]) -> Floats:
+        """The same from values in the order of the inputs.
+
+        Raises:
+            ModelRefused: a row holds something that is no number, or another number of values.
+        """
+        try:
+            values = [self.codes(row) for row in rows]
+            return np.array(values, dtype=np.float64).reshape(len(rows), len(self.inputs))
         except (TypeError, ValueError) as error:
             raise ModelRefused(f"an input of the model is no number ({error}); numbers are {self.numbers}") from error
+
+    def codes(self, row: Sequence[Value]) -> list[Any]:
+        """One row of values in the order of the inputs, categories as numbers; None is missing."""
+        codes = self._codes
+        found = list(row)
+        for place, (_, code) in enumerate(codes):
+            found[place] = code.get(found[place])
+        return found
 
     def refuse_missing(self, rows: pl.DataFrame) -> None:
         """Look whether a frame holds every input.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,14 +12,16 @@ from numpy.typing import NDArray
 
 from ml_platform.spec import ModelRefused, ModelSpec
 from ml_platform.training.contributions import Contributions
-from ml_platform.training.encoding import Encoding, Floats
+from ml_platform.training.encoding import Encoding, Floats, Value
 from ml_platform.training.model import Model, read_schema, stopping_split
+from ml_platform.training.single_row import SingleRow, refuse_differing
 from ml_platform.training.training_set import LABEL
 from ml_platform.training.workers import Site
 
 MODEL_FILE = "model.txt"
 MOST_ROUNDS, PATIENCE = 1000, 30
 _ALONE = 512  # up to so many rows one thread is quicker than waking the others
+_ONE_BY_ONE = 64  # up to so many rows as many single ones are quicker than a matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,24 @@ class Trees(Model):
             return np.empty(0)
         threads = {"num_threads": 1} if len(matrix) <= _ALONE else {}
         return np.asarray(self.booster.predict(matrix, validate_features=False, **threads))
+
+    @cached_property
+    def single(self) -> SingleRow:
+        """The quick way for one encoded row."""
+        return SingleRow(self.booster, len(self.encoding.inputs))
+
+    def predict_row(self, row: Sequence[Value]) -> float:
+        """P(label = 1), without a matrix; bit for bit as ``predict_matrix``."""
+        try:
+            return self.single(self.encoding.codes(row))
+        except (TypeError, ValueError):
+            return super().predict_row(row)  # which says what is wrong
+
+    def predict_ordered(self, rows: Sequence[Sequence[Value]]) -> list[float]:
+        """P(label = 1)."""
+        if len(rows) <= _ONE_BY_ONE:
+            return [self.predict_row(row) for row in rows]
+        return super().predict_ordered(rows)
 
     def contributions(self, row: Floats) -> Contributions:
         """LightGBM's own: Shapley values of the trees (Lundberg et al. 2018), exact for the trees as they are."""
@@ -154,7 +175,7 @@ def load_trees(folder: Path) -> Trees:
     """A saved booster.
 
     Raises:
-        ModelRefused: a file is missing or damaged.
+        ModelRefused: a file is missing or damaged, or single rows are not answered as many are.
     """
     import lightgbm as lgb
 
@@ -165,7 +186,11 @@ def load_trees(folder: Path) -> Trees:
         raise ModelRefused(f"{folder / MODEL_FILE} is no LightGBM model ({error}); register the model again") from error
     if booster.feature_name() != schema["encoding"].inputs:
         raise ModelRefused(f"{folder}: {MODEL_FILE} and schema.json name different inputs; register the model again")
-    return Trees(encoding=schema["encoding"], facts=schema["facts"], importances=schema["importances"], booster=booster)
+    loaded = Trees(
+        encoding=schema["encoding"], facts=schema["facts"], importances=schema["importances"], booster=booster
+    )
+    refuse_differing(booster, loaded.single)
+    return loaded
 
 
 def parameters_of(spec: ModelSpec, threads: int) -> dict[str, Any]:

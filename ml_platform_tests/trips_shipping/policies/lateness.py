@@ -1,0 +1,5 @@
+"""As in the trips project."""
+
+from ml_platform_tests.trips.policies.lateness import lateness
+
+__all__ = ["lateness"]
