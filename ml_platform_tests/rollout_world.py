@@ -10,6 +10,7 @@ from ml_platform.serving.client import Client
 from ml_platform.serving.deployment import Deployment, deploy
 from ml_platform.serving.rollout_way import Way
 from ml_platform.stores.clock import Clock
+from ml_platform.stores.home import Home
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import GATE, PROMOTION
 from ml_platform.stores.prediction_log import Truth
@@ -99,5 +100,6 @@ class Street:
 
 def street(folder: Path) -> Iterator[Street]:
     """With champion version 1."""
+    Home(folder / "home").prepare("tiny")
     for tiny in standard(folder, POLICIES):
         yield Street(tiny)
