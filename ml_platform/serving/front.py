@@ -225,11 +225,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _body(answered: Answered) -> bytes:
-    predictions = [
-        {"prediction_id": prediction_id, "probability": probability}
-        for prediction_id, probability in zip(answered.ids, answered.probabilities, strict=True)
-    ]
-    return _encode({"predictions": predictions, "model_version": answered.model_version})
+    return _encode({"predictions": answered.predictions(), "model_version": answered.model_version})
 
 
 async def _send(send: Send, status: int, body: bytes, head: _Head, *more: tuple[bytes, bytes]) -> None:

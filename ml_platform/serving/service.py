@@ -39,7 +39,7 @@ def _answer(what: Callable[[], BaseModel]) -> Response:
     A finished response: BentoML's own way of sending one costs twice as much, and its error bodies hide the reason.
     """
     try:
-        return Response(what().model_dump_json(), media_type="application/json")
+        return Response(what().model_dump_json(exclude_unset=True), media_type="application/json")
     except PlatformError as error:
         return JSONResponse({"error": str(error)}, status_code=status_of(error))
 
@@ -111,6 +111,7 @@ def prediction_service(profile: Profile, name: str, *, watched: bool = True) -> 
             desks.clear()
             self.desk.watch.stop()
             self.desk.log.close()
+            meters_of(name).flush()  # or what was counted last would be lost
 
         def __is_alive__(self) -> bool:
             return self.desk.watch.alive
