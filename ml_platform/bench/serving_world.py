@@ -157,16 +157,24 @@ def tracking_of(profile: Profile) -> Tracking:
 
 
 def published(store: Online) -> pl.DataFrame:
-    """Publish a row a user; the models' inputs of all users, in the order of the users."""
+    """Publish a row a user; the models' inputs of all users, as ``served_inputs``."""
+    for view, table in _tables():
+        store.publish(view, table, AS_OF)
+    return served_inputs()
+
+
+def _tables() -> list[tuple[FeatureView, pl.DataFrame]]:
     project = load_project(PROJECT)
     views = [project.views[name] for name in ("spending", "visits")]
-    tables = [table_of(view, SEED + number) for number, view in enumerate(views)]
-    for view, table in zip(views, tables, strict=True):
-        store.publish(view, table, AS_OF)
+    return [(view, table_of(view, SEED + number)) for number, view in enumerate(views)]
+
+
+def served_inputs() -> pl.DataFrame:
+    """The models' inputs, a row a user in the order of the users."""
     return pl.concat(
         [
             table.select(pl.col(name).alias(feature_name(view.name, name)) for name in view.schema())
-            for view, table in zip(views, tables, strict=True)
+            for view, table in _tables()
         ],
         how="horizontal",
     )
