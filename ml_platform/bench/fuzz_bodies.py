@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ class Fuzz:
                 break
             holder, key = self.chance.choice(places)
             way = self.chance.choice(["value", "value", "value", "gone", "more", "again"])
-            odd = self.chance.choice(_ODD)
+            odd = deepcopy(self.chance.choice(_ODD))  # it may be changed in its turn
             if way == "value":
                 holder[key] = odd
             elif way == "gone":

@@ -71,6 +71,7 @@ def run(
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ws="none",  # or a request to upgrade would never be answered
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

@@ -133,7 +133,7 @@ def prediction_service(profile: Profile, name: str, *, watched: bool = True) -> 
 
 
 class BodyLimit:
-    """Refuses a body before it is read: one that is too long (413) or does not say how long it is (411)."""
+    """Refuses a body before it is read: too long (413), of a length not told (411), or in several parts (415)."""
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
         """``largest`` in bytes."""
@@ -143,7 +143,11 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            length = dict(scope["headers"]).get(b"content-length")
+            headers = dict(scope["headers"])
+            if headers.get(b"content-type", b"").strip().lower().startswith(b"multipart/"):
+                # BentoML would answer 500
+                return await self._refuse(415, "send the body as application/json", scope, receive, send)
+            length = headers.get(b"content-length")
             if length is None:
                 return await self._refuse(
                     411, "send a Content-Length; chunked bodies are not read", scope, receive, send
