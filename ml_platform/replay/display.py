@@ -84,6 +84,7 @@ def _shown(progress: Progress, seconds: float) -> list[tuple[str, str]]:
                 f"{len(summary.retrainings)}; {summary.retrainings[-1].reason}" if summary.retrainings else "0",
             ),
             ("champion", f"version {summary.champion}"),
+            *([("rollout", summary.rollouts[-1].reason)] if summary.rollouts else []),
             ("values that differ", f"{summary.values_mismatched} of {summary.values_compared:,}"),
         ]
     return shown

@@ -10,17 +10,31 @@ from ml_platform import metrics
 from ml_platform.features.skew import newest_skew
 from ml_platform.replay.state import ReplayState
 from ml_platform.resources.profiles import Profile
+from ml_platform.serving.history import sentence
 from ml_platform.spec import Project, Service, TooFewLabels
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Entry, Ledger
-from ml_platform.stores.ledger_kinds import DECISION, FAILURE, PROMOTION, REFUSAL, SERVING, TRAINING
+from ml_platform.stores.ledger_kinds import (
+    ABORT,
+    BEGIN,
+    DECISION,
+    FAILURE,
+    PROMOTION,
+    REFUSAL,
+    ROLLBACK,
+    ROLLOUT,
+    SERVING,
+    TRAINING,
+)
 from ml_platform.stores.ledger_serving import serving_now
+
+_ROLLOUTS = (BEGIN, ROLLOUT, ROLLBACK, ABORT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A retraining, promotion or refusal: the local date, the model version and the written reason."""
+    """A retraining, promotion, refusal or rollout's step: local date, model version and the written reason."""
 
     date: str
     version: str
@@ -57,6 +71,7 @@ class Summary:
     retrainings: tuple[Event, ...]
     promotions: tuple[Event, ...]
     refusals: tuple[Event, ...]
+    rollouts: tuple[Event, ...]
     failures: tuple[Failed, ...]
     values_compared: int
     values_mismatched: int
@@ -113,6 +128,7 @@ def summarize(profile: Profile, project: Project, service: Service, state: Repla
         ),
         promotions=tuple(_event(entry, project.timezone) for entry in promotions),
         refusals=tuple(_event(entry, project.timezone) for entry in ledger.entries(REFUSAL, spec.name)),
+        rollouts=tuple(_step(entry, project.timezone) for entry in ledger.about(spec.name, _ROLLOUTS)),
         failures=tuple(_failed(entry, project.timezone) for entry in ledger.entries(FAILURE, project.name)),
         values_compared=sum(int(entry.body["compared"]) for entry in skew),
         values_mismatched=sum(int(entry.body["differing"]) for entry in skew),
@@ -132,6 +148,12 @@ def _or_none(metric: Any, truths: Any, given: Any) -> float | None:
 def _event(entry: Entry, timezone: str) -> Event:
     body: Mapping[str, Any] = entry.body
     return Event(date=str(day_of(entry.at, timezone)), version=str(body["version"]), reason=str(body["reason"]))
+
+
+def _step(entry: Entry, timezone: str) -> Event:
+    """What happened to a rollout, in the words of the model's history."""
+    canary = entry.body["before"] if entry.kind == ROLLBACK else entry.body["canary"]
+    return Event(date=str(day_of(entry.at, timezone)), version=str(canary), reason=sentence(entry))
 
 
 def _failed(entry: Entry, timezone: str) -> Failed:

@@ -27,6 +27,7 @@ from ml_platform.serving.bodies import (
 from ml_platform.serving.champion import Champion, ChampionWatch, load_champion, registry_errors
 from ml_platform.serving.choice import choose
 from ml_platform.serving.events import Ingestor, rows_of
+from ml_platform.serving.registry_stamp import changed_at
 from ml_platform.serving.requests import (
     Row,
     RowRules,
@@ -161,6 +162,7 @@ class Desk:
             rollout=rollouts.read,
             watched=(lambda: is_watched(heartbeat(rollouts), _SIGN_OF_LIFE)) if watched else lambda: True,
             by=assigned_by(project, service),
+            stamp=lambda: changed_at(profile.mlflow_uri),
         )
         watch.look()
         ingestor = Ingestor.open(profile)

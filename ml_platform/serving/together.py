@@ -1,7 +1,8 @@
 """Questions that are ready at the same moment share their work: one exchange with Redis, one scoring, one write.
 
-Nobody waits for company. Whoever is first in a turn of the event loop lets the others of that turn come in, and answers
-for all.
+Nobody waits for company: whoever is first in a turn of the event loop lets the others of that turn come in, and answers
+for all. Who comes while others are being answered is company for whoever comes next, so the busier it is the more of
+them share.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ class Turns(Generic[Asked, Told]):
         """``answer``: tells something to each that asks, in order."""
         self._answer = answer
         self._open: list[tuple[Asked, asyncio.Future[Told]]] | None = None
+        self._under_way: asyncio.Future[None] | None = None
 
     async def ask(self, asked: Asked) -> Told:
         """What is told to this one.
@@ -52,8 +54,10 @@ class Turns(Generic[Asked, Told]):
         turn = self._open = []
         try:
             await asyncio.sleep(0)  # those whose requests came with ours run now
+            while self._under_way is not None:
+                await self._under_way
             self._open = None
-            told = await self._answer([asked, *[other for other, _ in turn]])
+            told = await self._together([asked, *[other for other, _ in turn]])
         except BaseException as error:
             self._open = None
             for _, future in turn:
@@ -64,6 +68,14 @@ class Turns(Generic[Asked, Told]):
             if not future.done():  # who asked may have been cancelled
                 future.set_result(each)
         return told[0]
+
+    async def _together(self, asked: Sequence[Asked]) -> Sequence[Told]:
+        done = self._under_way = asyncio.get_running_loop().create_future()
+        try:
+            return await self._answer(asked)
+        finally:
+            self._under_way = None
+            done.set_result(None)
 
 
 def _same(error: BaseException) -> BaseException:

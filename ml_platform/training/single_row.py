@@ -20,6 +20,7 @@ from ml_platform.spec import ModelRefused
 Floats = NDArray[np.float64]
 _FLOAT64, _PROBABILITY = 1, 0  # C_API_DTYPE_FLOAT64, C_API_PREDICT_NORMAL
 _ALL_TREES, _FROM_THE_FIRST = -1, 0
+_NAN = float("nan")
 _GOLDEN_ROWS = 64
 _MISSING_SHARE = 0.15
 
@@ -96,10 +97,9 @@ class SingleRow:
         try:
             self._pack(prepared.row, 0, *row)
         except struct.error:  # something is missing, or wrong
-            values = np.array(row, dtype=np.float64)
-            if values.shape != (self._width,):
-                raise ValueError(f"{self._width} values are wanted, not {values.shape}") from None
-            self._pack(prepared.row, 0, *values.tolist())
+            if len(row) != self._width:
+                raise ValueError(f"{self._width} values are wanted, not {len(row)}") from None
+            self._pack(prepared.row, 0, *[_NAN if value is None else float(value) for value in row])
         return prepared.predict()
 
 
