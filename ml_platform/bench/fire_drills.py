@@ -14,7 +14,7 @@ from ml_platform.bench.fire_world import FireWorld, Foreground, foreground
 from ml_platform.bench.serving_world import MODEL, SERVICE
 from ml_platform.serving.traffic import CANARY, Split
 from ml_platform.spec import PlatformError
-from ml_platform.stores.rollout_state import Rollout
+from ml_platform.stores.rollout_state import Phase, Rollout
 
 WORKERS = 2
 _SETTLED_SECONDS, _SETTLED_ANSWERS = 0.4, 30  # without an answer of before, a swap counts as done
@@ -115,15 +115,28 @@ def swaps(world: FireWorld, count: int) -> Swaps:
 
 def _step(world: FireWorld, champion: str, step: int, number: int) -> Split:
     """A rollout of version 3 begins with half of the questions, goes on with a fifth, and is taken back."""
-    share, phase = ((0.5, "canary"), (0.2, "canary"), (0.0, "rolled_back"))[step - 1]
+    steps: Sequence[tuple[float, Phase]] = ((0.5, "canary"), (0.2, "canary"), (0.0, "rolled_back"))
+    share, phase = steps[step - 1]
     now = datetime.now(UTC)
     name = number - step
 
     def to(held: Rollout | None) -> Rollout:
-        if held is None or held.number != name:
-            fixed = {"number": name, "change": 0, "model": MODEL, "champion": champion, "canary": "3", "step": 0}
-            return Rollout(**fixed, phase="canary", share=share, begun=now, since=now, reason="drill", resting=True)
-        return replace(held, phase=phase, share=share)
+        if held is not None and held.number == name:
+            return replace(held, phase=phase, share=share)
+        return Rollout(
+            number=name,
+            change=0,
+            model=MODEL,
+            champion=champion,
+            canary="3",
+            phase="canary",
+            step=0,
+            share=share,
+            begun=now,
+            since=now,
+            reason="drill",
+            resting=True,
+        )
 
     stands = world.rollout.change(to)
     assert stands is not None

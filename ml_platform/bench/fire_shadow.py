@@ -56,7 +56,8 @@ class Shadow:
 
 
 def _times(some: Sequence[Load], others: Sequence[Load], what: str) -> float:
-    return median(getattr(turn, what) for turn in some) / median(getattr(turn, what) for turn in others)
+    over, under = (median(float(getattr(turn, what)) for turn in turns) for turns in (some, others))
+    return over / under
 
 
 def shadow(seconds: float, rounds: int) -> Shadow:

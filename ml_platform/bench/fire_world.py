@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ml_platform.bench.serving_world import MODEL, PROJECT, SEED, SERVICE, published, registered, tracking_of
 from ml_platform.bench.serving_world import write_project as write
@@ -104,8 +105,8 @@ def fire_world(folder: Path, *, versions: int = 3, trees: int = TREES) -> Iterat
             expected[str(version)] = tuple(model.predict(inputs).tolist())
         tracking = tracking_of(profile)
         (saved / MODEL_FILE).write_text("tree\nnonsense")
-        told = {"estimator": "lightgbm", "run_name": "broken"}
-        broken = tracking.register(MODEL, saved, **told, parameters={}, metrics={}, tags={})
+        none: dict[str, Any] = {"parameters": {}, "metrics": {}, "tags": {}}
+        broken = tracking.register(MODEL, saved, estimator="lightgbm", run_name="broken", **none)
         tracking.promote(MODEL, 1)
         yield FireWorld(folder=folder, profile=profile, expected=expected, broken=broken.version)
 

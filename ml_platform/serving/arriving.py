@@ -45,6 +45,7 @@ class _Begun:
     def __await__(self) -> Generator[Any, Any, Message]:
         try:
             yield self._waits_for
-            return (yield from self._coroutine.__await__())
+            message: Message = yield from self._coroutine.__await__()
+            return message
         finally:
             self._coroutine.close()  # of one that was cancelled, what it waits for must not wake it

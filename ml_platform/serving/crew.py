@@ -179,7 +179,7 @@ class Crew:
         """What it counted counts on; what it had in hand does not."""
         from prometheus_client.multiprocess import mark_process_dead
 
-        mark_process_dead(worker.process.pid, str(self.metrics))
+        mark_process_dead(worker.process.pid, str(self.metrics))  # type: ignore[no-untyped-call]
         os.close(worker.pipe)
         self.workers.remove(worker)
 

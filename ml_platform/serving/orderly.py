@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.02
 _CLOSE = (b"connection", b"close")
 
 
-class OrderlyServer(uvicorn.Server):
+class OrderlyServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is read without its types
     """``answers`` is called once, when connections are accepted."""
 
     def __init__(self, config: uvicorn.Config, answers: Callable[[], object]) -> None:
