@@ -125,7 +125,7 @@ def test_each_row_names_the_version_that_answered_it(tiny: World, desk: Desk, tm
     rows: list[dict[str, str | int | None]] = [{**ROW, "trip": f"slow {name}"} for name in names]
     slow = desk.predict(PredictRequest(rows=rows, asked_at=NOON.isoformat()), WALL)
     told = {row["prediction_id"]: (row.get("model_version", "1"), row["probability"]) for row in found.predictions()}
-    sent = [row for row in json.loads(slow.model_dump_json(exclude_unset=True))["predictions"]]
+    sent = json.loads(slow.model_dump_json(exclude_unset=True))["predictions"]
     told |= {row["prediction_id"]: (row.get("model_version", "1"), row["probability"]) for row in sent}
     assert (found.model_version, slow.model_version) == ("1", "1")
     logged = tiny.log.predictions("desk").filter(pl.col("prediction_id").is_in([*told]))
