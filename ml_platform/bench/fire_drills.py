@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from ml_platform.bench.fire_load import Answer, Callers, until
 from ml_platform.bench.fire_world import FireWorld, Foreground, foreground
 from ml_platform.bench.serving_world import MODEL, SERVICE
 from ml_platform.serving.traffic import CANARY, Split
 from ml_platform.spec import PlatformError
+from ml_platform.stores.clock import Clock
 from ml_platform.stores.rollout_state import Phase, Rollout
 
 WORKERS = 2
@@ -117,7 +117,7 @@ def _step(world: FireWorld, champion: str, step: int, number: int) -> Split:
     """A rollout of version 3 begins with half of the questions, goes on with a fifth, and is taken back."""
     steps: Sequence[tuple[float, Phase]] = ((0.5, "canary"), (0.2, "canary"), (0.0, "rolled_back"))
     share, phase = steps[step - 1]
-    now = datetime.now(UTC)
+    now = Clock.wall()
     name = number - step
 
     def to(held: Rollout | None) -> Rollout:

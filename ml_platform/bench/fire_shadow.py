@@ -70,13 +70,8 @@ def shadow(seconds: float, rounds: int) -> Shadow:
         folder = Path(name)
         with importable(folder), world(folder, _OTHER_CORE, POLICIES) as made:
             other, _, _ = registered(made.profile, served_inputs(), folder / "other", trees=TREES, seed=SEED + 1)
-            before = dict(os.environ)
             os.environ.update(made.environment())
-            try:
-                return _turns(made, str(other), seconds, rounds)
-            finally:
-                os.environ.clear()
-                os.environ.update(before)
+            return _turns(made, str(other), seconds, rounds)
 
 
 def _turns(made: World, other: str, seconds: float, rounds: int) -> Shadow:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +19,7 @@ from ml_platform.bench.fire_world import FireWorld
 from ml_platform.bench.serving_world import ENTITIES, MODEL, SERVICE
 from ml_platform.serving.process import running
 from ml_platform.spec import PlatformError
+from ml_platform.stores.clock import Clock
 from ml_platform.stores.prediction_log import Prediction, PredictionLog
 
 _FEATURES = 30
@@ -38,7 +39,7 @@ class Wal:
 
 def wal(records: int = _RECORDS) -> Wal:
     """A prediction of thirty features, written on and on; nothing but the log's own work is timed."""
-    now = datetime.now(UTC)
+    now = Clock.wall()
     names = tuple(f"spending__spending_{number}" for number in range(_FEATURES))
     chance = np.random.default_rng(1)
     made = [

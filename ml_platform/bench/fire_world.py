@@ -72,7 +72,7 @@ class FireWorld:
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
     """The project of the folder, here and in the processes started from here."""
-    before = os.environ.get("PYTHONPATH")
+    before = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), *sys.path]))
     sys.path.insert(0, str(folder))
     load_project.cache_clear()
@@ -83,10 +83,8 @@ def importable(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
         for name in [name for name in sys.modules if name.split(".")[0] in (PROJECT, f"{PROJECT}_features")]:
             del sys.modules[name]
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ml_platform.bench.fuzz_bodies import Fuzz, Wrong
 from ml_platform.bench.serving_world import SERVICE
 from ml_platform.serving.process import ServiceProcess, running
 from ml_platform.spec import PlatformError
+from ml_platform.stores.clock import Clock
 
 _REQUESTS, _SEED = 10_000, 20260101
 _TIMEOUT_SECONDS = 10
@@ -143,7 +144,7 @@ def fuzz(world: FireWorld, count: int, echo: Callable[[str], object]) -> bool:
     """All of it; whether nothing broke."""
     with running(world.profile, SERVICE) as service:
         pid = service.child.pid
-        parts = {"by hand": by_hand(service.port, right_bodies(datetime.now(UTC)), count // 2)}
+        parts = {"by hand": by_hand(service.port, right_bodies(Clock.wall()), count // 2)}
         parts["by schemathesis"] = described(service, count // 2)
         crashed = not service.running or service.child.pid != pid
         log = service.log.read_text()

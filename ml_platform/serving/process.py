@@ -229,8 +229,8 @@ def serve(
     except KeyboardInterrupt:
         announce(f"service {service_name} ended")
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 def _tend_referee(profile: Profile, process: ServiceProcess, announce: Callable[[str], object]) -> None:
