@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -176,7 +176,7 @@ def restarts(world: FireWorld, ended: int, replaced: int, *, workers: int) -> Re
     """Workers end on SIGTERM and others are started by the parent; then all are replaced one by one, on SIGHUP."""
     with under_load(world, workers, f"end{workers}-") as (service, load):
         for _ in range(ended):
-            worker = _one_of(service, random.Random(ended))
+            worker = _one_of(service, random.Random(ended), set())
             os.kill(worker, signal.SIGTERM)
             _stands_again(service, worker, workers)
         for number in range(replaced):
@@ -198,24 +198,26 @@ class Kills:
 
 def kills(world: FireWorld, count: int, *, tell: Callable[[int], object] = lambda _: None) -> Kills:
     """Workers are killed with -9, one after the other, and others are started by the parent."""
-    chance = random.Random(count)
+    chance, killed = random.Random(count), set[int]()
     with under_load(world, WORKERS, "kill", pause=0.002) as (service, load):
         for number in range(count):
-            worker = _one_of(service, chance)
+            worker = _one_of(service, chance, killed)
             time.sleep(chance.random() * 0.2)
             os.kill(worker, signal.SIGKILL)
+            killed.add(worker)  # it may still be seen for a moment
             tell(number + 1)
         _stands_again(service, worker, WORKERS)
         _more(service, load)
     return Kills(account=account(world, load), kills=count, torn=world.log.read_predictions(SERVICE).torn)
 
 
-def _one_of(service: Foreground, chance: random.Random) -> int:
+def _one_of(service: Foreground, chance: random.Random, but: Collection[int]) -> int:
     """A worker that has answered for a while."""
 
     def grown() -> Sequence[int]:
         now = time.monotonic()
-        return [worker for worker, since in service.answering().items() if now - since > _GROWN_SECONDS]
+        answering = service.answering().items()
+        return [worker for worker, since in answering if now - since > _GROWN_SECONDS and worker not in but]
 
     service.wait(lambda: bool(grown()), "a worker that answers for a while")
     return chance.choice(grown())
