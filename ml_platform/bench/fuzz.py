@@ -94,7 +94,8 @@ def described(service: ServiceProcess, count: int) -> Outcome:
     operations = [result.ok() for result in schema.get_all_operations()]
     outcome = Outcome()
     modes = [*schemathesis.GenerationMode]
-    each = max(1, count // (len(operations) * len(modes)))
+    with_body = [operation for operation in operations if operation.method.upper() == "POST"]
+    each = max(1, count // (len(with_body) * len(modes)))
     for operation in operations:
         for mode in modes:
 
