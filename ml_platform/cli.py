@@ -104,15 +104,19 @@ def _replay(profile: Profile, until: date | None, json_path: Path | None, quiet:
 @main.command()
 @click.argument("service", required=False)
 @click.option("--port", default=3000, show_default=True, help="0: any free port.")
-def serve(service: str | None, port: int) -> None:
-    """Start a prediction service alone, on the state as it stands."""
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that answer.")
+def serve(service: str | None, port: int, workers: int) -> None:
+    """Start a prediction service alone, on the state as it stands.
+
+    A worker that ends is started again. SIGHUP replaces the workers one after the other, without a failed request.
+    """
     from ml_platform.resources.projects import load_project
     from ml_platform.serving.process import serve as serve_in_foreground
 
     profile = Profile.from_environment()
     Home(profile.home).prepare(profile.project)
     name = service or next(iter(load_project(profile.project).services))
-    serve_in_foreground(profile, name, port, announce=click.echo)
+    serve_in_foreground(profile, name, port, announce=click.echo, workers=workers)
 
 
 @main.command()

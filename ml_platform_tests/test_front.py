@@ -156,15 +156,44 @@ def test_a_body_that_comes_in_parts_is_answered(served: ServiceProcess) -> None:
     connection.close()
 
 
-def test_a_body_that_never_ends_is_given_up(served: ServiceProcess) -> None:
+@pytest.mark.parametrize("path", ["/predict", "/label"])
+@pytest.mark.parametrize("begun", [b"{", b""])
+def test_a_body_that_never_ends_is_given_up(served: ServiceProcess, path: str, begun: bytes) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
-    connection.putrequest("POST", "/predict")
+    connection.putrequest("POST", path)
     connection.putheader("Content-Length", "100")
-    connection.endheaders(b"{")
+    connection.endheaders(begun or None)
     response = connection.getresponse()
     assert response.status == 408
     assert "did not arrive within 2 s" in response.read().decode()
     connection.close()
+
+
+def test_a_body_in_several_parts_is_refused(served: ServiceProcess) -> None:
+    """BentoML answers 500 to it."""
+    for kind in ("multipart/form-data", "Multipart/form-data; boundary=x"):
+        for path in ("/predict", "/label", "/ingest", "/model"):
+            status, _, body = send(served.port, path, b"{}", **{"Content-Type": kind})
+            assert (status, body["error"]) == (415, "send the body as application/json")
+
+
+def test_the_next_answer_over_a_kept_connection_is_the_last_when_the_service_ends(tiny: World) -> None:
+    """And only a connection that stays idle is closed without one."""
+    with running(tiny.profile, "idle") as process:
+        kept = [http.client.HTTPConnection("127.0.0.1", process.port, timeout=20) for _ in range(3)]
+        for connection in kept:
+            connection.request("GET", "/livez")
+            assert connection.getresponse().read() is not None
+        process.child.terminate()
+        time.sleep(0.5)
+        for connection, (method, path) in zip(kept[:2], [("GET", "/livez"), ("POST", "/label")], strict=True):
+            connection.request(method, path, "{}" if method == "POST" else None)
+            response = connection.getresponse()
+            assert (response.status, response.getheader("connection")) == ((200 if method == "GET" else 400), "close")
+            response.read()
+        assert kept[2].sock is not None
+        assert kept[2].sock.recv(1) == b""
+        process.child.wait(10)
 
 
 # On Redis

@@ -159,6 +159,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("NaN", b'{"rows": [{"trip": "a", "city": "Rome", "line": NaN}]}', 400, "row 0, field 'line': 'nan'"),
     ("a list for text", {"rows": [{**ROW, "city": ["Rome"]}]}, 400, "row 0, field 'city'"),
     ("too large", {"rows": [row("a", line=2**63)]}, 400, "64 bits"),
+    ("beyond a float", {"rows": [row("a", line=10**400)]}, 400, "64 bits"),
     ("far too large", b'{"rows": [{"trip": "a", "city": "Rome", "line": ' + b"9" * 5000 + b"}]}", 400, "64 bits|JSON"),
     ("too long", {"rows": [row("a" * 257)]}, 400, "row 0, field 'trip': has 257 characters"),
     ("empty key", {"rows": [row("")]}, 400, "row 0, field 'trip': has 0 characters"),

@@ -1,14 +1,20 @@
 """Questions of one turn of the event loop are answered together, and what is wrong with one touches no other."""
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import polars as pl
 import pytest
 
+from ml_platform.serving.bodies import PredictRequest
+from ml_platform.serving.champion import Serving
 from ml_platform.serving.desk import Answered, Desk, Question
 from ml_platform.serving.meters import BUCKETS, Meters
 from ml_platform.serving.together import Outcome, Turns, answer_together
+from ml_platform.serving.traffic import Split
 from ml_platform.spec import PlatformError, RequestRefused, ServiceError, StateError
 from ml_platform_tests.serving_world import NOON, ROW, World, standard
 
@@ -105,6 +111,28 @@ def test_answers_and_records_are_those_of_one_by_one(tiny: World, desk: Desk) ->
         "g": WALL,
     }
     assert {(row["model_version"], row["answered_at"]) for row in log.values()} == {("1", WALL)}
+
+
+def test_each_row_names_the_version_that_answered_it(tiny: World, desk: Desk, tmp_path: Path) -> None:
+    """Whichever way it goes: a canary's rows name it, the others are the champion's; the log says the same."""
+    other = desk.watch.load(tiny.register(tiny.trained(tmp_path / "v", upside_down=True)))
+    desk.watch.serving = Serving(
+        champion=desk.champion(), canary=other, split=Split(by=("trip",), share=0.5, salt="here")
+    )
+    names = [f"row {n}" for n in range(12)]
+    (found,) = together(desk, question(desk, *names))
+    assert isinstance(found, Answered)
+    rows: list[dict[str, str | int | None]] = [{**ROW, "trip": f"slow {name}"} for name in names]
+    slow = desk.predict(PredictRequest(rows=rows, asked_at=NOON.isoformat()), WALL)
+    told = {row["prediction_id"]: (row.get("model_version", "1"), row["probability"]) for row in found.predictions()}
+    sent = json.loads(slow.model_dump_json(exclude_unset=True))["predictions"]
+    told |= {row["prediction_id"]: (row.get("model_version", "1"), row["probability"]) for row in sent}
+    assert (found.model_version, slow.model_version) == ("1", "1")
+    logged = tiny.log.predictions("desk").filter(pl.col("prediction_id").is_in([*told]))
+    columns = logged.select("prediction_id", "model_version", "probability").rows()
+    assert {name: (version, probability) for name, version, probability in columns} == told
+    assert {version for version, _ in told.values()} == {"1", other.version}
+    assert all((probability > 0.5) == (version == "1") for version, probability in told.values())  # of Rome
 
 
 def test_a_question_about_what_is_gone_does_not_spoil_the_others(tiny: World, desk: Desk) -> None:

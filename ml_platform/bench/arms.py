@@ -42,7 +42,7 @@ def run_arm(module: str, *words: str) -> ArmRun:
         peak = 0.0
         while process.poll() is None:
             # The kernel's own peak of the first process misses nothing between two looks.
-            peak = max(peak, sum(_resident(pid) for pid in _family(process.pid)) / _MB, peak_mb(process.pid))
+            peak = max(peak, sum(resident(pid) for pid in _family(process.pid)) / _MB, peak_mb(process.pid))
             sleep(_LOOK_EVERY_SECONDS)
         output.seek(0)
         said = output.read()
@@ -61,7 +61,8 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds; zero once it has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (FileNotFoundError, ProcessLookupError):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
@@ -118,9 +119,12 @@ def _ask(connection: http.client.HTTPConnection, number: int, user: int) -> floa
     return float(answer["probability"])
 
 
-def load(server: Server, seconds: float, *, rate: float = 0, connections: int = CONNECTIONS) -> Load:
-    """One turn."""
+def load(
+    server: Server, seconds: float, *, rate: float = 0, connections: int = CONNECTIONS, asked_at: datetime | None = None
+) -> Load:
+    """One turn; ``asked_at``: None is now."""
     words = [str(each) for each in (server.port, seconds, connections, rate, server.pid, ENTITIES)]
+    words += [asked_at.isoformat()] if asked_at else []
     command = [sys.executable, "-m", "ml_platform.bench.serving_load", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as generator:
         pin(generator.pid, _OTHER_CORE)

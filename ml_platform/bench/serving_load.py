@@ -1,8 +1,8 @@
 """A lean load generator over raw sockets, in a process of its own: closed loop, or a given rate.
 
-``python -m ml_platform.bench.serving_load PORT SECONDS CONNECTIONS RATE PID USERS``: rate 0 sends on each connection as
-soon as it was answered, any other sends so many a second at random moments, whether answers come or not, and counts
-from the moment that a request was due. Prints one line of JSON.
+``python -m ml_platform.bench.serving_load PORT SECONDS CONNECTIONS RATE PID USERS [ASKED_AT]``: rate 0 sends on each
+connection as soon as it was answered, any other sends so many a second at random moments, whether answers come or not,
+and counts from the moment that a request was due. Prints one line of JSON.
 """
 
 import asyncio
@@ -84,11 +84,12 @@ class _Caller(asyncio.Protocol):
             run.idle.append(self)
 
 
-def _requests(users: int) -> list[bytes]:
+def _requests(users: int, asked_at: str | None) -> list[bytes]:
     chance = random.Random(1)
     found = []
     for number in range(_BODIES):
-        body = json.dumps({"rows": [{"ask": f"q{number}", "user": chance.randrange(users)}]}).encode()
+        moment = {"asked_at": asked_at} if asked_at else {}
+        body = json.dumps({"rows": [{"ask": f"q{number}", "user": chance.randrange(users)}], **moment}).encode()
         head = b"POST /predict HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         found.append(head % len(body) + body)
     return found
@@ -100,9 +101,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def _load(port: int, seconds: float, connections: int, rate: float, pid: int, users: int) -> dict[str, float]:
+async def _load(
+    port: int, seconds: float, connections: int, rate: float, pid: int, users: int, asked_at: str | None
+) -> dict[str, float]:
     loop = asyncio.get_running_loop()
-    run = _Run(_requests(users), rate == 0)
+    run = _Run(_requests(users, asked_at), rate == 0)
     callers = [(await loop.create_connection(lambda: _Caller(run), "127.0.0.1", port))[1] for _ in range(connections)]
     if rate:
         run.idle.extend(callers)
@@ -146,8 +149,9 @@ def main() -> None:
     """See the module."""
     import uvloop
 
-    port, seconds, connections, rate, pid, users = sys.argv[1:]
-    told = uvloop.run(_load(int(port), float(seconds), int(connections), float(rate), int(pid), int(users)))
+    port, seconds, connections, rate, pid, users, *moment = sys.argv[1:]
+    asked_at = moment[0] if moment else None
+    told = uvloop.run(_load(int(port), float(seconds), int(connections), float(rate), int(pid), int(users), asked_at))
     sys.stdout.write(json.dumps(told) + "\n")
 
 

@@ -21,15 +21,17 @@ from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.spec import FeatureView, PlatformError
 from ml_platform.spec.features import feature_name
+from ml_platform.stores.online import Online
 from ml_platform.stores.online_redis import RedisOnlineStore
 from ml_platform.stores.redis_wire import RedisWire, packed
 from ml_platform.stores.tracking import Tracking
+from ml_platform.training.model import Model
 
 PROJECT, SERVICE, MODEL = "bench_serving", "asks", "clicks"
 ENTITIES, TREES, SEED = 4000, 300, 20260101
 AS_OF = datetime(2026, 1, 1, 12, tzinfo=UTC)
 KEPT = timedelta(days=36_500)  # every answer looks whether a value is too old; none is
-_FILES: Mapping[str, str] = {
+FILES: Mapping[str, str] = {
     f"{PROJECT}/__init__.py": """
 from datetime import date
 from ml_platform.spec import Project
@@ -106,17 +108,22 @@ class World:
         }
 
 
+def write_project(folder: Path, more: Mapping[str, str] = {}) -> None:  # nobody changes it
+    """The project's files in a folder; ``more`` beside them."""
+    for name, text in {**FILES, **more}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
 @contextmanager
-def world(folder: Path, core: int) -> Iterator[World]:
-    """Made in a folder, with a Redis of its own on a core.
+def world(folder: Path, core: int, more: Mapping[str, str] = {}) -> Iterator[World]:  # as above
+    """Made in a folder, with a Redis of its own on a core; ``more``: files of the project's beside its own.
 
     Raises:
         PlatformError: there is no redis-server to start.
     """
-    for name, text in _FILES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write_project(folder, more)
     sys.path.insert(0, str(folder))
     try:
         with _redis(folder, core) as port:
@@ -128,34 +135,11 @@ def world(folder: Path, core: int) -> Iterator[World]:
 
 
 def _made(folder: Path, profile: Profile, port: int) -> World:
-    from ml_platform.training.lightgbm_trees import MODEL_FILE, fit_trees
+    from ml_platform.training.lightgbm_trees import MODEL_FILE
 
-    project = load_project(PROJECT)
-    spec, views = project.models[MODEL], [project.views[name] for name in ("spending", "visits")]
-    store = RedisOnlineStore(str(profile.redis_url), project.name)
-    tables = [_table(view, SEED + number) for number, view in enumerate(views)]
-    for view, table in zip(views, tables, strict=True):
-        store.publish(view, table, AS_OF)
-    inputs = pl.concat(
-        [
-            table.select(pl.col(name).alias(feature_name(view.name, name)) for name in view.schema())
-            for view, table in zip(views, tables, strict=True)
-        ],
-        how="horizontal",
-    )
-    values = np.nan_to_num(inputs.to_numpy().astype(np.float64))
-    noise = np.random.default_rng(SEED).normal(0, 0.3, ENTITIES)
-    labels = (values[:, 0] * values[:, 1] + values[:, 17] - values[:, 29] / 2000 + noise > 0.3).astype(np.int64)
-    # Five times the users, or so many trees would find nothing left to learn.
-    rows = pl.concat([inputs.with_columns(label=pl.Series(labels))] * 5)
-    model = fit_trees(spec, rows, TREES, threads=2)
-    saved = model.save(folder / "model")
-    profile.home.mkdir(parents=True, exist_ok=True)
-    (profile.home / "mlflow").mkdir(exist_ok=True)
-    tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
-    none: dict[str, Any] = {"parameters": {}, "metrics": {}, "tags": {}}
-    version = tracking.register(MODEL, saved, estimator="lightgbm", run_name="bench", **none)
-    tracking.promote(MODEL, version.version)
+    inputs = published(RedisOnlineStore(str(profile.redis_url), PROJECT))
+    version, model, saved = registered(profile, inputs, folder / "model", trees=TREES)
+    tracking_of(profile).promote(MODEL, version)
     return World(
         folder=folder,
         profile=profile,
@@ -165,7 +149,56 @@ def _made(folder: Path, profile: Profile, port: int) -> World:
     )
 
 
-def _table(view: FeatureView, seed: int) -> pl.DataFrame:
+def tracking_of(profile: Profile) -> Tracking:
+    """The registry, in a folder that exists."""
+    profile.home.mkdir(parents=True, exist_ok=True)
+    (profile.home / "mlflow").mkdir(exist_ok=True)
+    return Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
+
+
+def published(store: Online) -> pl.DataFrame:
+    """Publish a row a user; the models' inputs of all users, as ``served_inputs``."""
+    for view, table in _tables():
+        store.publish(view, table, AS_OF)
+    return served_inputs()
+
+
+def _tables() -> list[tuple[FeatureView, pl.DataFrame]]:
+    project = load_project(PROJECT)
+    views = [project.views[name] for name in ("spending", "visits")]
+    return [(view, table_of(view, SEED + number)) for number, view in enumerate(views)]
+
+
+def served_inputs() -> pl.DataFrame:
+    """The models' inputs, a row a user in the order of the users."""
+    return pl.concat(
+        [
+            table.select(pl.col(name).alias(feature_name(view.name, name)) for name in view.schema())
+            for view, table in _tables()
+        ],
+        how="horizontal",
+    )
+
+
+def registered(
+    profile: Profile, inputs: pl.DataFrame, folder: Path, *, trees: int, seed: int = SEED
+) -> tuple[int, Model, Path]:
+    """A version whose truths have noise of their own: its number, the model, and its files."""
+    from ml_platform.training.lightgbm_trees import fit_trees
+
+    values = np.nan_to_num(inputs.to_numpy().astype(np.float64))
+    noise = np.random.default_rng(seed).normal(0, 0.3, ENTITIES)
+    labels = (values[:, 0] * values[:, 1] + values[:, 17] - values[:, 29] / 2000 + noise > 0.3).astype(np.int64)
+    # Five times the users, or so many trees would find nothing left to learn.
+    rows = pl.concat([inputs.with_columns(label=pl.Series(labels))] * 5)
+    model = fit_trees(load_project(PROJECT).models[MODEL], rows, trees, threads=2)
+    saved = model.save(folder)
+    none: dict[str, Any] = {"parameters": {}, "metrics": {}, "tags": {}}
+    version = tracking_of(profile).register(MODEL, saved, estimator="lightgbm", run_name="bench", **none)
+    return version.version, model, saved
+
+
+def table_of(view: FeatureView, seed: int) -> pl.DataFrame:
     """A row a user; every fiftieth value is null."""
     chance = random.Random(seed)
     columns: dict[str, list[Any]] = {"user": list(range(ENTITIES))}

@@ -14,10 +14,11 @@ class PredictRequest(BaseModel):
 
 
 class Answer(BaseModel):
-    """The probability that was logged under this id."""
+    """The probability that was logged under this id; ``model_version`` where another than the response's gave it."""
 
     prediction_id: str
     probability: float
+    model_version: str | None = None
 
 
 class PredictResponse(BaseModel):

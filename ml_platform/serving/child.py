@@ -4,6 +4,7 @@ Started by ``ml_platform.serving.process``; it ends with its parent, even if tha
 """
 
 import argparse
+import contextlib
 import ctypes
 import logging
 import os
@@ -12,7 +13,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 _GRACE_SECONDS = 10  # for requests in flight, after SIGTERM or the parent's death
 _KEEP_ALIVE_SECONDS = 75  # longer than a replay's pauses, so that a client's connection is not cut between days
@@ -38,8 +40,13 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def run(service_name: str, listening: socket.socket, *, refereed: bool = False) -> None:
-    """Serve on the socket until SIGTERM or SIGINT. refereed: see ``process.start``."""
+def run(
+    service_name: str, listening: socket.socket, answers: Callable[[], object] = lambda: None, *, refereed: bool = False
+) -> None:
+    """Serve on the socket until SIGTERM or SIGINT; ``answers`` is called when it does.
+
+    refereed: see ``process.start``.
+    """
     from ml_platform.resources.profiles import Profile
     from ml_platform.stores.home import Home
 
@@ -49,6 +56,7 @@ def run(service_name: str, listening: socket.socket, *, refereed: bool = False) 
     from bentoml._internal.log import configure_server_logging
 
     configure_server_logging()  # first of all: it silences every logger that exists already
+    from ml_platform.serving.orderly import OrderlyServer
     from ml_platform.serving.service import prediction_service
 
     logging.getLogger("ml_platform").setLevel(logging.INFO)
@@ -63,11 +71,12 @@ def run(service_name: str, listening: socket.socket, *, refereed: bool = False) 
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ws="none",  # or a request to upgrade would never be answered
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     with Home(profile.home).used(f"serve {service_name}"):
-        uvicorn.Server(config).run(sockets=[listening])
+        OrderlyServer(config, answers).run(sockets=[listening])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,12 +84,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="A prediction service on an inherited socket.")
     parser.add_argument("--service", required=True)
     parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--ready-fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--signal-on-death", action="store_true")
     parser.add_argument("--refereed", action="store_true")
     asked = parser.parse_args(arguments)
     end_with_parent(asked.parent, by_signal=asked.signal_on_death)
-    run(asked.service, socket.socket(fileno=asked.fd), refereed=asked.refereed)
+    run(asked.service, socket.socket(fileno=asked.fd), partial(_say_so, asked.ready_fd), refereed=asked.refereed)
+
+
+def _say_so(pipe: int) -> None:
+    """To the parent, which waits for a byte; it may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(pipe, b"1")
+    os.close(pipe)
 
 
 if __name__ == "__main__":

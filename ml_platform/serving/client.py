@@ -108,7 +108,7 @@ class Client:
             found: dict[str, Any] = answer
             return found
         reason = _reason(answer)
-        if status in (400, 411, 413):
+        if status in (400, 411, 413, 415):
             raise RequestRefused(f"{self.base_url}{path} refused the request: {reason}")
         raise ServiceError(f"{self.base_url}{path} answered {status}: {reason}")
 

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from itertools import groupby
 from time import perf_counter
+from typing import Any
 
 from ml_platform.features.live import LiveViews
 from ml_platform.resources.profiles import Profile
@@ -97,11 +98,26 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What one question is answered: an id and a probability a row."""
+    """What one question is answered: an id and a probability a row.
+
+    model_version: of the question's champion. others: of the rows that another version answered (a canary's share), by
+    the row's place.
+    """
 
     ids: list[str]
     probabilities: list[float]
     model_version: str
+    others: dict[int, str] = field(default_factory=dict)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """As they are sent: with each row's version where that is not the champion's."""
+        rows: list[dict[str, Any]] = [
+            {"prediction_id": prediction_id, "probability": probability}
+            for prediction_id, probability in zip(self.ids, self.probabilities, strict=True)
+        ]
+        for place, version in self.others.items():
+            rows[place]["model_version"] = version
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +212,7 @@ class Desk:
             raise RequestRefused(str(error)) from error
         (found,) = self.complete(questions, groups, vectors, now)
         return PredictResponse(
-            predictions=[
-                Answer(prediction_id=prediction_id, probability=probability)
-                for prediction_id, probability in zip(found.ids, found.probabilities, strict=True)
-            ],
+            predictions=[Answer(**row) for row in found.predictions()],
             model_version=found.model_version,
         )
 
@@ -248,7 +261,7 @@ class Desk:
 
         What a canary cannot answer is logged as its failure, and answered by the champion.
 
-        vectors: one a row of each group. ``model_version`` is that of the champion of each question.
+        vectors: one a row of each group.
         """
         logged: dict[date, list[Prediction]] = {}
         failed: dict[date, list[Failure]] = {}
@@ -265,6 +278,8 @@ class Desk:
             for (number, place), answer in zip(group.asked_by, answers, strict=True):
                 answered[number].ids[place] = answer.prediction_id
                 answered[number].probabilities[place] = answer.probability
+                if answer.model_version != answered[number].model_version:
+                    answered[number].others[place] = answer.model_version
         for day, failures in failed.items():
             self.log.append_failures(self.service.name, day, failures)
         for day, answers in logged.items():

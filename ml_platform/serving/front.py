@@ -4,7 +4,6 @@ BentoML's own way of a request costs many times what a prediction does. What is 
 type, a body that breaks a rule, no champion) goes its way as ever, so every refusal is said there.
 """
 
-import asyncio
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ml_platform.serving.arriving import whole
 from ml_platform.serving.desk import Answered, Desk, Question
 from ml_platform.serving.meters import Meters
 from ml_platform.serving.quick_body import BodyReader
@@ -81,10 +81,10 @@ class Front:
         try:
             if meters.in_flight > desk.service.most_waiting:
                 status = await self._overloaded(desk, head, scope, send)
-            elif scope["path"] == PREDICT and head.plain and head.length is not None and head.length <= self.largest:
-                status = await self._predict(desk, head, began, scope, receive, send)
-            else:
+            elif head.length is None or head.length > self.largest:  # it is refused before any of it is read
                 status = await self._behind(head, scope, receive, send)
+            else:
+                status = await self._read(desk, head, began, scope, receive, send)
         finally:
             meters.in_flight -= 1
             meters.count(scope["path"], status, perf_counter() - began)
@@ -104,18 +104,23 @@ class Front:
             request_id = b"%b-%x" % (self._prefix, self._number)
         return _Head(request_id, length, plain)
 
-    async def _predict(self, desk: Desk, head: _Head, began: float, scope: Scope, receive: Receive, send: Send) -> int:
-        message = await receive()
-        if message.get("more_body"):
-            left = desk.service.answer_within.total_seconds()
-            try:
-                message = await asyncio.wait_for(_rest(message, receive), left)
-            except TimeoutError:
-                reason = f"the body of {head.length} bytes did not arrive within {left:g} s; send it again"
-                return await self._fail(408, reason, head, scope, send)
+    async def _read(self, desk: Desk, head: _Head, began: float, scope: Scope, receive: Receive, send: Send) -> int:
+        left = desk.service.answer_within.total_seconds()
+        try:
+            message = await whole(receive, left)
+        except TimeoutError:
+            reason = f"the body of {head.length} bytes did not arrive within {left:g} s; send it again"
+            return await self._fail(408, reason, head, scope, send)
         if message["type"] == "http.disconnect":
             return _NO_MATTER
         body = message.get("body", b"")
+        if scope["path"] == PREDICT and head.plain:
+            return await self._predict(desk, head, began, body, scope, receive, send)
+        return await self._behind(head, scope, _again(body, receive), send)
+
+    async def _predict(
+        self, desk: Desk, head: _Head, began: float, body: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> int:
         question = self._question(desk, body)
         if question is None:
             return await self._behind(head, scope, _again(body, receive), send)
@@ -203,17 +208,6 @@ def _too_late(within: float) -> TooLate:
     return TooLate(f"the request's turn did not come within {within:g} s; nothing was logged: ask again later")
 
 
-async def _rest(message: Message, receive: Receive) -> Message:
-    """The whole body as one message, or that the caller went away."""
-    parts = [message.get("body", b"")]
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return message
-        parts.append(message.get("body", b""))
-    return {"type": "http.request", "body": b"".join(parts), "more_body": False}
-
-
 def _again(body: bytes, receive: Receive) -> Receive:
     """A body that was read already, to be read once more."""
     left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -225,11 +219,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _body(answered: Answered) -> bytes:
-    predictions = [
-        {"prediction_id": prediction_id, "probability": probability}
-        for prediction_id, probability in zip(answered.ids, answered.probabilities, strict=True)
-    ]
-    return _encode({"predictions": predictions, "model_version": answered.model_version})
+    return _encode({"predictions": answered.predictions(), "model_version": answered.model_version})
 
 
 async def _send(send: Send, status: int, body: bytes, head: _Head, *more: tuple[bytes, bytes]) -> None:

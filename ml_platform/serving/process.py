@@ -1,9 +1,8 @@
-"""Starts the service as a child process on a socket bound here, and ends it."""
+"""Starts the service as child processes on a socket bound here, and ends them."""
 
 import argparse
 import contextlib
 import errno
-import http.client
 import os
 import shutil
 import signal
@@ -12,34 +11,33 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
+from ml_platform.serving.crew import STOP_WITHIN, Crew, child_command, end
 from ml_platform.serving.rollout_files import policy_of
 from ml_platform.spec import PlatformError, PortInUse, ServiceError, UnknownName
 from ml_platform.stores.redis_settings import doubts
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN = timedelta(seconds=120)  # it takes about five seconds; a busy machine may take ten times as long
-_STOP_WITHIN = timedelta(seconds=15)  # a little more than the child's own grace for requests in flight
-_TAIL_LINES = 25
 _LOOK_SECONDS = 0.2
 
 
 @dataclass
 class ServiceProcess:
-    """A running child, and the referee beside it."""
+    """A running service: its workers, and the referee beside them."""
 
     name: str
     host: str
     port: int
     log: Path
-    child: subprocess.Popen[bytes]
-    referee: subprocess.Popen[bytes] | None = None
+    crew: Crew
+    referee: "subprocess.Popen[bytes] | None" = None
 
     @property
     def url(self) -> str:
@@ -47,27 +45,36 @@ class ServiceProcess:
         return f"http://{self.host}:{self.port}"
 
     @property
+    def child(self) -> "subprocess.Popen[bytes]":
+        """The worker that was started first."""
+        return self.crew.workers[0].process
+
+    @property
     def running(self) -> bool:
-        """Whether the child lives."""
-        return self.child.poll() is None
+        """Whether a worker lives."""
+        return any(worker.process.poll() is None for worker in self.crew.workers)
 
     def stop(self) -> None:
         """Let requests in flight finish, then end it; by force if that takes too long."""
-        children = [child for child in (self.child, self.referee) if child is not None]
-        for child in children:
-            child.terminate()
-        for child in children:
-            try:
-                child.wait(_STOP_WITHIN.total_seconds())
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        if self.referee is not None:
+            self.referee.terminate()
+        self.crew.stop()
+        if self.referee is not None:
+            end(self.referee, time.monotonic() + STOP_WITHIN.total_seconds())
 
 
 @contextlib.contextmanager
-def running(profile: Profile, service_name: str, *, port: int = 0, refereed: bool = False) -> Iterator[ServiceProcess]:
+def running(
+    profile: Profile,
+    service_name: str,
+    *,
+    port: int = 0,
+    refereed: bool = False,
+    workers: int = 1,
+    tended: bool = False,
+) -> Iterator[ServiceProcess]:
     """A service for the length of a ``with`` block; see ``start``."""
-    process = start(profile, service_name, port=port, refereed=refereed)
+    process = start(profile, service_name, port=port, refereed=refereed, workers=workers, tended=tended)
     try:
         yield process
     finally:
@@ -82,11 +89,16 @@ def start(
     host: str = LOOPBACK,
     ready_within: timedelta = READY_WITHIN,
     refereed: bool = False,
+    workers: int = 1,
+    tended: bool = False,
 ) -> ServiceProcess:
     """Start the service (port 0: any free one) and wait until it answers; it need not have a champion yet.
 
     refereed: with a referee of its rollouts in a process beside it, if it has a rollout policy. Without, whoever starts
         it is the referee.
+    workers: processes that answer, all on the one port.
+    tended: whoever starts it looks after it (``crew.tend``). So the port stays taken while no worker lives, and callers
+        wait; otherwise they are refused.
 
     Raises:
         UnknownName: the project declares no such service.
@@ -100,32 +112,34 @@ def start(
     refereed = refereed and policy_of(project, service_name) is not None
     log = profile.log_path / f"service-{service_name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with listen(host, port) as listening, log.open("ab") as output:
-        began = output.tell()
-        bound = listening.getsockname()[1]
-        environment = _environment(profile, service_name)
-        child = subprocess.Popen(
-            _command(service_name, listening.fileno(), refereed),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            pass_fds=(listening.fileno(),),
-            start_new_session=True,  # Ctrl-C in a terminal is for us; we end the child when its work is done
-        )
-    referee = start_referee(profile, service_name, environment) if refereed else None
-    process = ServiceProcess(name=service_name, host=host, port=bound, log=log, child=child, referee=referee)
+    listening = listen(host, port)
+    crew = Crew(
+        name=service_name,
+        command=child_command(service_name, refereed=refereed),
+        environment=_environment(profile, service_name),
+        listening=listening,
+        log=log,
+        metrics=_metrics(profile, service_name),
+    )
+    process = ServiceProcess(name=service_name, host=host, port=listening.getsockname()[1], log=log, crew=crew)
     try:
-        _wait(process, ready_within, began)
+        shutil.rmtree(crew.metrics, ignore_errors=True)  # counters of dead processes would be added to ours
+        crew.metrics.mkdir(parents=True)
+        for _ in range(workers):
+            crew.launch()
+        if refereed:
+            process.referee = start_referee(profile, service_name)
+        for worker in crew.workers:
+            crew.wait(worker, ready_within)
+        if not tended:
+            listening.close()
     except BaseException:  # Ctrl-C while waiting must not leave a child behind either
         process.stop()
         raise
     return process
 
 
-def start_referee(
-    profile: Profile, service_name: str, environment: Mapping[str, str] | None = None
-) -> "subprocess.Popen[bytes]":
+def start_referee(profile: Profile, service_name: str) -> "subprocess.Popen[bytes]":
     """The process that watches the service's rollouts; it ends with us."""
     log = profile.log_path / f"referee-{service_name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +147,7 @@ def start_referee(
     with log.open("ab") as output:
         return subprocess.Popen(
             [*command, "--parent", str(os.getpid())],
-            env=environment or _environment(profile, service_name),
+            env=_environment(profile, service_name),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -164,90 +178,79 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _command(service_name: str, descriptor: int, refereed: bool) -> list[str]:
-    command = [sys.executable, "-m", "ml_platform.serving.child", "--service", service_name]
-    command += ["--fd", str(descriptor), "--parent", str(os.getpid())]
-    if threading.current_thread() is threading.main_thread():
-        command.append("--signal-on-death")
-    if refereed:
-        command.append("--refereed")
-    return command
-
-
 def _environment(profile: Profile, service_name: str) -> dict[str, str]:
     """The parent's, and everything that keeps the child inside the state folder and on one core."""
-    bento_home = profile.home / "bentoml" / service_name
-    metrics = bento_home / "prometheus"
-    shutil.rmtree(metrics, ignore_errors=True)  # counters of dead processes would be added to ours
-    metrics.mkdir(parents=True)
     return {
         **os.environ,
         "ML_PLATFORM_PROFILE": profile.name,
         "ML_PLATFORM_HOME": str(profile.home),
         "ML_PLATFORM_PROJECT": profile.project,
-        "BENTOML_HOME": str(bento_home),
-        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "BENTOML_HOME": str(profile.home / "bentoml" / service_name),
+        "PROMETHEUS_MULTIPROC_DIR": str(_metrics(profile, service_name)),
         "BENTOML_DO_NOT_TRACK": "True",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "OMP_NUM_THREADS": "1",  # a row takes microseconds; waking other cores for it costs more
     }
 
 
-def _wait(process: ServiceProcess, within: timedelta, log_began: int) -> None:
-    deadline = time.monotonic() + within.total_seconds()
-    while not _alive(process):
-        if not process.running:
-            raise ServiceError(
-                f"service {process.name} ended with code {process.child.returncode} before it answered; the end of "
-                f"{process.log}:\n{_tail(process.log, log_began)}"
-            )
-        if time.monotonic() > deadline:
-            raise ServiceError(
-                f"service {process.name} did not answer on {process.url} within {within.total_seconds():.0f} s; the "
-                f"end of {process.log}:\n{_tail(process.log, log_began)}"
-            )
-        time.sleep(0.05)
+def _metrics(profile: Profile, service_name: str) -> Path:
+    """The folder in which the workers count, each in files of its own."""
+    return profile.home / "bentoml" / service_name / "prometheus"
 
 
-def _alive(process: ServiceProcess) -> bool:
-    connection = http.client.HTTPConnection(process.host, process.port, timeout=1)
-    try:
-        connection.request("GET", "/livez")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+def serve(
+    profile: Profile, service_name: str, port: int, *, announce: Callable[[str], object], workers: int = 1
+) -> None:
+    """Run the service in the foreground until Ctrl-C, SIGTERM or its end; SIGHUP replaces its workers one by one.
 
-
-def _tail(log: Path, began: int) -> str:
-    text = log.read_bytes()[began:].decode(errors="replace")
-    return "\n".join(text.splitlines()[-_TAIL_LINES:])
-
-
-def serve(profile: Profile, service_name: str, port: int, *, announce: Callable[[str], object]) -> None:
-    """Run the service in the foreground until Ctrl-C, SIGTERM or its end.
+    Workers and the referee that end are started again.
 
     Raises:
-        ServiceError: it did not start, or ended by itself.
+        ServiceError: it did not start, or its workers end again and again as soon as they are started.
     """
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    replace = threading.Event()
+    previous = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, lambda *_: replace.set()),
+    }
     try:
-        with running(profile, service_name, port=port, refereed=True) as process:
+        with running(profile, service_name, port=port, refereed=True, workers=workers, tended=True) as process:
             announce(f"service {service_name} answers on {process.url} (log: {process.log}); Ctrl-C ends it")
             for doubt in doubts(profile.redis_url) if profile.redis_url else ():
                 announce(doubt)
-            while (code := process.child.poll()) is None:
-                if process.referee is not None and process.referee.poll() is not None:
-                    announce(f"the referee ended with code {process.referee.returncode}; another one is started")
-                    process.referee = start_referee(profile, service_name)
+            while True:
+                process.crew.tend(announce)
+                _tend_referee(profile, process, announce)
+                if replace.is_set():
+                    replace.clear()
+                    _replace(profile, process, announce)
                 # Polars' hook on Ctrl-C lets the kernel go on with a wait, so that Python would never hear of it.
                 time.sleep(_LOOK_SECONDS)
-        raise ServiceError(f"service {service_name} ended by itself with code {code}; its log is {process.log}")
     except KeyboardInterrupt:
         announce(f"service {service_name} ended")
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+def _tend_referee(profile: Profile, process: ServiceProcess, announce: Callable[[str], object]) -> None:
+    if process.referee is not None and process.referee.poll() is not None:
+        announce(f"the referee ended with code {process.referee.returncode}; another one is started")
+        process.referee = start_referee(profile, process.name)
+
+
+def _replace(profile: Profile, process: ServiceProcess, announce: Callable[[str], object]) -> None:
+    """Workers and referee by new ones, which load project and code as they are now."""
+    try:
+        process.crew.replace(READY_WITHIN, announce)
+    except ServiceError as error:
+        announce(f"the workers that answer stay, for a new one does not: {error}")
+        return
+    if process.referee is not None:
+        process.referee.terminate()
+        end(process.referee, time.monotonic() + STOP_WITHIN.total_seconds())
+        process.referee = start_referee(profile, process.name)
+    announce(f"service {process.name} was replaced")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -255,9 +258,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run a prediction service on the loopback interface.")
     parser.add_argument("--service", required=True)
     parser.add_argument("--port", type=int, default=3000)
+    parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args(arguments)
     try:
-        serve(Profile.from_environment(), asked.service, asked.port, announce=_say)
+        serve(Profile.from_environment(), asked.service, asked.port, announce=_say, workers=asked.workers)
     except PlatformError as error:
         _say(f"error: {error}")
         return 1

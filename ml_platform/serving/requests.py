@@ -83,7 +83,7 @@ def _check_value(where: str, value: Any, wanted: str, *, nullable: bool) -> None
     if type(value) not in kinds:  # a Boolean is a whole number for Python, but not for us
         raise RequestRefused(f"{where}: {str(value)[:40]!r} is not {named}")
     if type(value) is int and not -INT64 <= value < INT64:
-        raise RequestRefused(f"{where}: {value:.3e} does not fit into 64 bits")
+        raise RequestRefused(f"{where}: {str(value)[:40]} does not fit into 64 bits")
     if type(value) is float and not abs(value) <= LARGEST:  # NaN is not smaller, either
         raise RequestRefused(f"{where}: {value!r} is not a number of at most {LARGEST:g}")
     if type(value) is str and not 0 < len(value) <= LONGEST:

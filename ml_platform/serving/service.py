@@ -39,7 +39,7 @@ def _answer(what: Callable[[], BaseModel]) -> Response:
     A finished response: BentoML's own way of sending one costs twice as much, and its error bodies hide the reason.
     """
     try:
-        return Response(what().model_dump_json(), media_type="application/json")
+        return Response(what().model_dump_json(exclude_unset=True), media_type="application/json")
     except PlatformError as error:
         return JSONResponse({"error": str(error)}, status_code=status_of(error))
 
@@ -111,6 +111,7 @@ def prediction_service(profile: Profile, name: str, *, watched: bool = True) -> 
             desks.clear()
             self.desk.watch.stop()
             self.desk.log.close()
+            meters_of(name).flush()  # or what was counted last would be lost
 
         def __is_alive__(self) -> bool:
             return self.desk.watch.alive
@@ -132,7 +133,7 @@ def prediction_service(profile: Profile, name: str, *, watched: bool = True) -> 
 
 
 class BodyLimit:
-    """Refuses a body before it is read: one that is too long (413) or does not say how long it is (411)."""
+    """Refuses a body before it is read: too long (413), of a length not told (411), or in several parts (415)."""
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
         """``largest`` in bytes."""
@@ -142,7 +143,11 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            length = dict(scope["headers"]).get(b"content-length")
+            headers = dict(scope["headers"])
+            if headers.get(b"content-type", b"").strip().lower().startswith(b"multipart/"):
+                # BentoML would answer 500
+                return await self._refuse(415, "send the body as application/json", scope, receive, send)
+            length = headers.get(b"content-length")
             if length is None:
                 return await self._refuse(
                     411, "send a Content-Length; chunked bodies are not read", scope, receive, send
