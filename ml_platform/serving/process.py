@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
+from ml_platform.serving.access import refuse_strangers
 from ml_platform.serving.rollout_files import policy_of
 from ml_platform.spec import PlatformError, PortInUse, ServiceError, UnknownName
 from ml_platform.stores.redis_settings import doubts
@@ -65,9 +66,11 @@ class ServiceProcess:
 
 
 @contextlib.contextmanager
-def running(profile: Profile, service_name: str, *, port: int = 0, refereed: bool = False) -> Iterator[ServiceProcess]:
+def running(
+    profile: Profile, service_name: str, *, port: int = 0, host: str = LOOPBACK, refereed: bool = False
+) -> Iterator[ServiceProcess]:
     """A service for the length of a ``with`` block; see ``start``."""
-    process = start(profile, service_name, port=port, refereed=refereed)
+    process = start(profile, service_name, port=port, host=host, refereed=refereed)
     try:
         yield process
     finally:
@@ -91,19 +94,20 @@ def start(
     Raises:
         UnknownName: the project declares no such service.
         PortInUse: somebody else listens there.
-        ServiceError: it ended or did not answer in time; shows the end of its log.
+        ServiceError: it ended or did not answer in time (shows the end of its log), or has no keys for this host.
     """
     project = load_project(profile.project)
     declared = project.services
     if service_name not in declared:
         raise UnknownName("service", service_name, declared)
+    refuse_strangers(profile, service_name, host)
     refereed = refereed and policy_of(project, service_name) is not None
     log = profile.log_path / f"service-{service_name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with listen(host, port) as listening, log.open("ab") as output:
         began = output.tell()
         bound = listening.getsockname()[1]
-        environment = _environment(profile, service_name)
+        environment = environment_of(profile, service_name)
         child = subprocess.Popen(
             _command(service_name, listening.fileno(), refereed),
             env=environment,
@@ -133,7 +137,7 @@ def start_referee(
     with log.open("ab") as output:
         return subprocess.Popen(
             [*command, "--parent", str(os.getpid())],
-            env=environment or _environment(profile, service_name),
+            env=environment or environment_of(profile, service_name),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -174,8 +178,8 @@ def _command(service_name: str, descriptor: int, refereed: bool) -> list[str]:
     return command
 
 
-def _environment(profile: Profile, service_name: str) -> dict[str, str]:
-    """The parent's, and everything that keeps the child inside the state folder and on one core."""
+def environment_of(profile: Profile, service_name: str) -> dict[str, str]:
+    """Ours, and everything that keeps a serving process inside the state folder and on one core; makes its folders."""
     bento_home = profile.home / "bentoml" / service_name
     metrics = bento_home / "prometheus"
     shutil.rmtree(metrics, ignore_errors=True)  # counters of dead processes would be added to ours
@@ -185,6 +189,8 @@ def _environment(profile: Profile, service_name: str) -> dict[str, str]:
         "ML_PLATFORM_PROFILE": profile.name,
         "ML_PLATFORM_HOME": str(profile.home),
         "ML_PLATFORM_PROJECT": profile.project,
+        "ML_PLATFORM_KEYS": profile.keys,
+        **({"ML_PLATFORM_IMAGE": str(profile.image)} if profile.image else {}),
         "BENTOML_HOME": str(bento_home),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         "BENTOML_DO_NOT_TRACK": "True",
@@ -225,7 +231,9 @@ def _tail(log: Path, began: int) -> str:
     return "\n".join(text.splitlines()[-_TAIL_LINES:])
 
 
-def serve(profile: Profile, service_name: str, port: int, *, announce: Callable[[str], object]) -> None:
+def serve(
+    profile: Profile, service_name: str, port: int, *, host: str = LOOPBACK, announce: Callable[[str], object]
+) -> None:
     """Run the service in the foreground until Ctrl-C, SIGTERM or its end.
 
     Raises:
@@ -233,7 +241,7 @@ def serve(profile: Profile, service_name: str, port: int, *, announce: Callable[
     """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running(profile, service_name, port=port, refereed=True) as process:
+        with running(profile, service_name, port=port, host=host, refereed=True) as process:
             announce(f"service {service_name} answers on {process.url} (log: {process.log}); Ctrl-C ends it")
             for doubt in doubts(profile.redis_url) if profile.redis_url else ():
                 announce(doubt)
@@ -257,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=3000)
     asked = parser.parse_args(arguments)
     try:
-        serve(Profile.from_environment(), asked.service, asked.port, announce=_say)
+        serve(Profile.fromenvironment_of(), asked.service, asked.port, announce=_say)
     except PlatformError as error:
         _say(f"error: {error}")
         return 1
