@@ -83,7 +83,7 @@ def test_a_file_of_another_shape_is_damaged_and_says_its_cure(tmp_path: Path) ->
     whole = json.loads(file.path.read_text())
     for change in ({"salt": ""}, {"digest": "00"}, {"roles": ["root"]}, {"digest": "x" * 64}, {"more": 1}):
         file.path.write_text(json.dumps({**whole, "keys": [{**whole["keys"][0], **change}]}))
-        with pytest.raises(HomeDamaged, match="does not hold keys.*add the keys again"):
+        with pytest.raises(HomeDamaged, match=r"does not hold keys.*add the keys again"):
             file.read()
 
 
@@ -296,8 +296,8 @@ def test_the_fast_way_and_bentomls_ask_for_the_same_key_and_a_revoked_one_goes_w
         )
     }
     assert open_to == {
-        **dict.fromkeys(("/model", "/metrics", "/", "/docs.json", "/schema.json"), {"read"}),
-        **dict.fromkeys(("/label", "/ingest"), {"operate"}),
+        **{path: {"read"} for path in ("/model", "/metrics", "/", "/docs.json", "/schema.json")},
+        **{path: {"operate"} for path in ("/label", "/ingest")},
         "/predict": {"predict"},
     }
     assert [ask(port, "GET", path)[0] for path in sorted(HEALTH)] == [200, 200, 200]
@@ -320,7 +320,8 @@ import json, sys
 from ml_platform.resources.profiles import Profile
 from ml_platform.serving.service import prediction_service
 app = prediction_service(Profile.from_environment(), "desk").to_asgi().app
-print(json.dumps([[type(each).__name__, each.path, sorted(getattr(each, "methods", None) or [])] for each in app.routes]))
+methods = lambda each: sorted(getattr(each, "methods", None) or [])
+print(json.dumps([[type(each).__name__, each.path, methods(each)] for each in app.routes]))
 """
 
 

@@ -32,7 +32,7 @@ from ml_platform.spec import TooLate
 from ml_platform.stores.online_redis import RedisOnlineStore
 from ml_platform.stores.tiles_redis import RedisTiles
 from ml_platform_tests.redis_server import Server
-from ml_platform_tests.serving_world import FILES, NOON, ROW, World, standard, world
+from ml_platform_tests.serving_world import FILES, NOON, ROW, World, said_whole, standard, world
 
 DAY = NOON.date()
 FEW = {
@@ -188,7 +188,9 @@ def on_redis(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) ->
         frame = pl.DataFrame(loads).with_columns(pl.lit(NOON.replace(minute=0)).alias("as_of"))
         RedisOnlineStore(server.url, "tiny").publish(tiny.project.views["city_load"], frame, NOON)
         past = {"trip": "before", "line": 7, "delay": 0.3, "known_at": NOON - timedelta(hours=1)}
-        followed(tiny.project, RedisTiles(server.url, "tiny")).apply("arrivals", pl.DataFrame([past]))
+        tiles = RedisTiles(server.url, "tiny")
+        said_whole(tiny.project, tiles)
+        followed(tiny.project, tiles, lambda: NOON).apply("arrivals", pl.DataFrame([past]))
         tiny.tracking.promote("late", tiny.register(tiny.trained(tmp_path / "v1")).version)
         with running(tiny.profile, "desk") as process:
             yield tiny, process

@@ -111,7 +111,9 @@ def test_any_change_of_any_file_is_found(tiny: World, tmp_path: Path) -> None:
         how = draw.choice(["flip", "cut", "append", "remove"])
         if how == "flip":
             content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-        path.write_bytes(content[: draw.randrange(len(content))] if how == "cut" else content + b" " * (how == "append"))
+        path.write_bytes(
+            content[: draw.randrange(len(content))] if how == "cut" else content + b" " * (how == "append")
+        )
         if how == "remove":
             path.unlink()
         with pytest.raises(ModelRefused, match=rf"{path.name} (is missing|has another SHA-256)"):
@@ -151,9 +153,13 @@ def test_a_forgetting_blesses_no_file_that_was_not_registered(tiny: World, tmp_p
     said, wrong = said_of(ledger(tiny), "late", "1"), "f" * 64
     assert said is not None
     assert not note_change(ledger(tiny), "late", "1", {"schema.json": wrong}, {"schema.json": "e" * 64}, "r", NOON)
-    assert note_change(ledger(tiny), "late", "1", {"schema.json": said["schema.json"]}, {"schema.json": wrong}, "r", NOON)
+    assert note_change(
+        ledger(tiny), "late", "1", {"schema.json": said["schema.json"]}, {"schema.json": wrong}, "r", NOON
+    )
     # As after a kill between the line and the file: said again from the same bytes.
-    assert note_change(ledger(tiny), "late", "1", {"schema.json": said["schema.json"]}, {"schema.json": wrong}, "r", NOON)
+    assert note_change(
+        ledger(tiny), "late", "1", {"schema.json": said["schema.json"]}, {"schema.json": wrong}, "r", NOON
+    )
     assert len(ledger(tiny).entries(FILES, "late")) == 1
     assert said_of(ledger(tiny), "late", "1") == {**said, "schema.json": wrong}
     assert not note_change(ledger(tiny), "late", "2", {"schema.json": wrong}, {"schema.json": wrong}, "r", NOON)

@@ -140,5 +140,3 @@ def refuse_strangers(profile: Profile, service: str, host: str) -> None:
         f"service {service} has no keys, so it does not listen on {host}, where others reach it: `ml-platform keys add "
         f"{service} --role predict --name NAME` makes one, and --open says that something in front of it asks who comes"
     )
-
-

@@ -63,7 +63,7 @@ def pins(lock: Mapping[str, str], roots: Iterable[str]) -> list[str]:
     Raises:
         DeclarationError: one of the roots is not locked or not installed.
     """
-    waiting = [(canonicalize_name(root), frozenset[str]()) for root in roots]
+    waiting: list[tuple[str, frozenset[str]]] = [(canonicalize_name(root), frozenset()) for root in roots]
     missing = sorted({name for name, _ in waiting if name not in lock})
     if missing:
         raise DeclarationError(f"{', '.join(missing)} is not in the lock; add it to pyproject.toml and `make lock`")
@@ -95,7 +95,8 @@ def imported_by(packages: Sequence[str]) -> set[str]:
         file = getattr(module, "__file__", None)
         if file and any(name == package or name.startswith(f"{package}.") for package in packages):
             found |= {each.partition(".")[0] for each in _imports(Path(file))}
-    return {canonicalize_name(dist) for top in found for dist in offered.get(top, [])[:1]} - {"ml-platform"}
+    names: set[str] = {canonicalize_name(dist) for top in found for dist in offered.get(top, [])[:1]}
+    return names - {"ml-platform"}
 
 
 def _imports(file: Path) -> set[str]:

@@ -33,7 +33,8 @@ service = bento(Path(__file__).resolve().parent)
 def _dockerfile(shipped: Shipped, pip: str) -> str:
     check = f"import urllib.request as ask; ask.urlopen('http://127.0.0.1:{PORT}/readyz', timeout=2)"
     return f"""\
-# Version {shipped.version} of {shipped.model} for service {shipped.service}. Build here: docker build -t {shipped.service}:{shipped.version} .
+# Version {shipped.version} of {shipped.model} for service {shipped.service}.
+# Build here: docker build -t {shipped.service}:{shipped.version} .
 FROM python:3.11-slim
 # LightGBM's OpenMP runtime.
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
@@ -87,12 +88,13 @@ def _readme(shipped: Shipped) -> str:
 
 Made at {shipped.made.isoformat()}; it may serve {by}.
 
-`docker build -t {shipped.service}:{shipped.version} .`, or `bentoml build --version v{shipped.version}` and `bentoml containerize`; here:
-`python -m ml_platform.serving.shipped . --port {PORT}`. It refuses to start when a file of the model is not one of these:
+`docker build -t {shipped.service}:{shipped.version} .`, or `bentoml build --version v{shipped.version}` and `bentoml
+containerize`; here: `python -m ml_platform.serving.shipped . --port {PORT}`. It refuses to start when a file of the
+model is not one of these:
 
 | file | SHA-256 |
 |---|---|
 {files}
-Beyond loopback it wants keys in `/state/keys/{shipped.service}.json`, or `--open`. With `ML_PLATFORM_PROFILE=production` it reads
-features from `ML_PLATFORM_REDIS_URL` and needs no other address.
+Beyond loopback it wants keys in `/state/keys/{shipped.service}.json`, or `--open`. With
+`ML_PLATFORM_PROFILE=production` it reads features from `ML_PLATFORM_REDIS_URL` and needs no other address.
 """

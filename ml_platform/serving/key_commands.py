@@ -1,4 +1,4 @@
-"""`ml-platform keys`: who may ask a service; each change is a line in the ledger, without anything of the key itself."""
+"""`ml-platform keys`: who may ask a service; each change is a line in the ledger, without anything of the key."""
 
 from datetime import datetime
 from typing import Any

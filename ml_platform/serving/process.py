@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=3000)
     asked = parser.parse_args(arguments)
     try:
-        serve(Profile.fromenvironment_of(), asked.service, asked.port, announce=_say)
+        serve(Profile.from_environment(), asked.service, asked.port, announce=_say)
     except PlatformError as error:
         _say(f"error: {error}")
         return 1

@@ -1,7 +1,7 @@
 """A version as an image holds it: its files, and the manifest that says which they are; no registry at run time.
 
-``ml-platform image`` writes it. ``python -m ml_platform.serving.shipped FOLDER`` serves exactly that version, in this one
-process: a container is restarted by whoever runs it, so nothing here has to.
+``ml-platform image`` writes it. ``python -m ml_platform.serving.shipped FOLDER`` serves exactly that version, in this
+one process: a container is restarted by whoever runs it, so nothing here has to.
 """
 
 import argparse
@@ -54,7 +54,9 @@ class Shipped:
         try:
             body = read_json(path)
             if body.pop("format") != FORMAT:
-                raise ModelRefused(f"{path} is of another format than {FORMAT}; make the image again with this platform")
+                raise ModelRefused(
+                    f"{path} is of another format than {FORMAT}; make the image again with this platform"
+                )
             return cls(**{**body, "made": datetime.fromisoformat(body["made"])}, folder=folder)
         except (OSError, HomeDamaged, KeyError, TypeError, ValueError) as error:
             raise ModelRefused(

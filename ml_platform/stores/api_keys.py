@@ -1,8 +1,8 @@
 """Keys by which callers of a service are known: a file of salted hashes, one for each key.
 
-A key is ``mlp_<id>_<secret>``: the id finds its line, the secret has 256 random bits. No dictionary holds such a secret, so
-nothing is gained by a hash that is slow on purpose (scrypt, Argon2), which would cost each request milliseconds; BLAKE2b
-keyed by a salt of the line's own is enough, takes about a microsecond, and tells nobody that two files hold the same key.
+A key is ``mlp_<id>_<secret>``: the id finds its line, the secret has 256 random bits. No dictionary holds such a
+secret, so nothing is gained by a hash that is slow on purpose (scrypt, Argon2), which would cost each request
+milliseconds; BLAKE2b keyed by a salt of the line's own is enough and takes about a microsecond.
 """
 
 import fcntl
@@ -92,8 +92,8 @@ class KeyFile:
             Keys.of(keys)
         except (KeyError, TypeError, ValueError) as error:
             raise HomeDamaged(
-                f"{self.path} does not hold keys ({error}); restore it, or delete it and add the keys again: until then "
-                f"nobody is let in"
+                f"{self.path} does not hold keys ({error}); restore it, or delete it and add the keys again; until "
+                f"then nobody is let in"
             ) from error
         return keys
 
@@ -122,7 +122,7 @@ class KeyFile:
         with self._alone():
             keys = self.read() or []
             if name in {key.name for key in keys}:
-                raise WordRefused(f"there is a key named {name} already; revoke it first, or choose another name")
+                raise WordRefused(f"there is a key named {name} already; revoke it, or choose another name")
             identity, secret, salt = secrets.token_hex(6), secrets.token_urlsafe(32), secrets.token_bytes(16)
             chosen = tuple(role for role in ROLES if role in roles)
             digest = _hash(secret.encode(), salt).hex()

@@ -39,7 +39,13 @@ def _lines(ledger: Ledger, model: str, version: str) -> list[Mapping[str, str]]:
 
 
 def note_change(
-    ledger: Ledger, model: str, version: str, before: Mapping[str, str], after: Mapping[str, str], reason: str, at: datetime
+    ledger: Ledger,
+    model: str,
+    version: str,
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    reason: str,
+    at: datetime,
 ) -> bool:
     """Write down that the platform itself is about to change files of a version; it may be repeated.
 
