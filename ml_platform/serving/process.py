@@ -67,10 +67,16 @@ class ServiceProcess:
 
 @contextlib.contextmanager
 def running(
-    profile: Profile, service_name: str, *, port: int = 0, host: str = LOOPBACK, refereed: bool = False
+    profile: Profile,
+    service_name: str,
+    *,
+    port: int = 0,
+    host: str = LOOPBACK,
+    refereed: bool = False,
+    referee_beside: bool = False,
 ) -> Iterator[ServiceProcess]:
     """A service for the length of a ``with`` block; see ``start``."""
-    process = start(profile, service_name, port=port, host=host, refereed=refereed)
+    process = start(profile, service_name, port=port, host=host, refereed=refereed, referee_beside=referee_beside)
     try:
         yield process
     finally:
@@ -85,11 +91,12 @@ def start(
     host: str = LOOPBACK,
     ready_within: timedelta = READY_WITHIN,
     refereed: bool = False,
+    referee_beside: bool = False,
 ) -> ServiceProcess:
     """Start the service (port 0: any free one) and wait until it answers; it need not have a champion yet.
 
     refereed: with a referee of its rollouts in a process beside it, if it has a rollout policy. Without, whoever starts
-        it is the referee.
+        it is the referee. referee_beside: somebody else starts that process, on the same state folder.
 
     Raises:
         UnknownName: the project declares no such service.
@@ -117,7 +124,7 @@ def start(
             pass_fds=(listening.fileno(),),
             start_new_session=True,  # Ctrl-C in a terminal is for us; we end the child when its work is done
         )
-    referee = start_referee(profile, service_name, environment) if refereed else None
+    referee = start_referee(profile, service_name, environment) if refereed and not referee_beside else None
     process = ServiceProcess(name=service_name, host=host, port=bound, log=log, child=child, referee=referee)
     try:
         _wait(process, ready_within, began)
@@ -232,7 +239,13 @@ def _tail(log: Path, began: int) -> str:
 
 
 def serve(
-    profile: Profile, service_name: str, port: int, *, host: str = LOOPBACK, announce: Callable[[str], object]
+    profile: Profile,
+    service_name: str,
+    port: int,
+    *,
+    host: str = LOOPBACK,
+    referee_beside: bool = False,
+    announce: Callable[[str], object],
 ) -> None:
     """Run the service in the foreground until Ctrl-C, SIGTERM or its end.
 
@@ -241,7 +254,8 @@ def serve(
     """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running(profile, service_name, port=port, host=host, refereed=True) as process:
+        serves = running(profile, service_name, port=port, host=host, refereed=True, referee_beside=referee_beside)
+        with serves as process:
             announce(f"service {service_name} answers on {process.url} (log: {process.log}); Ctrl-C ends it")
             for doubt in doubts(profile.redis_url) if profile.redis_url else ():
                 announce(doubt)
