@@ -23,6 +23,7 @@ from ml_platform.cli import main
 from ml_platform.resources.projects import load_project
 from ml_platform.serving import shipped
 from ml_platform.serving.access import HEALTH, key_file
+from ml_platform.serving.client import Client
 from ml_platform.serving.image_texts import texts
 from ml_platform.serving.meters import Meters
 from ml_platform.serving.process import ServiceProcess, listen, running
@@ -312,7 +313,7 @@ def test_nginx_takes_the_file(tmp_path: Path) -> None:
 @needs_nginx
 @pytest.mark.long
 def test_a_replica_that_ends_behind_nginx_costs_no_request_and_keys_hold(
-    tmp_path: Path, free_port: Callable[[], int]
+    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for tiny in standard(tmp_path / "world"):
         key = key_file(tiny.profile, "desk").add("ann", ["predict"], NOON, lambda: None)
@@ -325,6 +326,9 @@ def test_a_replica_that_ends_behind_nginx_costs_no_request_and_keys_hold(
                     assert ended_meanwhile(port, trusted, key, first) == {200}
                     assert ask(port, trusted, "/predict", None, "nobody") == 401
                     assert ask(port, trusted, "/metrics", key, "nobody") == 404
+                    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "tls" / "tls.crt"))
+                    client = Client(f"https://localhost:{port}", key=key)
+                    assert client.predict([{**ROW, "trip": "typed"}], NOON).model_version == "1"
                     assert key not in (tmp_path / "access.log").read_text()
                 finally:
                     nginx.terminate()

@@ -144,7 +144,7 @@ def start_referee(
     with log.open("ab") as output:
         return subprocess.Popen(
             [*command, "--parent", str(os.getpid())],
-            env=environment or environment_of(profile, service_name),
+            env=environment or environment_of(profile, service_name, fresh=False),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -185,12 +185,16 @@ def _command(service_name: str, descriptor: int, refereed: bool) -> list[str]:
     return command
 
 
-def environment_of(profile: Profile, service_name: str) -> dict[str, str]:
-    """Ours, and everything that keeps a serving process inside the state folder and on one core; makes its folders."""
+def environment_of(profile: Profile, service_name: str, *, fresh: bool = True) -> dict[str, str]:
+    """Ours, and everything that keeps a serving process inside the state folder and on one core; makes its folders.
+
+    fresh: a service begins to count; False: one that runs goes on.
+    """
     bento_home = profile.home / "bentoml" / service_name
     metrics = bento_home / "prometheus"
-    shutil.rmtree(metrics, ignore_errors=True)  # counters of dead processes would be added to ours
-    metrics.mkdir(parents=True)
+    if fresh:
+        shutil.rmtree(metrics, ignore_errors=True)  # counters of dead processes would be added to ours
+    metrics.mkdir(parents=True, exist_ok=True)
     return {
         **os.environ,
         "ML_PLATFORM_PROFILE": profile.name,

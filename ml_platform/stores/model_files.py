@@ -73,7 +73,7 @@ def taken(folder: Path, said: Mapping[str, str], target: Path, name: str) -> Pat
     """
     wrong = []
     for path, digest in said.items():
-        if not (folder / path).is_file():
+        if not (folder / path).is_file() or ".." in Path(path).parts or Path(path).is_absolute():
             wrong.append(f"{path} is missing")
             continue
         (target / path).parent.mkdir(parents=True, exist_ok=True)
