@@ -12,12 +12,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from ml_platform.bench.features import main as features
-from ml_platform.bench.loading import main as loading
-from ml_platform.bench.rollout import main as rollout
-from ml_platform.bench.serving import main as serving
-from ml_platform.bench.training import main as training
-from ml_platform.drills.rollback import rollback
+from ml_platform.bench.commands import bench
+from ml_platform.drills.commands import drill
 from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
 from ml_platform.resources.profiles import DAGSTER_PORT, DAGSTER_UI, MLFLOW_PORT, MLFLOW_UI, Profile, pages_on
@@ -362,34 +358,8 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
 
 for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
     main.add_command(command)
-for command in (serve, bring_back, dead_letters, explain, image, *KEYS):
+for command in (serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS):
     main.add_command(command)
-
-
-@main.group()
-def bench() -> None:
-    """Figures that anyone can reproduce."""
-
-
-@main.group()
-def drill() -> None:
-    """What is wrong on purpose, tried on replayed days: is it stopped, and when?"""
-
-
-drill.add_command(rollback)
-bench.add_command(loading, "loading")
-bench.add_command(features, "features")
-bench.add_command(rollout, "rollout")
-bench.add_command(training, "training")
-bench.add_command(serving, "serving")
-
-
-@bench.command()
-def split() -> None:
-    """The fixed split: train 15 Jan-31 Aug, validate September, test October-December."""
-    from ml_platform.bench.split import main as measure
-
-    measure()
 
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ def predictions(draw: st.DrawFn) -> list[Prediction]:
                     entities=draw(st.dictionaries(TEXTS, TEXTS | NUMBERS, max_size=4)),
                     feature_names=names,
                     features=draw(st.sampled_from([list, tuple]))(features),
+                    variant=draw(st.sampled_from(["champion", "canary", "fallback"])),
+                    chance=draw(st.floats(0, 1)),
+                    seconds=draw(st.none() | st.floats(0, 1e6)),
                 )
             )
     return found
@@ -58,8 +61,11 @@ def expected(p: Prediction, names_id: str) -> dict[str, Any]:
         "as_of": iso(p.as_of),
         "answered_at": iso(p.answered_at),
         "entities": {name: _plain(value) for name, value in p.entities.items()},
+        "variant": p.variant,
+        "chance": p.chance,
         "names": names_id,
         "features": [_plain(value) for value in p.features],
+        **({} if p.seconds is None else {"seconds": p.seconds}),
     }
 
 

@@ -155,9 +155,9 @@ def network(folder: Path) -> dict[str, float]:
     inputs, truth = torch.from_numpy(matrix), torch.from_numpy(truths)
     converted, converted_cpu = perf_counter() - started, process_time() - worked
     started, worked = perf_counter(), process_time()
-    everything, processor = torch.arange(len(truth)), torch.device("cpu")
+    everything, device = torch.arange(len(truth)), torch.device("cpu")
     for _ in range(_EPOCHS):
-        for chosen in batches(everything, BATCH_ROWS, torch.default_generator, processor):
+        for chosen in batches(everything, BATCH_ROWS, torch.default_generator, device):
             batch = inputs[chosen], truth[chosen]
             assert len(batch[0]) == len(batch[1]) > 0
     return {

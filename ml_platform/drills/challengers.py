@@ -14,7 +14,7 @@ from ml_platform.training.estimators import train
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import LABEL
 
-_SECONDS = 60  # of a minute
+_AN_HOUR = 60  # minutes
 _MEASURED = 5  # numbers: those that one source measures
 _GUESSED = 0.5  # share of the labels that the quietly worse one learned wrongly
 _SEED = 20131101
@@ -49,7 +49,7 @@ def _numbers(base: Base) -> list[str]:
 
 
 def _wrong_unit(base: Base) -> Model:
-    rows = base.rows.with_columns(pl.col(_numbers(base)[:_MEASURED]) * _SECONDS)
+    rows = base.rows.with_columns(pl.col(_numbers(base)[:_MEASURED]) / _AN_HOUR)
     return train(base.spec, rows, threads=base.threads)
 
 
@@ -90,7 +90,7 @@ def _good(base: Base) -> Model:
 ALL = (
     Challenger(
         name="wrong unit",
-        wrong=f"it was trained on seconds and is asked with minutes, in its {_MEASURED} most important numbers",
+        wrong=f"it was trained on hours and is asked with minutes, in its {_MEASURED} most important numbers",
         make=_wrong_unit,
     ),
     Challenger(name="slow", wrong=f"{_TREES} random trees, asked one after the other", make=_slow),

@@ -174,6 +174,7 @@ class ChampionWatch:
     load: makes a version servable; raises a PlatformError, ValueError, KeyError or OSError if it cannot.
     numbered: the registry's version of this number, raising likewise. rollout: where one stands, if the service has
         any; by: whose values make a unit of it. watched: whether a referee looks at it; else no canary answers.
+    stamp: equal ones say that nothing in the registry changed meanwhile; where that is cheap to know.
     """
 
     find: Callable[[], ModelVersion]
@@ -184,9 +185,11 @@ class ChampionWatch:
     rollout: Callable[[], Rollout | None] = lambda: None
     by: tuple[str, ...] = ()
     watched: Callable[[], bool] = lambda: True
+    stamp: Callable[[], object] = object
     serving: Serving | None = None
     refused: dict[str, str] = field(default_factory=dict)
     absent: str = "the registry was not asked yet"
+    _looked_at: object = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -245,6 +248,9 @@ class ChampionWatch:
     def _look_for_champion(self) -> None:
         """Exchange the champion if the registry names another one that can be served."""
         absent: tuple[type[Exception], ...] = (PlatformError, *self.passing)
+        stamp = self.stamp()
+        if self.serving is not None and stamp == self._looked_at:
+            return
         try:
             version = self.find()
         except absent as error:
@@ -254,6 +260,7 @@ class ChampionWatch:
             return
         number = str(version.version)
         if (self.current is not None and self.current.version == number) or number in self.refused:
+            self._looked_at = stamp
             return
         held = self.serving.canary if self.serving else None
         try:

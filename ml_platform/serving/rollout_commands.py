@@ -85,6 +85,29 @@ def _sentence(stands: Rollout) -> str:
     )
 
 
+@rollout.command()
+@click.argument("service", required=False)
+def compare(service: str | None) -> None:
+    """What the canary's units of SERVICE cost beside the champion's: an A/B test that may be watched all the time."""
+    from ml_platform.serving import ab_report
+    from ml_platform.spec.calendar import day_of
+    from ml_platform.stores.log_tail import LogTail
+
+    desk = _Desk(service)
+    stands = desk.file.read()
+    if stands is None:
+        click.echo(f"service {desk.service} never had a rollout, so there is nothing to compare")
+        return
+    tail = LogTail(desk.profile.log_path, desk.service, day_of(stands.begun, desk.project.timezone))
+    found = ab_report.reports(desk.policy, ab_report.records(desk.policy, stands, tail, desk.now))
+    for report in found:
+        click.echo(report.sentence)
+    page = desk.profile.reports_path / f"ab-{desk.service}-{stands.number}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(ab_report.page(stands, found))
+    click.echo(f"page: {page}")
+
+
 def _word(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--reason", required=True, help="Why; better without naming an entity."),

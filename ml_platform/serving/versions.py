@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.serving.champion import ChampionWatch, load_champion, made_servable, registry_errors
+from ml_platform.serving.registry_stamp import changed_at
 from ml_platform.serving.rollout_files import assigned_by, heartbeat, is_watched, rollout_file
 from ml_platform.serving.shipped import Shipped
 from ml_platform.spec import DeclarationError, Project, Service
@@ -32,6 +33,7 @@ def registry_watch(profile: Profile, project: Project, service: Service, *, watc
         rollout=rollouts.read,
         watched=(lambda: is_watched(heartbeat(rollouts), _SIGN_OF_LIFE)) if watched else lambda: True,
         by=assigned_by(project, service),
+        stamp=lambda: changed_at(profile.mlflow_uri),
     )
 
 

@@ -21,7 +21,7 @@ from ml_platform.training.workers import Site
 MODEL_FILE = "model.txt"
 MOST_ROUNDS, PATIENCE = 1000, 30
 _ALONE = 512  # up to so many rows one thread is quicker than waking the others
-_ONE_BY_ONE = 4  # up to so many rows as many single ones are quicker than a matrix
+_ONE_BY_ONE = 64  # up to so many rows as many single ones are quicker than a matrix
 
 
 @dataclass(frozen=True, kw_only=True)
