@@ -20,6 +20,7 @@ from ml_platform.serving.process import ServiceProcess, running, start_referee
 from ml_platform.serving.referee import history_path, read_history
 from ml_platform.serving.rollout_files import heartbeat
 from ml_platform.spec import WordRefused
+from ml_platform.stores.home import FORMAT, write_json
 from ml_platform.stores.ledger_kinds import OF_A_MODEL
 from ml_platform.stores.ledger_serving import serving_now
 from ml_platform_tests.rollout_world import Street, street
@@ -163,6 +164,7 @@ def test_no_canary_answers_while_nobody_watches(
 def test_a_worker_may_leave_the_referee_to_a_container_beside_it(tmp_path: Path) -> None:
     """As in deploy/kubernetes/rollouts.yaml: no canary answers before the other one gives a sign of life."""
     for own in street(tmp_path):
+        write_json(own.profile.home / "ml_platform.json", {"format": FORMAT, "project": own.profile.project})
         with running(own.profile, "desk", refereed=True, referee_beside=True) as process:
             assert process.referee is None
             client, sign = Client(process.url), heartbeat(own.way.file)
