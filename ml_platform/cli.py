@@ -20,7 +20,10 @@ from ml_platform.resources.profiles import DAGSTER_PORT, DAGSTER_UI, MLFLOW_PORT
 from ml_platform.serving import commands
 from ml_platform.serving.bring_back import bring_back
 from ml_platform.serving.dead_letters import dead_letters
+from ml_platform.serving.image_commands import image
+from ml_platform.serving.key_commands import COMMANDS as KEYS
 from ml_platform.serving.rollout_commands import COMMANDS as ROLLOUTS
+from ml_platform.serving.serve_command import serve
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
 
@@ -99,24 +102,6 @@ def _replay(profile: Profile, until: date | None, json_path: Path | None, quiet:
     policy = replay.project.models[replay.service.model].policy
     page = write_page(summary, lake, Ledger(profile.ledger_path), policy, profile.reports_path / "replay.html")
     show(summary, page)
-
-
-@main.command()
-@click.argument("service", required=False)
-@click.option("--port", default=3000, show_default=True, help="0: any free port.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that answer.")
-def serve(service: str | None, port: int, workers: int) -> None:
-    """Start a prediction service alone, on the state as it stands.
-
-    A worker that ends is started again. SIGHUP replaces the workers one after the other, without a failed request.
-    """
-    from ml_platform.resources.projects import load_project
-    from ml_platform.serving.process import serve as serve_in_foreground
-
-    profile = Profile.from_environment()
-    Home(profile.home).prepare(profile.project)
-    name = service or next(iter(load_project(profile.project).services))
-    serve_in_foreground(profile, name, port, announce=click.echo, workers=workers)
 
 
 @main.command()
@@ -373,7 +358,7 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
 
 for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
     main.add_command(command)
-for command in (bring_back, dead_letters, explain, bench, drill):
+for command in (serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS):
     main.add_command(command)
 
 

@@ -15,6 +15,7 @@ from ml_platform.serving.agreement import agreements
 from ml_platform.serving.champion import Champion, load_champion
 from ml_platform.serving.desk import Desk
 from ml_platform.spec import Active, Entity, FeatureView, Latest, ModelRefused, NoChampion, Window
+from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import ModelVersion
 from ml_platform.training.feature_record import (
     RECORD_FILE,
@@ -138,7 +139,7 @@ def outdated(tiny: World, tmp_path_factory: pytest.TempPathFactory) -> ModelVers
 
 
 def loaded(tiny: World, version: ModelVersion, views: dict[str, FeatureView], tmp_path: Path) -> Champion:
-    return load_champion(tiny.tracking, version, tiny.spec.task, views, tmp_path)
+    return load_champion(tiny.tracking, Ledger(tiny.profile.ledger_path), version, tiny.spec.task, views, tmp_path)
 
 
 def test_a_changed_feature_is_refused_with_its_cures(tiny: World, recorded: ModelVersion, tmp_path: Path) -> None:

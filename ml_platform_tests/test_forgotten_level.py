@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.forgetting.texts import Learned
+from ml_platform.forgetting.texts import Learned, Versions
 from ml_platform.resources.projects import load_project
 from ml_platform.spec.entities import EntityValue
 from ml_platform.stores.artifacts import Artifacts
+from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.texts import Words
 from ml_platform.training.blend import blended
 from ml_platform.training.estimators import load
@@ -55,7 +56,9 @@ def test_a_level_goes_and_the_answers_to_others_stay(tmp_path: Path, levels: lis
     others = rows.filter(pl.col("line") != gone)
     unseen = before.predict(rows.with_columns(line=pl.lit(None, rows["line"].dtype)))
     words = Words(entity="line", text=str(gone), ids=frozenset(), names=frozenset(), token=TOKEN)
-    place = Learned(Artifacts(str(tmp_path / "models")), EntityValue(name="line", text=str(gone)), words)
+    artifacts = Artifacts(str(tmp_path / "models"))
+    versions = Versions(None, Ledger(tmp_path / "ledger.db"), artifacts.address, "a line was forgotten", NOON)
+    place = Learned(artifacts, EntityValue(name="line", text=str(gone)), words, versions)
     schemas = 1 if kind == "alone" else 3
     assert len([held for held in place.held() if held.place.endswith("schema.json")]) == schemas
     place.purge()

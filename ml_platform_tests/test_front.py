@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from ml_platform.features.follow import followed
 from ml_platform.serving import Client
+from ml_platform.serving.access import Access
 from ml_platform.serving.desk import Answered, Desk, Question
 from ml_platform.serving.front import Front, _Waiting
 from ml_platform.serving.meters import Meters
@@ -324,7 +325,8 @@ def test_whoever_waited_too_long_is_told_so_and_nothing_is_logged_of_it(tiny: Wo
     async def nobody(*_: object) -> None:
         raise AssertionError("not asked")
 
-    front = Front(nobody, lambda: desk, Meters("desk", CollectorRegistry()), 65536, lambda: NOON)
+    access, meters = Access.of(tiny.profile, "desk"), Meters("desk", CollectorRegistry())
+    front = Front(nobody, lambda: desk, meters, 65536, lambda: NOON, access)
     questions = [Question(desk.champion(), [{**ROW, "trip": name}], NOON) for name in ("in time", "too late", "soon")]
     began = time.perf_counter()
     waited = [began, began - 2.5, began - 1.0]

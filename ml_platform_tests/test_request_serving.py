@@ -24,6 +24,7 @@ from ml_platform.serving.requests import row_rules
 from ml_platform.spec import Computed, ModelRefused, RequestRefused, View
 from ml_platform.spec.calendar import days_between
 from ml_platform.stores.delta import Lake
+from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.tracking import ModelVersion
 from ml_platform.training.feature_record import write_record
 from ml_platform.training.lightgbm_trees import fit_trees
@@ -202,7 +203,7 @@ def test_a_champion_may_read_what_its_model_does_not_ask_for_any_more(tiny: Worl
 
 
 def loaded(tiny: World, version: ModelVersion, views: dict[str, View], scratch: Path) -> Champion:
-    return load_champion(tiny.tracking, version, tiny.spec.task, views, scratch)
+    return load_champion(tiny.tracking, Ledger(tiny.profile.ledger_path), version, tiny.spec.task, views, scratch)
 
 
 def changed(tiny: World, name: str, **others: Any) -> dict[str, View]:

@@ -3,6 +3,9 @@
 One service, one rollout after the other, as in life.
 """
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +18,9 @@ from ml_platform.serving.approvals import Word
 from ml_platform.serving.client import Client
 from ml_platform.serving.process import ServiceProcess, running, start_referee
 from ml_platform.serving.referee import history_path, read_history
+from ml_platform.serving.rollout_files import heartbeat
 from ml_platform.spec import WordRefused
+from ml_platform.stores.home import FORMAT, write_json
 from ml_platform.stores.ledger_kinds import OF_A_MODEL
 from ml_platform.stores.ledger_serving import serving_now
 from ml_platform_tests.rollout_world import Street, street
@@ -154,3 +159,25 @@ def test_no_canary_answers_while_nobody_watches(
     served.referee = start_referee(town.profile, "desk")
     town.ask_until(client, lambda rollout: rollout.phase == "won")
     assert town.deploy().champion == version
+
+
+def test_a_worker_may_leave_the_referee_to_a_container_beside_it(tmp_path: Path) -> None:
+    """As in deploy/kubernetes/rollouts.yaml: no canary answers before the other one gives a sign of life."""
+    for own in street(tmp_path):
+        write_json(own.profile.home / "ml_platform.json", {"format": FORMAT, "project": own.profile.project})
+        with running(own.profile, "desk", refereed=True, referee_beside=True) as process:
+            assert process.referee is None
+            client, sign = Client(process.url), heartbeat(own.way.file)
+            own.judged(tmp_path / "v2")
+            assert own.deploy().action == "begun"
+            own.ask(client, 20)
+            assert not sign.exists()
+            settings = {"ML_PLATFORM_HOME": str(own.profile.home), "ML_PLATFORM_PROJECT": own.profile.project}
+            command = [sys.executable, "-m", "ml_platform.cli", "referee", "desk"]
+            with subprocess.Popen(command, env={**os.environ, **settings}, stdout=subprocess.DEVNULL) as beside:
+                try:
+                    own.ask_until(client, lambda rollout: rollout.phase == "canary")
+                    assert sign.exists()
+                finally:
+                    beside.terminate()
+            assert beside.returncode == 0

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -149,7 +149,7 @@ def _play(stood: Stage, challenger: Challenger, version: str, pages: Path) -> To
     way = Way.of(stood.project, stood.service.name, profile)
     assert way is not None, "there is a policy"
     deploy(stood.service, tracking, ledger, begin, way=way)
-    with running(profile, stood.service.name) as process:
+    with running(replace(profile, keys="open"), stood.service.name) as process:
         end = _until_ended(stood, profile, Client(process.url), open_referee(profile, stood.service.name), clock)
     deploy(stood.service, tracking, ledger, clock.now(), way=way)
     tracking.promote(stood.service.model, int(_FIRST))  # for the next one

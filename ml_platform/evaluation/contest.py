@@ -4,7 +4,7 @@ They may differ in window (rolling or expanding), estimator or choice of views. 
 than it is, so each has to be surer: the risk that the gate allows is shared among them (Bonferroni).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import GATE, TRAINING
+from ml_platform.stores.model_files import as_registered, said_of
 from ml_platform.stores.pages import Pages
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.stores.tracking_entries import ASSET_KEY, RUN_ID
@@ -212,8 +213,9 @@ def enter(
         return None
     version, verdict = held.winner.version.version, held.winner.judged.verdict
     if held.winner.spec.name != holder.name:
-        version = _entered(tracking, held.winner, holder, scratch, run_id, pages).version
-        entered = {"version": version, "decision": 0, "entered_from": held.winner.name}
+        made = _entered(tracking, ledger, held.winner, holder, scratch, run_id, pages)
+        version, files = made.version, _files(ledger, held.winner) or made.files
+        entered = {"version": version, "decision": 0, "entered_from": held.winner.name, "files": dict(files)}
         ledger.write(TRAINING, holder.name, f"{held.winner.name} entered", now, entered)
     body = {
         "version": version,
@@ -227,8 +229,18 @@ def enter(
     return version
 
 
+def _files(ledger: Ledger, winner: Candidate) -> Mapping[str, str] | None:
+    return said_of(ledger, winner.spec.name, str(winner.version.version))
+
+
 def _entered(
-    tracking: Tracking, winner: Candidate, holder: ModelSpec, scratch: Path, run_id: str, pages: Pages
+    tracking: Tracking,
+    ledger: Ledger,
+    winner: Candidate,
+    holder: ModelSpec,
+    scratch: Path,
+    run_id: str,
+    pages: Pages,
 ) -> ModelVersion:
     for known in tracking.versions(holder.name):
         if known.tags.get(ENTERED_FROM) == winner.name:
@@ -236,9 +248,10 @@ def _entered(
     tags = {**winner.version.tags, "consumed_decision": "0", ENTERED_FROM: winner.name}
     key = f"contests/{holder.name}"
     about = about_version({**tags, RUN_ID: run_id, ASSET_KEY: key}, pages, winner.judged.verdict)
+    files = tracking.download(winner.version, scratch / "winner")
     return tracking.register(
         holder.name,
-        tracking.download(winner.version, scratch / "winner"),
+        as_registered(files, ledger, winner.spec.name, str(winner.version.version), scratch / "checked"),
         estimator=winner.spec.estimator,
         run_name=f"{winner.name}, winner of contests/{holder.name}",
         parameters={**winner.spec.parameters, "estimator": winner.spec.estimator, "seed": winner.spec.seed},

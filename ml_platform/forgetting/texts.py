@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -11,9 +12,11 @@ from ml_platform.forgetting.places import Held
 from ml_platform.spec.entities import EntityValue
 from ml_platform.stores.artifacts import Artifacts
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.model_files import note_change
 from ml_platform.stores.text_databases import TextDatabase
 from ml_platform.stores.text_files import TextFiles
 from ml_platform.stores.texts import Words
+from ml_platform.stores.tracking import Tracking
 from ml_platform.training.forgotten_level import forget_level
 from ml_platform.training.model import SCHEMA_FILE
 
@@ -90,6 +93,35 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Versions:
+    """The registered versions whose files are changed: the ledger says so before, or no service would load them.
+
+    address: that the paths of the files begin at. Killed in between, the same forgetting says and does it again.
+    """
+
+    tracking: Tracking | None
+    ledger: Ledger
+    address: str
+    reason: str
+    now: datetime
+
+    def note(self, changes: Mapping[str, tuple[bytes, bytes]]) -> None:
+        """Write a line for each version; changes: path of a file -> its content before and after."""
+        if self.tracking is None or not changes:
+            return
+        for version in (found for name in self.tracking.names() for found in self.tracking.versions(name)):
+            folder = f"{version.folder_uri.rstrip('/')}/"
+            own = {
+                f"{self.address.rstrip('/')}/{path}".removeprefix(folder): contents
+                for path, contents in changes.items()
+                if f"{self.address.rstrip('/')}/{path}".startswith(folder)
+            }
+            before, after = ({path: sha256(pair[n]).hexdigest() for path, pair in own.items()} for n in (0, 1))
+            if own:
+                note_change(self.ledger, version.name, str(version.version), before, after, self.reason, self.now)
+
+
+@dataclass(frozen=True)
 class Learned:
     """Files of models: the level of a categorical input that is the entity's value, and texts beside them."""
 
@@ -97,6 +129,7 @@ class Learned:
     artifacts: Artifacts
     entity: EntityValue
     words: Words
+    versions: Versions
 
     def held(self) -> Iterator[Held]:
         """See ``Place.held``."""
@@ -105,7 +138,9 @@ class Learned:
 
     def purge(self) -> None:
         """See ``Place.purge``."""
-        for path, content in self._changes().items():
+        changes = self._changes()
+        self.versions.note({path: (self.artifacts.read(path), content) for path, content in changes.items()})
+        for path, content in changes.items():
             self.artifacts.write(path, content)
 
     def _changes(self) -> dict[str, bytes]:

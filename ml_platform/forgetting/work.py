@@ -21,7 +21,7 @@ from ml_platform.forgetting.places import BESIDE_ANSWERS, PREDICTIONS, Held, Log
 from ml_platform.forgetting.rest import Left, Search, merged
 from ml_platform.forgetting.stream import Messages
 from ml_platform.forgetting.subject import Subject, gather
-from ml_platform.forgetting.texts import Databases, Files, Learned, Lines
+from ml_platform.forgetting.texts import Databases, Files, Learned, Lines, Versions
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.sources.admission import Admission
@@ -171,11 +171,13 @@ class Forgetting:
         digest, now = self._digest or "0" * 12, Clock(profile.clock_path).now()
         words = subject.words(token(digest))
         artifacts = Artifacts(profile.mlflow_artifacts)
+        reason = f"a {self.entity.name} was forgotten, which they named"
+        versions = Versions(self._tracking, self._ledger, profile.mlflow_artifacts, reason, now)
         return [
             Files(TextFiles(profile.home, frozenset([*_NO_TEXTS, *_within(artifacts.folder, profile.home)])), words),
             Databases(self._databases(), profile.home, words),
             Lines(ledger=self._ledger, words=words, forgotten=digest, now=now),
-            Learned(artifacts, self.entity, words),
+            Learned(artifacts, self.entity, words, versions),
             *([Messages(self._streams, subject, words)] if self._streams else []),
             *(Logs(profile.log_path, stream, subject) for stream in BESIDE_ANSWERS),
             Tables(self._lake, subject, last=False, begun=tables),

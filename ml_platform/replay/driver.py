@@ -182,7 +182,8 @@ class Replay:
         # Seconds of imports, while the service does its own; what needs MLflow waits for them.
         threading.Thread(target=quiet_mlflow, daemon=True).start()
         ships = policy_of(self.project, self.service.name) is not None
-        with running(self.profile, self.service.name) as process, closing(hours):
+        own = replace(self.profile, keys="open")  # on loopback, for this replay alone
+        with running(own, self.service.name) as process, closing(hours):
             work = _Work(
                 definitions=definitions,
                 instance=instance,

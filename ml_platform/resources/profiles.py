@@ -7,11 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 from ml_platform.spec import DeclarationError
 from ml_platform.stores.pages import Pages
 
 PROFILES = ("embedded", "production")
+Demands = Literal["auto", "required", "open"]
 MLFLOW_UI, DAGSTER_UI = "ML_PLATFORM_MLFLOW_UI", "ML_PLATFORM_DAGSTER_UI"
 DAGSTER_PORT, MLFLOW_PORT = 3001, 3002  # where `ml-platform ui` shows both, unless it is told otherwise
 
@@ -24,6 +26,8 @@ class Profile:
     lake: root of the Delta tables, a local path or ``s3://bucket/prefix``.
     pages: where people find the pages of MLflow and Dagster.
     ray_address: of the head (host:port) of the Ray cluster that this machine is part of.
+    keys: whether services ask for keys: those that have some (auto), always, or never (something in front does).
+    image: the folder of the one version that a service in an image answers with; None: the registry says which.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Profile:
     dagster_storage: str | None = None
     redis_url: str | None = None
     ray_address: str | None = None
+    keys: Demands = "auto"
+    image: Path | None = None
 
     @property
     def online_address(self) -> str | Path:
@@ -104,12 +110,14 @@ class Profile:
         )
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Profile":
-        """Read ``ML_PLATFORM_PROFILE``, ``_HOME``, ``_PROJECT``, ``_MLFLOW_UI``, ``_DAGSTER_UI``, ``_RAY_ADDRESS`` and
-        the production addresses.
+    def from_environment(cls, environment: Mapping[str, str] | None = None, *, image: Path | None = None) -> "Profile":
+        """Read ``ML_PLATFORM_PROFILE``, ``_HOME``, ``_PROJECT``, ``_MLFLOW_UI``, ``_DAGSTER_UI``, ``_RAY_ADDRESS``,
+        ``_KEYS``, ``_IMAGE`` and the production addresses.
+
+        image: whatever the setting says.
 
         Raises:
-            DeclarationError: the profile is unknown, or production misses an address.
+            DeclarationError: the profile or the word about keys is unknown, or production misses an address.
         """
         env = os.environ if environment is None else environment
         name = env.get("ML_PLATFORM_PROFILE", "embedded")
@@ -119,9 +127,17 @@ class Profile:
         embedded = replace(
             cls.at(home, project=env.get("ML_PLATFORM_PROJECT", "ml_platform.projects.flights")),
             ray_address=env.get("ML_PLATFORM_RAY_ADDRESS") or None,
+            keys=_demands(env.get("ML_PLATFORM_KEYS") or "auto"),
+            image=image or (Path(env["ML_PLATFORM_IMAGE"]) if env.get("ML_PLATFORM_IMAGE") else None),
         )
         found = embedded if name == "embedded" else _production(embedded, env)
         return replace(found, pages=_pages(found.pages, env))
+
+
+def _demands(word: str) -> Demands:
+    if word not in get_args(Demands):
+        raise DeclarationError(f"ML_PLATFORM_KEYS is {word!r}; it must be one of {', '.join(get_args(Demands))}")
+    return cast(Demands, word)
 
 
 def pages_on(dagster_port: int, mlflow_port: int, host: str = "127.0.0.1") -> Pages:
@@ -143,13 +159,15 @@ def _pages(default: Pages, env: Mapping[str, str]) -> Pages:
 
 
 def _production(embedded: Profile, env: Mapping[str, str]) -> Profile:
-    wanted = (
+    wanted: tuple[str, ...] = (
         "ML_PLATFORM_LAKE",
         "ML_PLATFORM_MLFLOW_URI",
         "ML_PLATFORM_MLFLOW_ARTIFACTS",
         "ML_PLATFORM_POSTGRES_URL",
         "ML_PLATFORM_REDIS_URL",
     )
+    if embedded.image is not None:  # it brings its version along, and decides nothing
+        wanted = ("ML_PLATFORM_REDIS_URL",)
     missing = [variable for variable in wanted if not env.get(variable)]
     if missing:
         raise DeclarationError(f"the production profile needs {', '.join(missing)}; see deploy/production.md")
@@ -168,11 +186,11 @@ def _production(embedded: Profile, env: Mapping[str, str]) -> Profile:
     return replace(
         embedded,
         name="production",
-        lake=env["ML_PLATFORM_LAKE"],
+        lake=env.get("ML_PLATFORM_LAKE") or embedded.lake,
         storage_options=storage,
-        mlflow_uri=env["ML_PLATFORM_MLFLOW_URI"],
-        mlflow_artifacts=env["ML_PLATFORM_MLFLOW_ARTIFACTS"],
-        pages=_of_server(embedded.pages, env["ML_PLATFORM_MLFLOW_URI"]),
-        dagster_storage=env["ML_PLATFORM_POSTGRES_URL"],
+        mlflow_uri=env.get("ML_PLATFORM_MLFLOW_URI") or embedded.mlflow_uri,
+        mlflow_artifacts=env.get("ML_PLATFORM_MLFLOW_ARTIFACTS") or embedded.mlflow_artifacts,
+        pages=_of_server(embedded.pages, env.get("ML_PLATFORM_MLFLOW_URI", "")),
+        dagster_storage=env.get("ML_PLATFORM_POSTGRES_URL"),
         redis_url=env["ML_PLATFORM_REDIS_URL"],
     )

@@ -218,7 +218,7 @@ def _batch_predictions(
     ) -> dg.MaterializeResult[Any]:
         span, task = days_of(context), spec.task
         version = tracking.champion(spec.name)
-        champion = load_champion(tracking, version, task, project.all_views, profile.home)
+        champion = load_champion(tracking, Ledger(profile.ledger_path), version, task, project.all_views, profile.home)
         rows = pl.concat(score_tomorrow(champion, project, task, lake, day) for day in span)
         lake.replace(f"batch_predictions/{service.name}", rows, span)
         return dg.MaterializeResult(metadata={**metadata.table(rows), "model_version": champion.version})

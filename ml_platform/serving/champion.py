@@ -16,6 +16,8 @@ from ml_platform.serving.traffic import Split
 from ml_platform.serving.trial import Fault, tried
 from ml_platform.spec import FeatureView, HomeDamaged, ModelRefused, PlatformError, Task, View
 from ml_platform.spec.features import feature_name
+from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.model_files import as_registered
 from ml_platform.stores.rollout_state import Rollout
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.training.estimators import load
@@ -103,23 +105,35 @@ def check(model: Model) -> None:
 
 
 def load_champion(
-    tracking: Tracking, version: ModelVersion, task: Task, views: Mapping[str, View], scratch: Path
+    tracking: Tracking, ledger: Ledger, version: ModelVersion, task: Task, views: Mapping[str, View], scratch: Path
 ) -> Champion:
-    """Download, load, plan and check a version.
+    """Download a version, compare its files with the ledger, load, plan and check it.
+
+    Raises:
+        ModelRefused: its files are not those that were registered, its inputs or answers are not what can be served, or
+            a feature was declared otherwise since.
+    """
+    name, number = version.name, str(version.version)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        files = tracking.download(version, Path(folder) / "downloaded")
+        files = as_registered(files, ledger, name, number, Path(folder) / "compared")
+        return made_servable(files, name, number, task, views)
+
+
+def made_servable(files: Path, name: str, version: str, task: Task, views: Mapping[str, View]) -> Champion:
+    """Load, plan and check the version in a folder; nothing is read from it afterwards.
 
     Raises:
         ModelRefused: its inputs or answers are not what can be served, or a feature was declared otherwise since.
     """
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        files = tracking.download(version, Path(folder))
-        model, record = load(files), read_record(files)
+    model, record = load(files), read_record(files)
     inputs = tuple(model.encoding.inputs)
     categorical, lookups, computed = plan(inputs, task, views)
     refuse_changed(record, views.values())
     check(model)
     return Champion(
-        name=version.name,
-        version=str(version.version),
+        name=name,
+        version=version,
         model=model,
         categorical=categorical,
         feature_names=inputs[len(categorical) :],

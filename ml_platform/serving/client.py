@@ -29,13 +29,18 @@ class Answers:
 class Client:
     """A service's caller; use it from as many threads as wanted."""
 
-    def __init__(self, base_url: str) -> None:
-        """``base_url``: ``http://host:port``; nothing is opened before the first request."""
+    def __init__(self, base_url: str, *, key: str | None = None) -> None:
+        """``base_url``: ``http://host:port`` (or https); nothing is opened before the first request.
+
+        key: that the service asks for, if it asks for one (`ml-platform keys add` makes it).
+        """
         address = urlsplit(base_url)
-        if address.scheme != "http" or address.hostname is None:
+        if address.scheme not in ("http", "https") or address.hostname is None:
             raise ServiceError(f"{base_url!r} is not the address of a service; it looks like http://127.0.0.1:3000")
         self.base_url = base_url
         self._host, self._port = address.hostname, address.port
+        self._opens = http.client.HTTPConnection if address.scheme == "http" else http.client.HTTPSConnection
+        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         self._local = threading.local()
 
     def predict(self, rows: Sequence[Row], asked_at: datetime | None = None) -> Answers:
@@ -116,7 +121,7 @@ class Client:
         for attempt in range(_ATTEMPTS):
             connection = self._connection()
             try:
-                connection.request("POST", path, body, {"Content-Type": "application/json"})
+                connection.request("POST", path, body, self._headers)
                 response = connection.getresponse()
                 return response.status, response.read()
             except (OSError, http.client.HTTPException) as error:
@@ -130,7 +135,7 @@ class Client:
 
     def _connection(self) -> http.client.HTTPConnection:
         if not hasattr(self._local, "connection"):
-            self._local.connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_SECONDS)
+            self._local.connection = self._opens(self._host, self._port, timeout=_TIMEOUT_SECONDS)
         connection: http.client.HTTPConnection = self._local.connection
         return connection
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import partial
 from itertools import groupby
 from time import perf_counter
@@ -24,10 +24,9 @@ from ml_platform.serving.bodies import (
     PredictRequest,
     PredictResponse,
 )
-from ml_platform.serving.champion import Champion, ChampionWatch, load_champion, registry_errors
+from ml_platform.serving.champion import Champion, ChampionWatch
 from ml_platform.serving.choice import choose
 from ml_platform.serving.events import Ingestor, rows_of
-from ml_platform.serving.registry_stamp import changed_at
 from ml_platform.serving.requests import (
     Row,
     RowRules,
@@ -39,9 +38,9 @@ from ml_platform.serving.requests import (
     refuse_forgotten,
     row_rules,
 )
-from ml_platform.serving.rollout_files import assigned_by, heartbeat, is_watched, rollout_file
 from ml_platform.serving.traffic import CANARY, FALLBACK, Variant
 from ml_platform.serving.trial import Fault, tried
+from ml_platform.serving.versions import registry_watch, shipped_watch
 from ml_platform.spec import (
     MissingHistory,
     ModelSpec,
@@ -57,11 +56,9 @@ from ml_platform.stores.forgotten import Forgotten, forgotten_in
 from ml_platform.stores.online import Online
 from ml_platform.stores.prediction_log import PredictionLog
 from ml_platform.stores.prediction_record import Failure, Prediction
-from ml_platform.stores.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 _VERSIONS = 3  # champion, canary, and one that was just exchanged
-_SIGN_OF_LIFE = timedelta(seconds=10)  # a referee gives one every half second
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +147,7 @@ class Desk:
             raise UnknownName("service", name, project.services)
         service = project.services[name]
         spec = project.models[service.model]
-        tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
-        scratch = profile.home / "serving" / name
-        scratch.mkdir(parents=True, exist_ok=True)
-        rollouts = rollout_file(profile, name)
-        watch = ChampionWatch(
-            find=lambda: tracking.champion(spec.name),
-            load=lambda version: load_champion(tracking, version, spec.task, project.all_views, scratch),
-            passing=registry_errors(),
-            numbered=lambda number: tracking.version(spec.name, number),
-            rollout=rollouts.read,
-            watched=(lambda: is_watched(heartbeat(rollouts), _SIGN_OF_LIFE)) if watched else lambda: True,
-            by=assigned_by(project, service),
-            stamp=lambda: changed_at(profile.mlflow_uri),
-        )
+        watch = shipped_watch(profile, project, service) or registry_watch(profile, project, service, watched=watched)
         watch.look()
         ingestor = Ingestor.open(profile)
         return cls(

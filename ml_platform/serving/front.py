@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ml_platform.serving.access import Access, Refusal, without_keys
 from ml_platform.serving.arriving import whole
 from ml_platform.serving.desk import Answered, Desk, Question
 from ml_platform.serving.meters import Meters
@@ -35,6 +36,7 @@ _JSON = (b"application/json", b"")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _NO_MATTER = 499  # nginx's number for a caller who went away
 _RETRY_AFTER = (b"retry-after", b"1")
+_BEARER = (b"www-authenticate", b"Bearer")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -57,10 +59,16 @@ class Front:
     """Stands before the BentoML application of one service."""
 
     def __init__(
-        self, app: ASGIApp, opened: Callable[[], Desk | None], meters: Meters, largest: int, now: Callable[[], datetime]
+        self,
+        app: ASGIApp,
+        opened: Callable[[], Desk | None],
+        meters: Meters,
+        largest: int,
+        now: Callable[[], datetime],
+        access: Access,
     ) -> None:
         """``opened``: the desk, once the server has started; ``largest``: bytes of a body."""
-        self.app, self.largest = app, largest
+        self.app, self.largest, self.access = app, largest, access
         self._opened, self._now, self.meters = opened, now, meters
         self._turns: Turns[_Waiting, Outcome] = Turns(self._answer)
         self._reader: BodyReader | None = None
@@ -70,12 +78,16 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in ENDPOINTS:
-            return await self.app(scope, receive, send)
-        desk = self._opened()
+        if scope["type"] != "http":
+            return await _unasked(self.app, scope, receive, send)
+        began, path = perf_counter(), scope["path"]
+        refusal = self.access.refusal(path, scope["headers"], scope.get("client"), began)
+        if refusal is not None:
+            return await self._refused(refusal, scope, began, send)
+        desk = self._opened() if scope["method"] == "POST" and path in ENDPOINTS else None
         if desk is None:
-            return await self.app(scope, receive, send)
-        began, head = perf_counter(), self._head(scope["headers"])
+            return await self.app({**scope, "headers": without_keys(scope["headers"])}, receive, send)
+        head = self._head(scope["headers"])
         meters, status = self.meters, 500
         meters.in_flight += 1
         try:
@@ -164,6 +176,13 @@ class Front:
             told[place] = outcome
         return told
 
+    async def _refused(self, refusal: Refusal, scope: Scope, began: float, send: Send) -> None:
+        head, path = self._head(scope["headers"]), scope["path"]
+        _log(refusal.status, refusal.logged, head, path)
+        body = _encode({"error": refusal.reason})
+        await _send(send, refusal.status, body, head, *((_BEARER,) if refusal.status == 401 else ()))
+        self.meters.count(path if path in ENDPOINTS else "other", refusal.status, perf_counter() - began)
+
     async def _overloaded(self, desk: Desk, head: _Head, scope: Scope, send: Send) -> int:
         most = desk.service.most_waiting
         reason = f"{most} requests wait already, which is what service {desk.service.name} lets wait; ask again later"
@@ -192,8 +211,16 @@ class Front:
                     _log(status, _reason(told), head, scope["path"])
             await send(message)
 
-        await self.app(scope, receive, sends)
+        await self.app({**scope, "headers": without_keys(scope["headers"])}, receive, sends)
         return status
+
+
+async def _unasked(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Start and end of the server; there is nothing to say over a websocket."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+    else:
+        await app(scope, receive, send)
 
 
 def _reason(body: bytes | bytearray) -> str:

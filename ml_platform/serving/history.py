@@ -11,6 +11,7 @@ from ml_platform.stores.ledger_kinds import (
     ALIAS,
     APPROVAL,
     BEGIN,
+    FILES,
     FOUND,
     GATE,
     HOLD,
@@ -28,6 +29,7 @@ from ml_platform.stores.ledger_serving import Serving, periods, serving_at
 
 _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     TRAINING: lambda b: f"version {b['version']} was registered{_for(b)}",
+    FILES: lambda b: f"files of version {b['version']} were changed: {b['reason']}",
     GATE: lambda b: f"version {b['version']} was judged, {b['state']}: {b['reason']}",
     HOLD: lambda b: f"version {b['version']} was held: {b['reason']}",
     REFUSAL: lambda b: f"version {b['version']} was refused: {b['reason']}",

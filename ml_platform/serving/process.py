@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
+from ml_platform.serving.access import refuse_strangers
 from ml_platform.serving.crew import STOP_WITHIN, Crew, child_command, end
 from ml_platform.serving.rollout_files import policy_of
 from ml_platform.spec import PlatformError, PortInUse, ServiceError, UnknownName
@@ -69,12 +70,23 @@ def running(
     service_name: str,
     *,
     port: int = 0,
+    host: str = LOOPBACK,
     refereed: bool = False,
+    referee_beside: bool = False,
     workers: int = 1,
     tended: bool = False,
 ) -> Iterator[ServiceProcess]:
     """A service for the length of a ``with`` block; see ``start``."""
-    process = start(profile, service_name, port=port, refereed=refereed, workers=workers, tended=tended)
+    process = start(
+        profile,
+        service_name,
+        port=port,
+        host=host,
+        refereed=refereed,
+        referee_beside=referee_beside,
+        workers=workers,
+        tended=tended,
+    )
     try:
         yield process
     finally:
@@ -89,13 +101,14 @@ def start(
     host: str = LOOPBACK,
     ready_within: timedelta = READY_WITHIN,
     refereed: bool = False,
+    referee_beside: bool = False,
     workers: int = 1,
     tended: bool = False,
 ) -> ServiceProcess:
     """Start the service (port 0: any free one) and wait until it answers; it need not have a champion yet.
 
     refereed: with a referee of its rollouts in a process beside it, if it has a rollout policy. Without, whoever starts
-        it is the referee.
+        it is the referee. referee_beside: somebody else starts that process, on the same state folder.
     workers: processes that answer, all on the one port.
     tended: whoever starts it looks after it (``crew.tend``). So the port stays taken while no worker lives, and callers
         wait; otherwise they are refused.
@@ -103,12 +116,13 @@ def start(
     Raises:
         UnknownName: the project declares no such service.
         PortInUse: somebody else listens there.
-        ServiceError: it ended or did not answer in time; shows the end of its log.
+        ServiceError: it ended or did not answer in time (shows the end of its log), or has no keys for this host.
     """
     project = load_project(profile.project)
     declared = project.services
     if service_name not in declared:
         raise UnknownName("service", service_name, declared)
+    refuse_strangers(profile, service_name, host)
     refereed = refereed and policy_of(project, service_name) is not None
     log = profile.log_path / f"service-{service_name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -116,18 +130,17 @@ def start(
     crew = Crew(
         name=service_name,
         command=child_command(service_name, refereed=refereed),
-        environment=_environment(profile, service_name),
+        environment=environment_of(profile, service_name),
         listening=listening,
         log=log,
         metrics=_metrics(profile, service_name),
     )
     process = ServiceProcess(name=service_name, host=host, port=listening.getsockname()[1], log=log, crew=crew)
     try:
-        shutil.rmtree(crew.metrics, ignore_errors=True)  # counters of dead processes would be added to ours
-        crew.metrics.mkdir(parents=True)
+        begin_counting(profile, service_name)
         for _ in range(workers):
             crew.launch()
-        if refereed:
+        if refereed and not referee_beside:
             process.referee = start_referee(profile, service_name)
         for worker in crew.workers:
             crew.wait(worker, ready_within)
@@ -147,7 +160,7 @@ def start_referee(profile: Profile, service_name: str) -> "subprocess.Popen[byte
     with log.open("ab") as output:
         return subprocess.Popen(
             [*command, "--parent", str(os.getpid())],
-            env=_environment(profile, service_name),
+            env=environment_of(profile, service_name),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -178,13 +191,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _environment(profile: Profile, service_name: str) -> dict[str, str]:
-    """The parent's, and everything that keeps the child inside the state folder and on one core."""
+def environment_of(profile: Profile, service_name: str) -> dict[str, str]:
+    """Ours, and everything that keeps a serving process inside the state folder and on one core."""
     return {
         **os.environ,
         "ML_PLATFORM_PROFILE": profile.name,
         "ML_PLATFORM_HOME": str(profile.home),
         "ML_PLATFORM_PROJECT": profile.project,
+        "ML_PLATFORM_KEYS": profile.keys,
+        **({"ML_PLATFORM_IMAGE": str(profile.image)} if profile.image else {}),
         "BENTOML_HOME": str(profile.home / "bentoml" / service_name),
         "PROMETHEUS_MULTIPROC_DIR": str(_metrics(profile, service_name)),
         "BENTOML_DO_NOT_TRACK": "True",
@@ -193,13 +208,27 @@ def _environment(profile: Profile, service_name: str) -> dict[str, str]:
     }
 
 
+def begin_counting(profile: Profile, service_name: str) -> None:
+    """Make the folder for the counters of a service that starts: those of dead processes would be added to ours."""
+    folder = _metrics(profile, service_name)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
 def _metrics(profile: Profile, service_name: str) -> Path:
     """The folder in which the workers count, each in files of its own."""
     return profile.home / "bentoml" / service_name / "prometheus"
 
 
 def serve(
-    profile: Profile, service_name: str, port: int, *, announce: Callable[[str], object], workers: int = 1
+    profile: Profile,
+    service_name: str,
+    port: int,
+    *,
+    host: str = LOOPBACK,
+    referee_beside: bool = False,
+    workers: int = 1,
+    announce: Callable[[str], object],
 ) -> None:
     """Run the service in the foreground until Ctrl-C, SIGTERM or its end; SIGHUP replaces its workers one by one.
 
@@ -214,7 +243,17 @@ def serve(
         signal.SIGHUP: signal.signal(signal.SIGHUP, lambda *_: replace.set()),
     }
     try:
-        with running(profile, service_name, port=port, refereed=True, workers=workers, tended=True) as process:
+        serves = running(
+            profile,
+            service_name,
+            port=port,
+            host=host,
+            refereed=True,
+            referee_beside=referee_beside,
+            workers=workers,
+            tended=True,
+        )
+        with serves as process:
             announce(f"service {service_name} answers on {process.url} (log: {process.log}); Ctrl-C ends it")
             for doubt in doubts(profile.redis_url) if profile.redis_url else ():
                 announce(doubt)

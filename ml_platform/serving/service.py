@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving import garbage
+from ml_platform.serving.access import Access
 from ml_platform.serving.bodies import (
     EventsRequest,
     EventsResponse,
@@ -50,7 +51,8 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML car
     def to_asgi(self, is_main: bool = True) -> Any:
         """The application for a server."""
         app = super().to_asgi(is_main=is_main)
-        return Front(app, self.inner.opened, meters_of(self.name), self.inner.largest, lambda: datetime.now(UTC))
+        opened, largest, access = self.inner.opened, self.inner.largest, self.inner.access
+        return Front(app, opened, meters_of(self.name), largest, lambda: datetime.now(UTC), access)
 
 
 def prediction_service(profile: Profile, name: str, *, watched: bool = True) -> Any:
@@ -67,6 +69,7 @@ def prediction_service(profile: Profile, name: str, *, watched: bool = True) -> 
     class PredictionService:
         """Async methods on one thread: a request costs less than handing it to another thread would."""
 
+        access = Access.of(profile, name)
         largest = max(_SMALLEST_LIMIT, _BYTES_PER_ROW * declared[name].max_rows)
 
         def __init__(self) -> None:

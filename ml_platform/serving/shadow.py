@@ -18,6 +18,7 @@ from ml_platform.serving.trial import Fault, tried
 from ml_platform.spec import MissingHistory, Project, StoreUnavailable
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.clock import Clock
+from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.log_tail import Record
 from ml_platform.stores.online import Online
 from ml_platform.stores.prediction_log import PredictionLog
@@ -33,6 +34,7 @@ class ShadowScorer:
     project: Project
     service: str
     tracking: Tracking
+    ledger: Ledger
     online: Online
     live: LiveViews
     log: PredictionLog
@@ -49,6 +51,7 @@ class ShadowScorer:
             project=load_project(profile.project),
             service=service,
             tracking=Tracking(profile.mlflow_uri, profile.mlflow_artifacts),
+            ledger=Ledger(profile.ledger_path),
             online=ingestor.online,
             live=ingestor.live,
             log=PredictionLog(profile.log_path),
@@ -92,7 +95,8 @@ class ShadowScorer:
         if version not in self._plans:
             model = self.project.services[self.service].model
             task, views = self.project.models[model].task, self.project.all_views
-            loaded = load_champion(self.tracking, self.tracking.version(model, int(version)), task, views, self.scratch)
+            found = self.tracking.version(model, int(version))
+            loaded = load_champion(self.tracking, self.ledger, found, task, views, self.scratch)
             self._plans[version] = VectorPlan(loaded, self.online, self.live)
         return self._plans[version]
 

@@ -38,6 +38,7 @@ _OURS = (
     "reports",
     "bentoml",
     "serving",
+    "keys",
 )
 
 

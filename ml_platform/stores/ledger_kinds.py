@@ -8,7 +8,8 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 |---|---|---|---|
 | decision | a policy | every day | answer, reason, wanted, consumed, measures |
 | gathering | a model | a training set was gathered | decision, manifest |
-| training | a model | a version was registered | version, decision, manifest (its digest) |
+| training | a model | a version was registered | version, decision, manifest (its digest), files (path: SHA-256) |
+| files | a model | a forgetting is about to change files of a version | version, files (path: SHA-256), reason |
 | gate | a model | a version was judged | version, state, reason, champion, measures |
 | hold | a model | a promotion has to wait | version, before, reason, gate |
 | refusal | a model | a version is not promoted | version, before, reason, gate |
@@ -23,6 +24,7 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 | rollout | a model | a canary's share changes | champion, canary, share (above 0, at most 1), reason |
 | rollback | a model | the canary lost, or the champion goes | version (serves again), before, reason, by (a person) |
 | abort | a model | a rollout ended without a verdict | canary, reason, by (a person) |
+| key | a service | a key was added or revoked | action, name, roles, by |
 | skew | a service | answers were recomputed | days, compared, differing, reason |
 | failure | a project | a step of a replay failed | step, partition, reason |
 | forgetting | a project | an entity was forgotten | entity, digest, held, models, readable_from, remains |
@@ -33,6 +35,7 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 DECISION = "decision"
 GATHERING = "gathering"
 TRAINING = "training"
+FILES = "files"
 GATE = "gate"
 HOLD = "hold"
 REFUSAL = "refusal"
@@ -47,6 +50,7 @@ PAUSE, RESUME = "pause", "resume"
 ROLLOUT = "rollout"
 ROLLBACK = "rollback"
 ABORT = "abort"
+KEY = "key"
 SKEW = "skew"
 FAILURE = "failure"
 REDACTION = "redaction"
@@ -55,4 +59,5 @@ CHAIN = "chain"
 # After which another version serves than before, or with another share.
 SERVING = (PROMOTION, FOUND, ADOPTION, ROLLOUT, ROLLBACK, ABORT)
 # What a model's history tells.
-OF_A_MODEL = (TRAINING, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, BEGIN, PAUSE, RESUME, *SERVING, REDACTION)
+_ITS_WAY = (TRAINING, FILES, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, BEGIN, PAUSE, RESUME)
+OF_A_MODEL = (*_ITS_WAY, *SERVING, REDACTION)

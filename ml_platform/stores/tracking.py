@@ -7,7 +7,7 @@ import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlparse
 from ml_platform.spec import ModelRefused, NoChampion, UnknownName
 from ml_platform.stores.home import lives
 from ml_platform.stores.mlmodel import mlmodel
+from ml_platform.stores.model_files import digests
 from ml_platform.stores.tracking_entries import (
     ASSET_KEY,
     NOTE,
@@ -44,7 +45,10 @@ _SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion:
-    """A registered version; ``folder_uri`` is the folder that ``Tracking.download`` brings."""
+    """A registered version; ``folder_uri`` is the folder that ``Tracking.download`` brings.
+
+    files: SHA-256 of each file by its path, of a version that ``register`` returns; the registry itself keeps none.
+    """
 
     name: str
     version: int
@@ -52,6 +56,7 @@ class ModelVersion:
     folder_uri: str
     created: datetime
     tags: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def _this_process() -> str:
@@ -135,7 +140,7 @@ class Tracking:
         if dagster_run_id:
             tags = {**tags, RUN_ID: dagster_run_id, ASSET_KEY: asset_key}
         here = {_PROCESS: _this_process(), **source_tags(asset_key, commit, about)}
-        learned_from = [each.as_input() for each in datasets]
+        learned_from, files = [each.as_input() for each in datasets], digests(folder)
         with ExitStack() as undo:
             run_id = client.create_run(
                 self.experiment(model_name), run_name=run_name, tags={**tags, **here}
@@ -151,7 +156,7 @@ class Tracking:
             client.set_registered_model_alias(model_name, CHALLENGER, str(version.version))
             client.set_terminated(run_id, status="FINISHED")
             undo.pop_all()
-        return version
+        return replace(version, files=files)
 
     def _end_abandoned(self, model_name: str) -> None:
         """A registration that was killed left its run RUNNING: mark it, if its process was one of this machine."""

@@ -152,7 +152,7 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
             pages=profile.pages,
         )
         body = {"version": version.version, "decision": decision, "manifest": manifest.digest}
-        ledger.write(TRAINING, spec.name, context.run_id, clock.now(), body)
+        ledger.write(TRAINING, spec.name, context.run_id, clock.now(), {**body, "files": dict(version.files)})
         told = {"version": version.version, **mlflow_links(tracking, version, profile.pages)}
         told |= {**version.tags, **metadata.figures(trained.facts)}
         return dg.MaterializeResult(metadata=told, data_version=dg.DataVersion(str(version.version)))
