@@ -13,12 +13,16 @@ from ml_platform import metrics
 from ml_platform.features.follow import Delivered
 from ml_platform.replay.hours import Hours
 from ml_platform.resources.projects import load_project
+from ml_platform.serving.access import key_file
 from ml_platform.serving.events import Ingestor
 from ml_platform.spec import SourceError
 from ml_platform.spec.calendar import days_between
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.home import Home
+from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.model_files import digests, said_of
 from ml_platform.stores.prediction_log import PredictionLog
+from ml_platform.stores.tracking import Tracking
 from ml_platform_tests.replay_world import (
     FIRST,
     LAST,
@@ -44,9 +48,13 @@ def test_a_stationary_world_is_answered_whole_and_nothing_is_retrained(home: Tri
     assert home.run(SHIFTS_ON - timedelta(days=1)) == first
     assert _state(home) == before
 
-    until = SHIFTS_ON
+    profile, until = home.profile, SHIFTS_ON
+    key_file(profile, "desk").add("ann", ["predict"], home.clock(), lambda: None)  # its own service asks for none
     summary = home.run(until)
     assert_whole(home, "stationary", until)
+    tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
+    files = tracking.download(tracking.champion("late"), home.path)
+    assert said_of(Ledger(profile.ledger_path), "late", "1") == digests(files)
     answers = home.table("predictions/desk", until)
     assert summary["predictions"] == answers.height
     assert summary["predictions_doubled"] == 0
