@@ -80,13 +80,16 @@ def _turns(made: World, other: str, seconds: float, rounds: int) -> Shadow:
         pin(service.child.pid, _SERVER_CORE)
         pin(service.referee.pid, _OTHER_CORE)
         server = Server(port=service.port, pid=service.child.pid)
-        rate = LOADED * load(server, min(seconds, 3.0)).rate
+        rate = LOADED * load(server, min(seconds, 3.0), asked_at=AS_OF).rate  # before the turns' days
         turns: Mapping[bool, list[Load]] = {False: [], True: []}
         answered = seen = 0
-        for number in range(2 * rounds):
+        for number in range(2 * rounds + 2):
             with_it, day = bool(number % 2), AS_OF + timedelta(days=1 + number)
             _let(made, other, number, with_it)
-            turns[with_it].append(load(server, seconds, rate=rate, asked_at=day))
+            turn = load(server, seconds, rate=rate, asked_at=day)
+            if number < 2:  # the referee loads the versions
+                continue
+            turns[with_it].append(turn)
             if with_it:
                 log = PredictionLog(made.profile.log_path)
                 answered += len(log.ids(SERVICE, day.date()))

@@ -32,9 +32,11 @@ TREES = 100
 POLICIES: Mapping[str, str] = {
     f"{PROJECT}/policies/__init__.py": "",
     f"{PROJECT}/policies/shipping.py": f"""
+from datetime import timedelta
 from ml_platform.spec import RolloutPolicy
 shipping = RolloutPolicy(service="{SERVICE}", shadow_units=10**9, step_units=10**9, latency=False, loss=False,
-                         promote_on=("errors",), paired=False, description="d")
+                         promote_on=("errors",), paired=False, gives_up_after=timedelta(days=36500), description="d")
+del timedelta
 """,
 }
 _WITHIN_SECONDS = 120
