@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,10 @@ def test_the_assets_train_register_and_judge_the_first_version(house: House, fir
     assert read_record(house.tracking.download(version, house.profile.home / "files")) == record_of(VIEWS)
     assert told(first, asset_keys.model("late_trees"))["version"] == 1
     (training,) = house.ledger.entries("training", "late_trees")
-    manifest = read_manifest(house.tracking.download(version, house.profile.home / "files"))
-    body = {"version": 1, "decision": 3, "manifest": manifest.digest}
+    files = house.tracking.download(version, house.profile.home / "files")
+    manifest = read_manifest(files)
+    digests = {path.name: sha256(path.read_bytes()).hexdigest() for path in files.iterdir()}
+    body = {"version": 1, "decision": 3, "manifest": manifest.digest, "files": digests}
     assert (training.key, training.at, dict(training.body)) == (first.run_id, now, body)
     assert manifest.training_set.rows == {"holdout": made["holdout_rows"], "train": made["train_rows"]}
     assert {name: table.version for name, table in manifest.training_set.tables.items()} == made["read_versions"]

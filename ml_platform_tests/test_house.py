@@ -243,7 +243,7 @@ def undeclared(paths: list[Path], allowed: list[Requirement]) -> list[str]:
     offered = packages_distributions()
     own = {"ml_platform", "feature_defs", "ml_platform_tests"}
     tops = {name.split(".")[0] for path in paths for name in imported(path)} - own - sys.stdlib_module_names
-    return sorted(top for top in tops if not {canonicalize_name(d) for d in offered.get(top, [])} & declared)
+    return sorted(top for top in tops if not {canonicalize_name(d) for d in offered.get(top, [top])} & declared)
 
 
 def test_every_imported_package_is_a_declared_dependency():
