@@ -160,7 +160,7 @@ def start_referee(profile: Profile, service_name: str) -> "subprocess.Popen[byte
     with log.open("ab") as output:
         return subprocess.Popen(
             [*command, "--parent", str(os.getpid())],
-            env=environment_of(profile, service_name),
+            env={**environment_of(profile, service_name), "POLARS_MAX_THREADS": "1"},  # one core is enough
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

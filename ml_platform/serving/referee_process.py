@@ -24,7 +24,7 @@ from ml_platform.stores.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 _BUSY, _IDLE = timedelta(milliseconds=50), timedelta(milliseconds=500)  # between looks, with a rollout and without
-_NICE = 5  # who answers people comes first
+_NICE = 19  # who answers people comes first, always
 
 
 def open_referee(profile: Profile, service: str) -> Referee:
