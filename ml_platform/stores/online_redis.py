@@ -27,9 +27,6 @@ _PATIENCE = timedelta(seconds=2)  # a request that waits for features longer is 
 _ROWS_A_SCRIPT = 32  # Redis answers nobody else meanwhile: about half a millisecond
 _ROWS_ENCODED = 1024  # at one go, while Redis works on those before
 _SWEPT_A_SCRIPT = 500
-# So many entities, and Redis looks up those of the second group while we decode those of the first; for fewer a further
-# write costs more than that saves.
-_APART = 16
 
 # Microseconds of a protobuf Timestamp. Lua's numbers are exact up to 2^53, so the 64 bits are taken in two parts.
 _MICROS = """
@@ -173,16 +170,11 @@ class RedisOnlineStore(PlannedReads):
             pass
 
     def _fetcher(self, groups: Sequence[Group]) -> Fetch:
-        reading = _Reading(groups, self._suffix)
-        ask, ask_parts = self._wire.ask, self._wire.ask_parts
+        pack, ask = self._packer(groups), self._wire.ask
 
-        def fetch(asked: Sequence[Sequence[bytes]]) -> Iterator[Sequence[Reply]]:
-            questions = reading.questions(asked)
-            parts = [(b"".join(commands), len(commands)) for _, commands in questions]
-            count = sum(count for _, count in parts)
-            if len(parts) > 1 and count >= _APART:
-                return reading.replies(questions, ask_parts(parts))
-            return reading.taken_apart(questions, ask(b"".join([packet for packet, _ in parts]), count))
+        def fetch(asked: Sequence[Sequence[bytes]]) -> Iterable[Sequence[Reply]]:
+            exchange = pack(asked)
+            return exchange.take(ask(exchange.packet, exchange.count))
 
         return fetch
 

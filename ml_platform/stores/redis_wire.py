@@ -107,43 +107,6 @@ class RedisWire:
         except OSError as error:
             self.lost(error)
 
-    def ask_parts(self, parts: Sequence[tuple[bytes, int]]) -> Iterator[list[Any]]:
-        """As ``ask`` of several (commands, count), the replies to each as they come.
-
-        All are sent at once, each by a write of its own: Redis works on the later ones while the caller reads the
-        earlier ones' replies. Nothing else may be asked by this thread meanwhile; whoever does not take all of them
-        loses the connection, as replies would be out of step.
-
-        Raises:
-            StoreUnavailable: it cannot be reached, or refuses a command.
-        """
-        connection = self._standing()
-        begun = done = False
-        try:
-            if connection is not None:
-                try:
-                    first = self._first_part(connection, parts)
-                    begun = True
-                except (ConnectionError, ssl.SSLError):
-                    pass  # as in ``ask``
-            if connection is None or not begun:
-                connection = self._connect()
-                first = self._first_part(connection, parts)
-            yield first
-            for _, count in parts[1:]:
-                yield self._checked(connection, connection.receive(count))
-            done = True
-        except OSError as error:
-            self.lost(error)
-        finally:
-            if connection is not None and not done:
-                connection.close()
-
-    def _first_part(self, connection: "_Connection", parts: Sequence[tuple[bytes, int]]) -> list[Any]:
-        for commands, _ in parts:
-            connection.send(commands)
-        return self._checked(connection, connection.receive(parts[0][1]))
-
     def stream(self, commands: Iterable[bytes], script: str | None = None) -> list[Any]:
         """The replies to a series of commands, one each; the next is made while Redis works on those before.
 
