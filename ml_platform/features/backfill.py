@@ -174,7 +174,8 @@ class Backfill:
         # A stored newest value has no window that says how far to look back for the one before: where it stays the
         # same after days without a row, a run over one day writes it again and a run over all these days does not.
         spans = [(days[0], days[-1])] if view.is_live else [(day, day) for day in days]
-        return pl.concat(rows_of_days(view, self.project, self.lake, *span, self.grid) for span in spans)
+        lake = self.lake.apart()  # no later piece reads this one's days but the last; kept, they would add up
+        return pl.concat(rows_of_days(view, self.project, lake, *span, self.grid) for span in spans)
 
     def _reference(self, view: FeatureView) -> pl.DataFrame:
         return rows_of_reference(view, self.project, self.lake, self.now, self.grid)

@@ -48,6 +48,10 @@ class Lake:
         """The same tables, these of them read as of their versions."""
         return replace(self, versions=dict(versions))
 
+    def apart(self) -> "Lake":
+        """The same tables; the rows that are read through it are kept no longer than it is."""
+        return replace(self)
+
     def uri(self, table: str) -> str:
         """The table's address."""
         return f"{self.root.rstrip('/')}/{table}"
