@@ -15,6 +15,7 @@ from ml_platform.resources.profiles import Profile
 from ml_platform.serving.batch import score_tomorrow
 from ml_platform.serving.champion import load_champion
 from ml_platform.serving.deployment import deploy
+from ml_platform.serving.moving import Stored, kept_from, let_go_of_old, store
 from ml_platform.serving.rollout_files import rollout_file
 from ml_platform.serving.rollout_page import shown
 from ml_platform.serving.rollout_way import Way
@@ -77,11 +78,17 @@ def _predictions(project: Project, service: Service, days: dg.DailyPartitionsDef
         group_name=LOG_GROUP,
     )
     def predictions(
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], prediction_log: dg.ResourceParam[PredictionLog]
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        prediction_log: dg.ResourceParam[PredictionLog],
+        clock: dg.ResourceParam[Clock],
+        profile: dg.ResourceParam[Profile],
     ) -> dg.MaterializeResult[Any]:
-        span = days_of(context)
+        span, log = days_of(context), prediction_log.folder
         reading = prediction_log.read_predictions(service.name, first=span[0], last=span[-1])
-        return _store(lake, f"predictions/{service.name}", reading, "asked_at", span, project.timezone)
+        stored = store(lake, log, "predictions", service.name, reading, span, project.timezone)
+        let_go_of_old(lake, log, service, kept_from(profile, service, clock.now(), project.timezone))
+        return _told(stored, reading, span)
 
     return predictions
 
@@ -104,24 +111,22 @@ def _labels(project: Project, service: Service, days: dg.DailyPartitionsDefiniti
     ) -> dg.MaterializeResult[Any]:
         span = days_of(context)
         reading = prediction_log.read_labels(service.name, first=span[0], last=span[-1])
-        return _store(lake, f"labels/{service.name}", reading, "known_at", span, project.timezone)
+        stored = store(lake, prediction_log.folder, "labels", service.name, reading, span, project.timezone)
+        return _told(stored, reading, span)
 
     return labels
 
 
-def _store(
-    lake: Lake, table: str, reading: Reading, time: str, days: Sequence[date], timezone: str
-) -> dg.MaterializeResult[Any]:
-    """Replace these days of a log's table; an empty day is said so, for the service may have been down."""
-    rows = reading.frame.with_columns(pl.col(time).dt.convert_time_zone(timezone).dt.date().alias(PARTITION))
-    version = lake.replace(table, rows, days)
+def _told(stored: Stored, reading: Reading, days: Sequence[date]) -> dg.MaterializeResult[Any]:
+    """An empty day is said so, for the service may have been down."""
+    rows = stored.rows
     empty = sorted(set(days) - set(rows[PARTITION]))
     note = f"nothing on {', '.join(map(str, empty))}: the service was not asked, or was down" if empty else "complete"
     found: dict[str, Any] = {
         "doubles_dropped": reading.doubles,
         "torn_lines": reading.torn,
         "note": note,
-        "table_version": version,
+        "table_version": stored.version,
     }
     return dg.MaterializeResult(metadata={**metadata.table(rows), **found})
 

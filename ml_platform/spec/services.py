@@ -14,6 +14,7 @@ class Service:
     answer_within: a request whose turn has not come after this long is given up (504); what is asked of Redis may take
         two seconds more.
     skew_share: which share (0..1) of the answers is recomputed from the raw tables, chosen by a hash of their ids.
+    keep_log: how long the log's own files are kept once the lake holds their records; None: for ever.
     """
 
     model: str
@@ -22,5 +23,6 @@ class Service:
     most_waiting: int = 512
     answer_within: timedelta = timedelta(seconds=2)
     skew_share: float = 1.0
+    keep_log: timedelta | None = timedelta(days=35)
     owner: str = "team:ml-platform"
     name: str = ""

@@ -5,6 +5,7 @@ process has its own files. Durability: a record is in the kernel before its answ
 loses an answered prediction; a power cut loses at most the last ``sync_every`` of them.
 """
 
+import fcntl
 import json
 import os
 import threading
@@ -251,14 +252,21 @@ class PredictionLog:
 
     def ids(self, service: str, day: date, stream: Stream = "predictions") -> set[str]:
         """Which predictions were answered (or whose labels arrived) on this local day."""
-        return {
-            record["id"] for path in self._paths(stream, service, day, day) for record in _Lines(path) if "id" in record
-        }
+        return set().union(*(ids_of(path) for path in self._paths(stream, service, day, day)))
 
     def _paths(self, stream: Stream, service: str, first: date | None, last: date | None) -> list[Path]:
         days = [d for d in self.days(stream, service) if (first is None or d >= first) and (last is None or d <= last)]
         root = self.folder / stream / service
         return [path for day in days for path in sorted((root / day.isoformat()).glob("*.log"))]
+
+
+def ids_of(path: Path) -> set[str]:
+    """The ids of the predictions that one file of the log is about.
+
+    Raises:
+        HomeDamaged: a line that is not the last fails its checksum.
+    """
+    return {record["id"] for record in _Lines(path) if "id" in record}
 
 
 def named_features(predictions: pl.DataFrame) -> pl.DataFrame:
@@ -294,6 +302,7 @@ def _create(folder: Path) -> _File:
         except FileExistsError:
             number += 1
             continue
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # for as long as it is open, so that nobody lets the file go
         directory = os.open(folder, os.O_RDONLY)
         os.fsync(directory)  # a file whose name is lost with the power is lost whole
         os.close(directory)
