@@ -64,6 +64,36 @@ def roc(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Floats, Floats]:
     return np.append(0.0, misses / misses[-1]), np.append(0.0, hits / hits[-1])
 
 
+def expected_log_loss(probabilities: ArrayLike) -> float:
+    """The log-loss that these probabilities would have, were they right: their mean entropy, in nats.
+
+    An estimate without labels (confidence-based performance estimation). It cannot see what labels alone can tell, that
+    the probabilities have become wrong.
+    """
+    given = np.clip(_checked(np.zeros(np.shape(probabilities)), probabilities)[1], _SMALLEST, 1 - _SMALLEST)
+    return float(np.mean(-given * np.log(given) - (1 - given) * np.log1p(-given)))
+
+
+def expected_auc(probabilities: ArrayLike) -> float:
+    """The AUC to be expected of these probabilities, were they right: of all pairs of different rows, by the chance
+    that the first is a one and the second a zero, the share in the right order, a tie counting half.
+
+    See ``expected_log_loss``.
+
+    Raises:
+        TooFewLabels: no pair can have a one and a zero.
+    """
+    given = _checked(np.zeros(np.shape(probabilities)), probabilities)[1]
+    values, inverse = np.unique(given, return_inverse=True)
+    ones, zeros = np.bincount(inverse, given), np.bincount(inverse, 1 - given)
+    own = np.bincount(inverse, given * (1 - given))  # a row is no pair with itself
+    below = np.cumsum(zeros) - zeros
+    pairs = ones.sum() * zeros.sum() - own.sum()
+    if values.size == 0 or pairs <= 0:
+        raise TooFewLabels("an expected AUC needs two rows of which one may be a one and the other a zero")
+    return float((np.sum(ones * below) + np.sum(ones * zeros - own) / 2) / pairs)
+
+
 def calibration_gap(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Absolute difference between the mean probability and the share of ones."""
     truth, given = _checked(labels, probabilities)

@@ -19,8 +19,9 @@ from ml_platform.evaluation.criteria import (
 )
 from ml_platform.evaluation.gate import Evidence, Judged, check_gate, judge, together
 from ml_platform.evaluation.intervals import draw
-from ml_platform.evaluation.slices import Answers, fairness_table, groups, slice_table
+from ml_platform.evaluation.slices import Answers, fairness_table, slice_table
 from ml_platform.metrics import auc, log_loss
+from ml_platform.monitoring.grouped import groups
 from ml_platform.spec import (
     DeclarationError,
     Fairness,

@@ -10,7 +10,8 @@ from ml_platform.evaluation.baselines import CONSTANT, LOGISTIC
 from ml_platform.evaluation.comparison import CHALLENGER, CHAMPION, DAY, has_champion
 from ml_platform.evaluation.gate import Judged
 from ml_platform.evaluation.intervals import Interval, resample
-from ml_platform.evaluation.slices import fairness_table, groups
+from ml_platform.evaluation.slices import fairness_table
+from ml_platform.monitoring.grouped import groups
 from ml_platform.spec import ModelSpec, TooFewLabels
 from ml_platform.training.training_set import LABEL
 

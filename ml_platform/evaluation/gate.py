@@ -18,7 +18,8 @@ from ml_platform.evaluation.criteria import (
     served_as_recomputed,
 )
 from ml_platform.evaluation.intervals import draw
-from ml_platform.evaluation.slices import Answers, groups, slice_table
+from ml_platform.evaluation.slices import Answers, slice_table
+from ml_platform.monitoring.grouped import groups
 from ml_platform.spec import HAPPENS_AT, DeclarationError, ModelSpec, Project, UnknownName, Verdict
 from ml_platform.spec.models import Baseline
 from ml_platform.training.encoding import Encoding, Floats

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,10 @@ import polars as pl
 
 from ml_platform import metrics
 from ml_platform.evaluation.intervals import Draws, paired_gains
-from ml_platform.spec import HAPPENS_AT, Fairness, Slice
+from ml_platform.monitoring.grouped import in_order
+from ml_platform.spec import Fairness, Slice
 from ml_platform.training.training_set import LABEL
 
-MISSING = "(missing)"
 _SCHEMA = {
     "slice": pl.String,
     "group": pl.String,
@@ -30,22 +29,6 @@ _SCHEMA = {
     "beyond_margin": pl.Float64,
     "judged": pl.Boolean,
 }
-
-
-def groups(rows: pl.DataFrame, slices: Mapping[str, Slice], timezone: str) -> pl.DataFrame:
-    """A column of group names for each slice; a null has a group of its own."""
-    local = rows.with_columns(pl.col(HAPPENS_AT).dt.convert_time_zone(timezone))
-    return local.select(_group(each).alias(name) for name, each in slices.items())
-
-
-def _group(declared: Slice) -> pl.Expr:
-    if not declared.bands:
-        return declared.by.cast(pl.String).fill_null(MISSING)
-    edges = sorted(declared.bands)
-    names = [f"below {edges[0]:g}", *(f"{low:g} to {high:g}" for low, high in pairwise(edges))]
-    cases = [pl.when(declared.by < edge).then(pl.lit(name)) for edge, name in zip(edges, names, strict=True)]
-    above = pl.when(declared.by >= edges[-1]).then(pl.lit(f"{edges[-1]:g} and more"))
-    return pl.coalesce(*cases, above, pl.lit(MISSING))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +48,7 @@ def slice_table(answers: Answers, grouped: pl.DataFrame, slices: Mapping[str, Sl
     """
     lines, members = [], []
     for name, declared in slices.items():
-        for group in _in_order(grouped[name]):
+        for group in in_order(grouped[name]):
             mine = (grouped[name] == group).to_numpy()
             members.append(mine)
             lines.append({"slice": name, "group": group, **_own(answers, mine, draws, declared)})
@@ -75,19 +58,6 @@ def slice_table(answers: Answers, grouped: pl.DataFrame, slices: Mapping[str, Sl
         losses = [metrics.row_losses(answers.labels, each) for each in (answers.rival, answers.challenger)]
         lines = _with_gains(lines, losses[0] - losses[1], np.stack(members, axis=1), draws)
     return pl.DataFrame(lines, schema=_SCHEMA)
-
-
-def _in_order(column: pl.Series) -> list[str]:
-    """Numbers by size, bands from the lowest, names by alphabet, what is missing last."""
-
-    def place(group: str) -> tuple[int, float, str]:
-        first = group.split(" ")[0]
-        if group.startswith("below "):
-            return (0, -np.inf, group)
-        number = first.removeprefix("-").replace(".", "", 1)
-        return (0, float(first), group) if number.isdecimal() else (2 if group == MISSING else 1, 0.0, group)
-
-    return sorted(column.unique().to_list(), key=place)
 
 
 def _own(answers: Answers, mine: np.ndarray, draws: Draws, declared: Slice) -> dict[str, Any]:
@@ -132,7 +102,7 @@ def fairness_table(
     rows = rows.with_columns(called=pl.col("probability") >= declared.threshold)
     tables = []
     for name in declared.slices:
-        order = {group: place for place, group in enumerate(_in_order(grouped[name]))}
+        order = {group: place for place, group in enumerate(in_order(grouped[name]))}
         found = rows.with_columns(grouped[name].alias("group")).group_by("group")
         table = found.agg(
             pl.len().cast(pl.Int64).alias("rows"),

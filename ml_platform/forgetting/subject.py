@@ -16,6 +16,7 @@ from ml_platform.stores.prediction_log_purge import records
 from ml_platform.stores.texts import Words
 
 RAW = ("raw", "quarantine")
+GROUPS = "performance_slices"  # a group may be an entity
 PREDICTION, ENTITIES = "prediction_id", "entities"
 
 
@@ -56,6 +57,8 @@ class Subject:
             ids = self.predictions_of(name)
             if PREDICTION in names and ids:
                 yield holds((pl.col(PREDICTION),), sorted(ids))
+        if kind == GROUPS and "group" in names:
+            yield (pl.col("group") == values[0]).fill_null(False)
         if ENTITIES in names:
             yield (pl.col(ENTITIES).str.json_path_match(f"$['{self.entity.name}']") == values[0]).fill_null(False)
 

@@ -16,8 +16,7 @@ from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.features.skew_since import given_since, telling_of_others
 from ml_platform.monitoring.drift import drift, reference
 from ml_platform.monitoring.pages import page_days, write_drift_page
-from ml_platform.monitoring.performance import cohorts, first_followed, newest
-from ml_platform.monitoring.plots import performance_plot
+from ml_platform.monitoring.performance_assets import performance_assets
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
 from ml_platform.spec import DriftPolicy, Project, Service, Verdict
@@ -41,7 +40,7 @@ def monitoring_assets(project: Project, days: dg.DailyPartitionsDefinition) -> l
     alarms = {service.name: project.models[service.model].policy for service in services}
     return [
         *(_skew(project, service, days) for service in services),
-        *(_performance(project, service, days) for service in services),
+        *performance_assets(project, days),
         *(_drift(project, policy, days) for policy in policies),
         *(_drift_page(project, policy, alarms[policy.service]) for policy in policies),
     ]
@@ -113,40 +112,6 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         yield metadata.check(found, name=EQUAL, blocking=True, extra={"examples": metadata.rows(differing)})
 
     return skew
-
-
-def _performance(project: Project, service: Service, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=asset_keys.performance(service.name),
-        deps=[asset_keys.predictions(service.name), asset_keys.labels(service.name)],
-        description=f"Loss of {service.name}'s answers by the day they were asked and by model version, with the share "
-        f"of truths that have arrived, as known at the end of each day.",
-        kinds=asset_keys.kinds(asset_keys.performance(service.name), "deltalake", "polars"),
-        owners=[service.owner],
-        **_daily(days),
-    )
-    def performance(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
-        span = days_of(context)
-        rows = pl.concat(_cohorts_known_on(day, lake, service.name, project.timezone) for day in span)
-        lake.replace(f"performance/{service.name}", rows, span)
-        history = newest(lake.read(f"performance/{service.name}"))
-        last = history.filter(pl.col("log_loss").is_not_null()).tail(1).to_dicts()
-        told = {name: value for row in last for name, value in row.items() if isinstance(value, float)}
-        plot = (
-            {"plot": metadata.image(performance_plot(history), "log-loss by day")}
-            if last and span[-1].day in (1, 15)
-            else {}
-        )
-        return dg.MaterializeResult(metadata={**metadata.table(rows), **metadata.figures(told), **plot})
-
-    return performance
-
-
-def _cohorts_known_on(day: date, lake: Lake, service: str, timezone: str) -> pl.DataFrame:
-    first = first_followed(day)
-    predictions = lake.read(f"predictions/{service}", first=first, last=day)
-    labels = lake.read(f"labels/{service}", first=first, last=day)
-    return cohorts(predictions, labels, timezone).with_columns(pl.lit(day).alias(PARTITION))
 
 
 def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
