@@ -6,6 +6,7 @@ A pattern is looked for anywhere in the text, as Python's ``re.search`` does. On
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,9 +87,9 @@ class ColumnTexts(ColumnValues):
         """Whether the text is as expected."""
         return self.reads_well(_text(value, self.column, schema))
 
+    @abstractmethod
     def reads_well(self, text: pl.Expr) -> pl.Expr:
         """Whether a text is as expected; null where it is null."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

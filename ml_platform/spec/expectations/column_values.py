@@ -1,5 +1,6 @@
 """Every value of one column is as expected: Great Expectations' column map expectations, but those on texts."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -41,9 +42,9 @@ class ColumnValues(RowExpectation):
         """Whether the value is as expected; null where there is none."""
         return self.holds(value_of(self.column, schema), schema)
 
+    @abstractmethod
     def holds(self, value: pl.Expr, schema: Schema) -> pl.Expr:
         """Whether a value is as expected; null where it is null."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,9 +241,9 @@ class _ColumnType(BatchExpectation):
         """The schema says it; no row is looked at."""
         return pl.lit(0)
 
+    @abstractmethod
     def named(self) -> Sequence[str] | None:
         """The types that are right; ``None``: any."""
-        raise NotImplementedError
 
     def judge(self, value: Any, schema: Schema, around: Around, part: Any) -> Observed:
         """Whether the column is of one of them."""

@@ -1,5 +1,6 @@
 """Every row's values of several columns are as expected together: pairs, keys, sums."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -39,9 +40,9 @@ class _Columns(RowExpectation):
         ignore = str(getattr(self, "ignore_row_if"))  # noqa: B009
         return pl.when(_looked_at(values, ignore)).then(self.hold(values, schema).fill_null(False))
 
+    @abstractmethod
     def hold(self, values: Sequence[pl.Expr], schema: Schema) -> pl.Expr:
         """Whether the values of a row are as expected."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
