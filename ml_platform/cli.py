@@ -24,6 +24,7 @@ from ml_platform.serving.image_commands import image
 from ml_platform.serving.key_commands import COMMANDS as KEYS
 from ml_platform.serving.rollout_commands import COMMANDS as ROLLOUTS
 from ml_platform.serving.serve_command import serve
+from ml_platform.sources.commands import contract
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
 
@@ -360,6 +361,7 @@ for command in (commands.approve, commands.reject, commands.adopt, commands.hist
     main.add_command(command)
 for command in (serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS):
     main.add_command(command)
+main.add_command(contract)
 
 
 if __name__ == "__main__":
