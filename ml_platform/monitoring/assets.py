@@ -9,6 +9,7 @@ import polars as pl
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day, on_alarm
+from ml_platform.automation.gates import reads
 from ml_platform.automation.partitions import days_of
 from ml_platform.features.refresh import GRID, read_for_recall
 from ml_platform.features.skew import compare, note_skew, sampled
@@ -20,8 +21,10 @@ from ml_platform.monitoring.performance import cohorts, first_followed, newest
 from ml_platform.monitoring.plots import performance_plot
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
+from ml_platform.sources.columns import refuse_use
 from ml_platform.spec import DriftPolicy, Project, Service, Verdict
-from ml_platform.spec.calendar import day_of, day_start
+from ml_platform.spec.calendar import day_of, day_start, days_shown
+from ml_platform.spec.lineage import Column, view_columns
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.forgotten import Forgotten
@@ -57,12 +60,12 @@ class _Daily(TypedDict):
     group_name: str
 
 
-def _daily(days: dg.DailyPartitionsDefinition) -> _Daily:
+def _daily(days: dg.DailyPartitionsDefinition, **told: Any) -> _Daily:
     return {
         "partitions_def": days,
         "backfill_policy": dg.BackfillPolicy.single_run(),
         "automation_condition": each_day(),
-        "metadata": {"fresh_within_hours": 26},
+        "metadata": {"fresh_within_hours": 26, **told},
         "group_name": GROUP,
     }
 
@@ -70,7 +73,8 @@ def _daily(days: dg.DailyPartitionsDefinition) -> _Daily:
 def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     spec = project.models[service.model]
     views, stored = {view.name: view for view in project.views_of(spec)}, project.feature_views_of(spec)
-    tables = dict.fromkeys(table for view in stored for table in view.sources)
+    tables = {table: project.tables[table].partitioned for view in stored for table in view.sources}
+    columns = frozenset[Column]().union(*(view_columns(view, project.tables) for view in stored))
     key = asset_keys.skew(service.name)
 
     @dg.asset(
@@ -88,7 +92,7 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         f"values that differ in any bit.",
         kinds=asset_keys.kinds(key, "deltalake", "polars"),
         owners=[service.owner],
-        **_daily(days),
+        **_daily(days, **reads(columns)),
     )
     def skew(
         context: dg.AssetExecutionContext,
@@ -98,6 +102,7 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         forgotten: dg.ResourceParam[Forgotten],
     ) -> _Events:
         span = days_of(context)
+        refuse_use(lake, f"skew/{service.name} of {days_shown(span)}", columns, span, tables)
         answers = lake.read(f"predictions/{service.name}", first=span[0], last=span[-1])
         chosen = sampled(answers, service.skew_share)
         served = given_since(chosen, forgotten.answers_compared_from)

@@ -2,6 +2,7 @@
 
 from ml_platform.spec.compute import Workers
 from ml_platform.spec.errors import (
+    ColumnRefused,
     ContractBroken,
     DeclarationError,
     HomeDamaged,
@@ -56,6 +57,7 @@ __all__ = [
     "Active",
     "Between",
     "BusinessMetric",
+    "ColumnRefused",
     "Computed",
     "ContractBroken",
     "DeclarationError",
