@@ -1,12 +1,13 @@
 """Reviews: a column moved sharply that no drift policy covers, so a person says what it means.
 
-A review is open from its line in the ledger until a person's answer. While it is open, no second one is opened about the
-same column, and retraining on what moved waits.
+A review is open from its line in the ledger until a person's answer. While it is open, no second one is opened about
+the same column, and retraining on what moved waits. What was answered is not asked again before the days that are
+compared with have taken the change in.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from ml_platform.spec import PlatformError
@@ -14,6 +15,7 @@ from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.ledger_kinds import REVIEW, REVIEWED
 
 Answer = Literal["approved", "dismissed"]
+QUIET_FOR = timedelta(days=28)  # as many days as are compared with, unless a policy says otherwise
 KINDS = (REVIEW, REVIEWED)  # what `Ledger.about(project, KINDS)` is asked for
 
 
@@ -71,15 +73,12 @@ def open_reviews(lines: Iterable[Entry], service: str | None = None) -> list[Rev
 
 
 def open_new(ledger: Ledger, project: str, moved: Sequence[Moved], at: datetime) -> list[Review]:
-    """Open a review for each column that has none open and whose move was not reviewed before; returns the new ones.
+    """Open a review for each column that has none open and had none answered lately; returns the new ones.
 
     Doing it again, after a kill or for the same day, opens nothing twice.
     """
     known = reviews(ledger.about(project, KINDS))
-    taken = {(one.table, one.column) for one in known if one.is_open} | {
-        (one.table, one.column, one.day) for one in known
-    }
-    fresh = [one for one in moved if not {(one.table, one.column), (one.table, one.column, one.day)} & taken]
+    fresh = [one for one in moved if not any(_covers(review, one) for review in known)]
     lines = [
         ledger.write(
             REVIEW,
@@ -106,6 +105,11 @@ def answer(ledger: Ledger, project: str, key: str, said: Answer, *, by: str, rea
         raise PlatformError(f"no review {key!r} is open; open are: {names}")
     line = ledger.write(REVIEWED, project, key, at, {"review": key, "answer": said, "by": by, "reason": reason})
     return _answered(asked[0], line)
+
+
+def _covers(review: Review, one: Moved) -> bool:
+    same = (review.table, review.column) == (one.table, one.column)
+    return same and (review.is_open or one.day - review.day < QUIET_FOR)
 
 
 def _opened(line: Entry) -> Review:
