@@ -76,7 +76,7 @@ def psi(found: Floats, reference: Floats) -> float:
 
 
 def js_distance(one: NDArray[np.generic], other: NDArray[np.generic]) -> Floats:
-    """Square root of the Jensen-Shannon divergence (base 2) of two histograms: 0 equal, 1 disjoint or one of them empty.
+    """Square root of the Jensen-Shannon divergence (base 2) of two histograms: 0 equal; 1 disjoint, or one is empty.
 
     Along the last axis, so of many pairs at once.
     """

@@ -16,7 +16,7 @@ import polars as pl
 from ml_platform.monitoring.conformal import followed
 from ml_platform.monitoring.distances import distances, joined, joins, js_distance
 from ml_platform.monitoring.profile import Floats
-from ml_platform.monitoring.profile_table import History
+from ml_platform.monitoring.profile_table import History, histories
 from ml_platform.monitoring.seasons import References, references
 from ml_platform.monitoring.sharp import day_score, sharp, sharp_threshold
 from ml_platform.spec import DriftPolicy, SharpRule, Verdict
@@ -50,7 +50,7 @@ class Together:
 
 
 def drift(
-    columns: Mapping[str, History],
+    profiles: pl.DataFrame,
     day: date,
     policy: DriftPolicy,
     past: pl.DataFrame | None = None,
@@ -58,8 +58,8 @@ def drift(
 ) -> tuple[Verdict, pl.DataFrame]:
     """Judge ``day`` against the days of its season before it.
 
-    columns: the profiles of the watched columns, of the day and of earlier ones. past: what this function found on
-    earlier days, with ``known_date``.
+    profiles: rows of `profile_table.COLUMNS`, of the day and of earlier ones. past: what this function found on earlier
+        days, with ``known_date``.
 
     Returns:
         The verdict and rows of ``COLUMNS``: one a feature (``of`` says whether its values or its missing values came
@@ -67,13 +67,15 @@ def drift(
         distance in multiples of the usual one, and from which on it warns), one about all together where that was
         looked at. *unknown*: too few rows, too few days, or a feature that came or went.
     """
-    rows = rows_by_day(columns)
+    watched = profiles.filter(pl.col("column").is_in(policy.columns)) if policy.columns else profiles
+    rows = rows_by_day(watched)
     if rows.get(day, 0) < policy.min_rows:
         return Verdict.unknown(f"{rows.get(day, 0)} rows on {day}; {policy.min_rows} are needed"), nothing()
     found = compared_with(rows, day, policy)
     if not found.enough or len(found.days) < _FEWEST_DAYS:
         needed = "" if found.why.startswith("only") else f"; {_FEWEST_DAYS} are needed"
         return Verdict.unknown(f"{day}: {found.why}{needed}", reference_days=len(found.days)), nothing()
+    columns = histories(watched.filter(pl.col(PARTITION).is_in([*found.days, day])))
     told = [_column(name, history, day, found, policy.sharp) for name, history in sorted(columns.items())]
     if together is not None and together.distance is not None:
         told.append(_together(together, policy))
@@ -88,13 +90,9 @@ def nothing() -> pl.DataFrame:
     return pl.DataFrame(schema=dict(COLUMNS))
 
 
-def rows_by_day(columns: Mapping[str, History]) -> dict[date, int]:
-    """How many rows the table held on each day; columns tell the same, but one that came later tells less."""
-    found: dict[date, int] = {}
-    for history in columns.values():
-        for day, rows in zip(history.days.tolist(), history.rows.tolist(), strict=True):
-            found[day] = max(found.get(day, 0), rows)
-    return found
+def rows_by_day(profiles: pl.DataFrame) -> dict[date, int]:
+    """How many rows the table held on each day."""
+    return dict(profiles.group_by(PARTITION).agg(pl.col("rows").max()).iter_rows())
 
 
 def compared_with(rows: Mapping[date, int], day: date, policy: DriftPolicy) -> References:
@@ -149,7 +147,9 @@ def _together(together: Together, policy: DriftPolicy) -> dict[str, object]:
     return {"feature": ALL, "of": JOINT, "distance": together.distance, "usual_maximum": usual, "note": note}
 
 
-def _score(table: pl.DataFrame, day: date, policy: DriftPolicy, past: pl.DataFrame | None) -> tuple[Verdict, pl.DataFrame]:
+def _score(
+    table: pl.DataFrame, day: date, policy: DriftPolicy, past: pl.DataFrame | None
+) -> tuple[Verdict, pl.DataFrame]:
     """Whether the day is unusual enough to warn, and the row about it."""
     compared = table.drop_nulls(["distance", "usual_maximum"])
     score = day_score(compared["distance"], compared["usual_maximum"])

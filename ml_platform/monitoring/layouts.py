@@ -22,12 +22,12 @@ ENOUGH_DAYS = 56
 RELEARN_DAYS = 28  # between two learnings because values crowd
 _CROWDED = 8 / BINS  # of all values, in one bin that is no single value
 _SLACK = 0.5  # of the reference's range: a season's first warm day is no change of unit
-_MOST_ROWS = 1_000_000  # quantiles of more are no better; evenly spread over the reference
+MOST_ROWS = 1_000_000  # quantiles of more are no better; evenly spread over the reference
 
 
 def learn(reference: pl.DataFrame, *, days: int, version: int = 1, leaving_out: Sequence[str] = ()) -> list[Layout]:
     """A layout for each column of the reference (a row a row of the table, of ``days`` days)."""
-    rows = reference.gather_every(max(1, -(-reference.height // _MOST_ROWS)))
+    rows = reference.gather_every(max(1, -(-reference.height // MOST_ROWS)))
     columns = [name for name in rows.columns if name not in leaving_out]
     return [_layout(rows, name, days, version) for name in columns]
 
@@ -37,12 +37,12 @@ def _layout(rows: pl.DataFrame, column: str, days: int, version: int) -> Layout:
     if kind == "number":
         return Layout(column=column, kind=kind, edges=edges(values.to_numpy()), version=version, learned_days=days)
     if kind == "category":
-        texts = values.cast(pl.String).drop_nulls().value_counts(name="times").sort("times", values.name, descending=True)
+        texts = (
+            values.cast(pl.String).drop_nulls().value_counts(name="times").sort("times", values.name, descending=True)
+        )
         found = hashed(texts[:CATEGORIES, 0].to_list())
         _, first = np.unique(found, return_index=True)
-        return Layout(
-            column=column, kind=kind, categories=found[np.sort(first)], version=version, learned_days=days
-        )
+        return Layout(column=column, kind=kind, categories=found[np.sort(first)], version=version, learned_days=days)
     return Layout(column=column, kind=kind, version=version, learned_days=days)
 
 

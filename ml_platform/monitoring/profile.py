@@ -148,11 +148,11 @@ def merge(profiles: Sequence[ColumnProfile]) -> ColumnProfile:
 
 
 def profile(frame: pl.DataFrame, layouts: Sequence[Layout]) -> list[ColumnProfile]:
-    """One profile a layout, in their order; a column that the frame lacks, or holds as another kind, is all missing.
+    """One profile for each layout whose column is there, in their order; one of another kind by now is all missing.
 
-    Datetimes are counted as hours before the row's ``known_at`` (see `as_counted`).
+    Times are counted as hours before the row's ``known_at`` (see `as_counted`).
     """
-    return [_profile(frame, layout) for layout in layouts]
+    return [_profile(frame, layout) for layout in layouts if layout.column in frame.columns]
 
 
 def kind_of(dtype: pl.DataType) -> Kind:
@@ -190,7 +190,7 @@ def hashed(texts: Sequence[str]) -> Ints:
 
 def _profile(frame: pl.DataFrame, layout: Layout) -> ColumnProfile:
     nothing = np.zeros(layout.bins, dtype=np.int64)
-    if layout.column not in frame.columns or kind_of(frame[layout.column].dtype) != layout.kind:
+    if kind_of(frame[layout.column].dtype) != layout.kind:
         return ColumnProfile(layout=layout, rows=frame.height, missing=frame.height, counts=nothing)
     values = as_counted(frame, layout.column)
     if layout.kind == "other":

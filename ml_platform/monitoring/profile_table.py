@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ml_platform.monitoring.profile import ColumnProfile, Floats, Ints, Layout, merge
+from ml_platform.monitoring.profile import ColumnProfile, Floats, Ints, Layout
 from ml_platform.stores.delta import PARTITION
 
 COLUMNS: Mapping[str, pl.DataType | type[pl.DataType]] = {
@@ -110,9 +110,27 @@ class History:
             )
 
     def total(self) -> ColumnProfile:
-        """The profile of all its days together."""
-        nothing = np.zeros(self.layout.bins, dtype=np.int64)
-        return merge([ColumnProfile(layout=self.layout, rows=0, missing=0, counts=nothing), *self.profiles()])
+        """The profile of all its days together, as `merge` gives it."""
+        finite = self.counts.sum(axis=1)
+        zeros, minimum, maximum, mean, m2 = self.moments.T
+        held = int(finite.sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # values near the greatest number have no finite square
+            centre = float(finite @ mean / held) if held else 0.0
+            spread = float(m2.sum() + finite @ (mean - centre) ** 2) if held else 0.0
+        below, above, missing = (int(n) for n in self.rest.sum(axis=0))
+        return ColumnProfile(
+            layout=self.layout,
+            rows=int(self.rows.sum()),
+            missing=missing,
+            counts=self.counts.sum(axis=0),
+            below=below,
+            above=above,
+            zeros=int(zeros.sum()),
+            minimum=float(minimum.min(initial=np.inf)),
+            maximum=float(maximum.max(initial=-np.inf)),
+            mean=centre,
+            m2=spread,
+        )
 
     def full(self) -> Floats:
         """Counts by day, with what lies in no bin behind them, as `distances.with_rest` orders it."""
@@ -131,13 +149,7 @@ def histories(rows: pl.DataFrame) -> dict[str, History]:
 def _history(part: pl.DataFrame) -> History:
     newest = part.row(-1, named=True)
     layout = layout_of(newest)
-    # The version alone would do but for two writers who learned at once.
-    same = (
-        (part["version"] == newest["version"])
-        & (part["edges"] == pl.Series([newest["edges"]], dtype=part.schema["edges"]))
-        & (part["categories"] == pl.Series([newest["categories"]], dtype=part.schema["categories"]))
-    )
-    kept = part.filter(same)
+    kept = part if _alike(part) else part.filter(_counted_as(part, newest))
     moments = kept.select(
         pl.col("zeros").cast(pl.Float64), pl.col("minimum").fill_null(np.inf), pl.col("maximum").fill_null(-np.inf),
         "mean", "m2",
@@ -145,11 +157,28 @@ def _history(part: pl.DataFrame) -> History:
     return History(
         layout=layout,
         days=kept[PARTITION].to_numpy().astype("datetime64[D]"),
-        counts=kept["counts"].explode(empty_as_null=False).to_numpy().astype(np.int64).reshape(kept.height, layout.bins),
+        counts=kept["counts"]
+        .explode(empty_as_null=False)
+        .to_numpy()
+        .astype(np.int64)
+        .reshape(kept.height, layout.bins),
         rest=kept.select("below", "above", "missing").to_numpy().astype(np.int64),
         rows=kept["rows"].to_numpy().astype(np.int64),
         moments=moments.to_numpy(),
     )
+
+
+def _alike(part: pl.DataFrame) -> bool:
+    return all(part[name].n_unique() == 1 for name in ("version", "learned_days"))
+
+
+def _counted_as(part: pl.DataFrame, newest: Mapping[str, object]) -> pl.Series:
+    """Which days were counted in the newest day's bins; the version alone would do but for two writers at once."""
+    lists = (part[name] == pl.Series([newest[name]], dtype=part.schema[name]) for name in ("edges", "categories"))
+    same = part["version"] == newest["version"]
+    for one in lists:
+        same &= one
+    return same
 
 
 def layout_of(row: Mapping[str, object]) -> Layout:

@@ -1,6 +1,6 @@
 """When a model is trained again and what counts as drift."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
@@ -14,6 +14,7 @@ class RetrainPolicy:
     window: length of the judged window of event days; it is compared with the champion's first such window.
     max_loss_ratio: retrain when the window's log-loss exceeds this multiple of the reference.
     min_maturity: share of the window's labels (0..1) that must have arrived; less is *unknown*.
+    triggers: drift policies whose failed verdict asks for a retraining. Other drift opens a review for a person.
     cooldown: shortest time between two retrainings.
     deadline: retrain in any case when the champion is older (``None``: never on age alone).
     """
@@ -22,6 +23,7 @@ class RetrainPolicy:
     max_loss_ratio: float = 1.1
     min_rows: int = 500
     min_maturity: float = 0.9
+    triggers: tuple[str, ...] = ()
     cooldown: timedelta = timedelta(days=14)
     deadline: timedelta | None = None
     description: str = ""
@@ -45,9 +47,9 @@ class DriftPolicy:
     table: str = ""
     columns: tuple[str, ...] = ()
     min_rows: int = 100
-    seasons: Seasons = Seasons()
-    sharp: SharpRule = SharpRule()
-    budget: AlarmBudget = AlarmBudget()
+    seasons: Seasons = field(default_factory=Seasons)
+    sharp: SharpRule = field(default_factory=SharpRule)
+    budget: AlarmBudget = field(default_factory=AlarmBudget)
     joint: JointRule | None = None
     joint_every_days: int = 1
     description: str = ""
