@@ -53,7 +53,7 @@ def distances(found: ColumnProfile, reference: ColumnProfile) -> Distances:
 
 def ks(one: Ints, other: Ints) -> float:
     """Largest difference of the two distribution functions at the bins' edges; counts, neither all zero."""
-    return float(np.max(np.abs(np.cumsum(one / one.sum()) - np.cumsum(other / other.sum())))) if one.size else 0.0
+    return float(np.max(np.abs(_apart(one, other)), initial=0.0))
 
 
 def ks_between(one: Ints, other: Ints, layout: Layout) -> tuple[float, float]:
@@ -63,7 +63,7 @@ def ks_between(one: Ints, other: Ints, layout: Layout) -> tuple[float, float]:
     value.
     """
     p, q = one / one.sum(), other / other.sum()
-    before = np.concatenate([[0.0], np.cumsum(p - q)[:-1]])
+    before = np.concatenate([[0.0], _apart(one, other)[:-1]])
     inside = np.where(layout.single, -np.inf, np.maximum(before + p, q - before))
     least = ks(one, other)
     return least, float(max(least, np.max(inside, initial=0.0)))
@@ -93,8 +93,13 @@ def js_distance(one: NDArray[np.generic], other: NDArray[np.generic]) -> Floats:
 
 def wasserstein(one: Ints, other: Ints, positions: Floats) -> float:
     """The first Wasserstein distance of two histograms whose bins stand at ``positions`` (ascending); in their unit."""
-    apart = np.cumsum(one / one.sum() - other / other.sum())[:-1]
-    return float(np.sum(np.abs(apart) * np.diff(positions)))
+    return float(np.sum(np.abs(_apart(one, other)[:-1]) * np.diff(positions)))
+
+
+def _apart(one: Ints, other: Ints) -> Floats:
+    """The difference of the distribution functions behind each bin."""
+    found: Floats = np.cumsum(one) / one.sum() - np.cumsum(other) / other.sum()
+    return found
 
 
 def positions(layout: Layout) -> Floats:

@@ -208,8 +208,10 @@ def _count_numbers(values: pl.Series, layout: Layout) -> ColumnProfile:
     infinite_below, zeros_begin, zeros_end, infinite_from, missing_from = (int(n) for n in below[: len(_MARKS)])
     missing, infinite_above = len(numbers) - missing_from, missing_from - infinite_from
     finite = numbers[np.isfinite(numbers)] if missing or infinite_above or infinite_below else numbers
-    mean = float(finite.mean()) if len(finite) else 0.0
-    apart = finite - mean
+    with np.errstate(over="ignore", invalid="ignore"):  # values near the greatest number have no finite square
+        mean = float(finite.mean()) if len(finite) else 0.0
+        apart = finite - mean
+        m2 = float(apart @ apart)
     return ColumnProfile(
         layout=layout,
         rows=len(numbers),
@@ -221,7 +223,7 @@ def _count_numbers(values: pl.Series, layout: Layout) -> ColumnProfile:
         minimum=float(finite.min(initial=np.inf)),
         maximum=float(finite.max(initial=-np.inf)),
         mean=mean,
-        m2=float(apart @ apart),
+        m2=m2,
     )
 
 
@@ -249,6 +251,6 @@ def _combined(one: ColumnProfile, other: ColumnProfile) -> tuple[float, float]:
     n, m = one.finite, other.finite
     if not n or not m:
         return (one.mean, one.m2) if n else (other.mean, other.m2)
-    with np.errstate(over="ignore", invalid="ignore"):  # values near the greatest number have no finite square
+    with np.errstate(over="ignore", invalid="ignore"):  # as above
         apart = np.float64(other.mean) - one.mean
         return float(one.mean + apart * m / (n + m)), float(one.m2 + other.m2 + apart * apart * n * m / (n + m))
