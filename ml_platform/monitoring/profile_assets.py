@@ -89,7 +89,8 @@ def _rows_of(lake: Lake, profiles: dg.AssetKey, day: date) -> pl.DataFrame:
 
 
 def _reference_tables(project: Project, tables: Sequence[SourceTable]) -> dg.AssetsDefinition:
-    specs = [_of_table(table).replace_attributes(metadata=reads(())) for table in tables]  # made anew only when the table is
+    # Made anew only when the table is.
+    specs = [_of_table(table).replace_attributes(metadata=reads(())) for table in tables]
 
     @dg.multi_asset(name="profile_reference_tables", specs=specs, can_subset=True)
     def profiles(
