@@ -82,12 +82,14 @@ def conformed(
         )
     lost = {name: said for name, said in changes.items() if name in table.columns}
     held = [pl.lit(None, dtype).alias(name) if name in lost else pl.col(name) for name, dtype in table.columns.items()]
-    counts = {"rows": rows.height, "broken": rows.height}
     refusals = [
-        Refusal(column=name, day=day, rule=SCHEMA_RULE, **counts, sentence=_sentence(table, [name], day, said))
+        Refusal(
+            column=name, day=day, rule=SCHEMA_RULE, rows=rows.height, broken=rows.height,
+            sentence=_sentence(table, [name], day, said),
+        )
         for name, said in lost.items()
         for day in days
-    ]
+    ]  # fmt: skip
     return rows.select(held), refusals, [name for name in changes if name not in table.columns]
 
 
