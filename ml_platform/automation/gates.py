@@ -40,9 +40,9 @@ def refused_columns(execution: AssetCheckExecutionRecord | None, day: str | None
 def reads_any(view: AssetGraphView, key: dg.AssetKey, parent: dg.AssetKey, columns: Collection[str]) -> bool:
     """Whether an asset reads one of these columns of a raw table."""
     told: Any = view.asset_graph.get(key).metadata.get(READS)
-    if told is None or ALL in columns:
-        return bool(columns)
     names = getattr(told, "value", told)
+    if names is None or (ALL in columns and names):
+        return bool(columns)
     return any(f"{'/'.join(parent.path)}.{column}" in names for column in columns)
 
 
