@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from ml_platform.spec.expectations.base import Schema, bounds, within
-from ml_platform.spec.expectations.column_values import ColumnValues
+from ml_platform.spec.expectations.column_values import ValueByValue
 
 
 def _text(value: pl.Expr, column: str, schema: Schema) -> pl.Expr:
@@ -80,7 +80,7 @@ def like(pattern: str, escape: str | None = None) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnTexts(ColumnValues):
+class ColumnTexts(ValueByValue):
     """About texts; a value that is none is looked at as it is written."""
 
     def holds(self, value: pl.Expr, schema: Schema) -> pl.Expr:

@@ -34,6 +34,10 @@ class _Columns(RowExpectation):
         if getattr(self, "ignore_row_if") not in self.ignored:  # noqa: B009  # declared below
             self.refuse(f"ignore_row_if is one of {', '.join(self.ignored)}")
 
+
+class _RowByRow(_Columns):
+    """What is to be said of a row follows from its values."""
+
     def expected(self, schema: Schema, around: Around) -> pl.Expr:
         """Whether the values are as expected; a comparison with a missing one does not hold."""
         values = [value_of(name, schema) for name in self.columns]
@@ -62,7 +66,7 @@ class ColumnPair(_Columns):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnPairValuesToBeEqual(ColumnPair):
+class ExpectColumnPairValuesToBeEqual(ColumnPair, _RowByRow):
     """Both values are equal."""
 
     def hold(self, values: Sequence[pl.Expr], schema: Schema) -> pl.Expr:
@@ -71,7 +75,7 @@ class ExpectColumnPairValuesToBeEqual(ColumnPair):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnPairValuesAToBeGreaterThanB(ColumnPair):
+class ExpectColumnPairValuesAToBeGreaterThanB(ColumnPair, _RowByRow):
     """The first value is above the second, or equal with ``or_equal``."""
 
     or_equal: bool | None = None
@@ -82,7 +86,7 @@ class ExpectColumnPairValuesAToBeGreaterThanB(ColumnPair):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnPairValuesToBeInSet(ColumnPair):
+class ExpectColumnPairValuesToBeInSet(ColumnPair, _RowByRow):
     """The pair is one of a list; ``None`` in it is a missing value."""
 
     value_pairs_set: Sequence[Sequence[Any]] | None = None
@@ -146,7 +150,7 @@ class ExpectCompoundColumnsToBeUnique(ColumnList):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectSelectColumnValuesToBeUniqueWithinRecord(ColumnList):
+class ExpectSelectColumnValuesToBeUniqueWithinRecord(ColumnList, _RowByRow):
     """All values of a row are different from each other; two missing values are equal."""
 
     def hold(self, values: Sequence[pl.Expr], schema: Schema) -> pl.Expr:
@@ -156,7 +160,7 @@ class ExpectSelectColumnValuesToBeUniqueWithinRecord(ColumnList):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectMulticolumnValuesToBeEqual(ColumnList):
+class ExpectMulticolumnValuesToBeEqual(ColumnList, _RowByRow):
     """All values of a row are equal; two missing values are equal."""
 
     def hold(self, values: Sequence[pl.Expr], schema: Schema) -> pl.Expr:
@@ -165,7 +169,7 @@ class ExpectMulticolumnValuesToBeEqual(ColumnList):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectMulticolumnSumToEqual(ColumnList):
+class ExpectMulticolumnSumToEqual(ColumnList, _RowByRow):
     """The values of a row add up to ``sum_total``; with a missing one they do not."""
 
     sum_total: float
