@@ -77,6 +77,17 @@ def _raw(groups: Iterable[Columns]) -> list[Column]:
     return sorted({node for group in groups for node in group if node.family == "raw" and node.name})
 
 
+def reached(graph: Graph, node: Column) -> frozenset[Column]:
+    """Every node that this one is made of."""
+    found: set[Column] = set()
+    waiting = [node]
+    while waiting:
+        new = set(graph.parents.get(waiting.pop(), ())) - found
+        found |= new
+        waiting.extend(new)
+    return frozenset(found)
+
+
 def below(graph: Graph, node: Column) -> frozenset[Column]:
     """Every node that is made of this one."""
     found: set[Column] = set()

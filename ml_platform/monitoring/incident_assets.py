@@ -29,8 +29,8 @@ def _incidents(project: Project, service: Service) -> dg.AssetsDefinition:
     key = asset_keys.incidents(service.name)
     policies = [name for name, one in project.drift_policies.items() if one.table or one.service == service.name]
     looked_at = [asset_keys.predictions(service.name), *map(asset_keys.drift, policies)]
-    if any(table.partitioned for table in project.tables.values()):
-        looked_at.append(asset_keys.reviews(project.name))
+    tables = [table.name for table in project.tables.values() if table.partitioned]
+    looked_at += [asset_keys.profiles("raw", name) for name in tables]
 
     @dg.asset(
         key=key,

@@ -6,12 +6,14 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from ml_platform.monitoring.cause_graph import LABEL, below, cause_graph, served_node
+from ml_platform.monitoring.cause_graph import LABEL, below, cause_graph, reached, served_node
+from ml_platform.monitoring.drift import drift
 from ml_platform.monitoring.evidence import Judged, changed_code, missing_days, moved, refused, row_counts
 from ml_platform.monitoring.profile_table import table_of
 from ml_platform.monitoring.root_cause import Cause, Evidence, Finding, Graph, carried_on, causes
+from ml_platform.monitoring.watched import read_profiles
 from ml_platform.sources.columns import marks_of
-from ml_platform.spec import Project, Service, SharpRule
+from ml_platform.spec import DriftPolicy, Project, Service, SharpRule
 from ml_platform.spec.calendar import days_between
 from ml_platform.spec.fingerprint import fingerprint
 from ml_platform.spec.incidents import Incident, incident_rows, incidents_of
@@ -20,6 +22,10 @@ from ml_platform.stores.delta import PARTITION, Lake
 
 REACH_DAYS = 35  # windows look back at most four weeks
 STANDING_DAYS = 7  # as long as a refused day is tried again by itself; after that a person has to
+# What explains: moved farther than any day it is compared with, be it little. Of a day that 72 reports make as well.
+EXPLAINS = SharpRule(min_distance=0.1, ratio=1.0)
+_FEWEST_ROWS = 24
+_RAW_DAYS = 3
 _VERSIONS = {"family": pl.String, "table": pl.String, "version": pl.String, PARTITION: pl.Date}
 
 
@@ -55,8 +61,9 @@ def look(project: Project, service: Service, lake: Lake, days: Sequence[date]) -
     for day in days:
         stood, joined = _standing(project, lake, day)
         own = _with_joined(graph, joined)
-        evidence = Evidence.of([*found.findings, *stood], found.judged)
         symptoms = [one for one in found.symptoms if one.day == day]
+        raw, judged = raw_moved(project, lake, graph, symptoms, day)
+        evidence = Evidence.of([*found.findings, *stood, *raw], [*found.judged, *judged])
         told = _with_standing(own, causes(own, evidence, symptoms, day), stood)
         told += _alone(own, told, found.findings, day)
         standing = carried_on(standing, told, day, service.name, day in found.judged_days)
@@ -85,12 +92,12 @@ class Found:
 
 
 def everything_found(project: Project, service: Service, lake: Lake, days: Sequence[date]) -> Found:
-    """Drift of what was served and of raw columns, numbers of rows, code and model versions."""
+    """Drift of what was served, numbers of rows, code and model versions."""
     first, last = days[0] - timedelta(days=REACH_DAYS), days[-1]
     served = [_served(project, service, lake, policy, first, last) for policy in project.drift_policies]
     symptoms = [one for found, _ in served for one in found]
     judged_served = [one for _, judged in served for one in judged]
-    others = [*_raw_moved(project, lake, first, last), *_rows(project, lake, first, last)]
+    others = [*_rows(project, lake, first, last)]
     versions = lake.read(_looked_name(service.name), first=first, last=last)
     others.append(changed_code(versions, days_between(first, last)))
     return Found(
@@ -113,19 +120,27 @@ def _served(
     return moved(rows, of_labels if policy.of == "labels" else nodes, policy.sharp)
 
 
-def _raw_moved(project: Project, lake: Lake, first: date, last: date) -> Iterator[tuple[list[Finding], list[Judged]]]:
-    """By the rule about what is served, whatever who wrote the rows asks of raw columns: here they explain, no more."""
-    tables = [(f"drift/{name}", policy.table) for name, policy in project.drift_policies.items() if policy.table]
-    for table, raw in tables:
-        if lake.exists(table):
-            rows = lake.read(table, first=first, last=last)
-            yield moved(rows, {one: Column("raw", raw, one) for one in project.tables[raw].columns}, SharpRule())
-    reviews = f"reviews/{project.name}"
-    if lake.exists(reviews):
-        rows = lake.read(reviews, first=first, last=last)
-        for raw, declared in project.tables.items():
-            nodes = {one: Column("raw", raw, one) for one in declared.columns}
-            yield moved(rows.filter(pl.col("table") == raw), nodes, SharpRule())
+def raw_moved(
+    project: Project, lake: Lake, graph: Graph, symptoms: Sequence[Finding], day: date
+) -> tuple[list[Finding], list[Judged]]:
+    """Raw columns behind what drifted that moved beyond anything usual, on the day or up to two days before.
+
+    Only asked where there is something to explain, so what counts is less than what would page by itself.
+    """
+    above = set[Column]().union(*(reached(graph, one.node) for one in symptoms))
+    findings, judged = list[Finding](), list[Judged]()
+    for name in sorted(
+        {node.table for node in above if node.family == "raw" and project.tables[node.table].partitioned}
+    ):
+        nodes = {one: Column("raw", name, one) for one in project.tables[name].columns}
+        policy = DriftPolicy(table=name, min_rows=_FEWEST_ROWS, sharp=EXPLAINS)
+        for back in range(_RAW_DAYS):
+            on = day - timedelta(days=back)
+            rows = drift(read_profiles(lake, ("raw", name), on, policy.seasons), on, policy)[1]
+            found, looked_at = moved(rows.with_columns(pl.lit(on).alias(PARTITION)), nodes, EXPLAINS)
+            findings += found
+            judged += looked_at
+    return findings, judged
 
 
 def _rows(project: Project, lake: Lake, first: date, last: date) -> Iterator[tuple[list[Finding], list[Judged]]]:
