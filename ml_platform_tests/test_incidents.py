@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
@@ -12,16 +13,17 @@ import pytest
 from ml_platform.monitoring.cause_graph import cause_graph
 from ml_platform.monitoring.drift import COLUMNS
 from ml_platform.monitoring.evidence import changed_code, missing_days, row_counts
-from ml_platform.monitoring.incident_assets import told_of
+from ml_platform.monitoring.incident_assets import incident_assets, told_of
 from ml_platform.monitoring.incidents import days_to_look_at, look, table_name
 from ml_platform.monitoring.profile_table import COLUMNS as PROFILE
 from ml_platform.monitoring.profiling import keep_profiles
 from ml_platform.resources.projects import load_project
 from ml_platform.sources.columns import Refusal, write_marks
 from ml_platform.spec import Project
-from ml_platform.spec.calendar import days_between
+from ml_platform.spec.calendar import day_start, days_between
 from ml_platform.spec.incidents import Incident, incidents_of
 from ml_platform.spec.lineage import Column
+from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
 
 DAY = date(2013, 5, 14)
@@ -199,3 +201,20 @@ def test_the_graph_holds_every_served_feature_down_to_raw_tables(project: Projec
             waiting += new
         assert any(node.family == "raw" and not node.name for node in seen), feature
     assert graph.looks_back[Column("features", "route_arrivals", "arr_delay_mean_14d")] == 14
+
+
+def test_the_asset_names_the_guilty_one_on_its_page_and_in_its_check(
+    project: Project, lake: Lake, tmp_path: Path
+) -> None:
+    plant(lake, DAY, {TEMP: "values"}, {"temp": "values"})
+    clock = Clock(tmp_path / "clock.json")
+    clock.set(day_start(DAY + timedelta(days=1), project.timezone))
+    (asset,) = incident_assets(project)
+    result = dg.materialize([asset], resources={"lake": lake, "clock": clock})
+    (made,) = result.asset_materializations_for_node("incidents__delay")
+    assert made.metadata["guilty: raw/weather.temp"].value == dg.AssetKey(["raw", "weather"])
+    (check,) = result.get_asset_check_evaluations()
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert f"raw/weather.temp: {DAY}: values of raw/weather.temp changed sharply" in str(check.description)
+    spec = next(iter(asset.specs))
+    assert spec.metadata["fresh_within_hours"] == 26
