@@ -26,6 +26,8 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 | abort | a model | a rollout ended without a verdict | canary, reason, by (a person) |
 | key | a service | a key was added or revoked | action, name, roles, by |
 | skew | a service | answers were recomputed | days, compared, differing, reason |
+| review | a project | what no drift policy covers moved sharply | table, column, day, services, reason |
+| reviewed | a project | a person answered a review | review (its key), answer (approved, dismissed), by, reason |
 | failure | a project | a step of a replay failed | step, partition, reason |
 | forgetting | a project | an entity was forgotten | entity, digest, held, models, readable_from, remains |
 | redaction | as its line | fields were taken out of a line | line, digest (the line's), fields, entity, forgotten |
@@ -52,6 +54,7 @@ ROLLBACK = "rollback"
 ABORT = "abort"
 KEY = "key"
 SKEW = "skew"
+REVIEW, REVIEWED = "review", "reviewed"
 FAILURE = "failure"
 REDACTION = "redaction"
 CHAIN = "chain"
