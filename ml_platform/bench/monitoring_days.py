@@ -8,7 +8,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_platform.monitoring.drift import _edges
+from ml_platform.monitoring.distances import joined, joins, js_distance
+from ml_platform.monitoring.layouts import edges
+from ml_platform.monitoring.profile import Layout
 from ml_platform.monitoring.seasons import references
 from ml_platform.monitoring.sharp import day_score, sharp_threshold
 from ml_platform.spec.alarms import Seasons, SharpRule
@@ -65,55 +67,51 @@ class Days:
         found = references([self.date(place)], history, rule)
         if not found.enough or place < _RELEARN // 2:
             return Compared(day=self.date(place), features=(), distances=np.empty(0), usual=np.empty(0))
-        edges, counts = self._counted(place - place % _RELEARN if place >= _RELEARN else place)
-        today = _histograms(self.rows(place) if rows is None else rows, edges, counts.shape[-1])
-        reference = counts[:, [(day - self.first).days for day in found.days]]
-        far, usual = _farther(today, reference)
+        layouts, counts = self._counted(place - place % _RELEARN if place >= _RELEARN else place)
+        today = _histograms(self.rows(place) if rows is None else rows, layouts)
+        places = [(day - self.first).days for day in found.days]
+        judged = [
+            _farther(one, every[places], layout) for one, every, layout in zip(today, counts, layouts, strict=True)
+        ]
+        far, usual = np.array(judged).T
         return Compared(day=self.date(place), features=self.names, distances=far, usual=usual)
 
-    def _count(self, learned: int) -> tuple[list[Floats], Floats]:
-        """Edges as learned at a place, and the counts of all days on them, (features, days, bins)."""
+    def _count(self, learned: int) -> tuple[list[Layout], list[Floats]]:
+        """Layouts as learned at a place, and each feature's counts of all days by them, (days, bins + 1)."""
         known = self.rows(max(0, learned - _LEARN_FROM), learned)
-        edges = [_edges(column[~np.isnan(column)]) for column in known.T]
-        width = max(map(len, edges)) + 2
-        counts = np.zeros((len(edges), len(self), width))
-        for n, some in enumerate(edges):
-            places = self.place * width + _bins(self.values[:, n], some, width)
-            counts[n] = np.bincount(places, minlength=len(self) * width).reshape(len(self), width)
-        return edges, counts
+        layouts = [
+            Layout(column=name, kind="number", edges=edges(column))
+            for name, column in zip(self.names, known.T, strict=True)
+        ]
+        counts = []
+        for n, layout in enumerate(layouts):
+            width = layout.bins + 1
+            places = self.place * width + _bins(self.values[:, n], layout)
+            counts.append(np.bincount(places, minlength=len(self) * width).reshape(len(self), width).astype(np.float64))
+        return layouts, counts
 
 
-def js_distances(one: Floats, other: Floats) -> Floats:
-    """Jensen-Shannon distances (base 2) of counts, (..., bins) each; 1 where a side is empty."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p, q = (counts / counts.sum(axis=-1, keepdims=True) for counts in (one, other))
-        middle = (p + q) / 2
-        parts = [np.where(side > 0, side * np.log2(side / middle), 0.0).sum(axis=-1) for side in (p, q)]
-        found = np.sqrt(np.clip((parts[0] + parts[1]) / 2, 0, 1))
-    return np.where((one.sum(axis=-1) > 0) & (other.sum(axis=-1) > 0), found, 1.0)
+def _histograms(rows: Floats, layouts: Sequence[Layout]) -> list[Floats]:
+    return [
+        np.bincount(_bins(rows[:, n], layout), minlength=layout.bins + 1).astype(np.float64)
+        for n, layout in enumerate(layouts)
+    ]
 
 
-def _histograms(rows: Floats, edges: Sequence[Floats], width: int) -> Floats:
-    return np.stack(
-        [np.bincount(_bins(rows[:, n], some, width), minlength=width) for n, some in enumerate(edges)]
-    ).astype(np.float64)
+def _bins(values: Floats, layout: Layout) -> Ints:
+    """The bin of each value; missing ones have one behind the layout's."""
+    return np.where(np.isnan(values), layout.bins, np.searchsorted(layout.edges, values, side="right"))
 
 
-def _bins(values: Floats, edges: Floats, width: int) -> Ints:
-    """The bin of each value; missing ones have the last."""
-    return np.where(np.isnan(values), width - 1, np.searchsorted(edges, values, side="right"))
-
-
-def _farther(today: Floats, reference: Floats) -> tuple[Floats, Floats]:
-    """(distance, usual largest) of values or of missing values, whichever is the nearer to paging, (features,) each."""
-    apart = [np.stack([counts[..., :-1].sum(axis=-1), counts[..., -1]], axis=-1) for counts in (today, reference)]
-    far, usual = _judged(today, reference)
-    far_missing, usual_missing = _judged(*apart)
+def _farther(today: Floats, reference: Floats, layout: Layout) -> tuple[float, float]:
+    """(distance, usual largest) of values or of missing values, whichever is the nearer to paging."""
+    groups = joins(reference.sum(axis=0)[:-1].astype(np.int64), layout)
+    values = _judged(*(joined(counts, groups) for counts in (today[None], reference)))
+    missing = _judged(*(np.stack([c[:, :-1].sum(axis=1), c[:, -1]], axis=1) for c in (today[None], reference)))
     rule = SharpRule()
-    missing = far_missing / sharp_threshold(usual_missing, rule) > far / sharp_threshold(usual, rule)
-    return np.where(missing, far_missing, far), np.where(missing, usual_missing, usual)
+    return max(values, missing, key=lambda pair: pair[0] / float(sharp_threshold(pair[1], rule)))
 
 
-def _judged(today: Floats, reference: Floats) -> tuple[Floats, Floats]:
-    total = reference.sum(axis=1)
-    return js_distances(today, total), js_distances(reference, total[:, None] - reference).max(axis=1)
+def _judged(today: Floats, reference: Floats) -> tuple[float, float]:
+    total = reference.sum(axis=0)
+    return float(js_distance(today[0], total)), float(js_distance(reference, total - reference).max())
