@@ -26,7 +26,7 @@ def a_fortnight(seed: int, rows: int = 120, length: int = 15) -> tuple[pl.DataFr
     chance = np.random.default_rng(seed)
     days = np.repeat(np.arange(length), rows)
     n = len(days)
-    gaps = chance.random(n) < 0.1
+    gaps = chance.random(n) < 0.3
     frame = pl.DataFrame(
         {
             "temperature": chance.normal(60, 8, n),
@@ -201,7 +201,7 @@ def test_what_is_unusual_warns_within_the_budget_once_enough_periods_have_closed
     """The score of each day is kept beside the features, and is all that the threshold is made of."""
     frame, days = a_fortnight(1)
     budget = AlarmBudget(share=0.2, period_days=1, min_periods=5)
-    policy = replace(POLICY, budget=budget, sharp=SharpRule(min_distance=0.5, ratio=4.0))
+    policy = replace(POLICY, budget=budget, sharp=SharpRule(min_distance=0.5, odds=30.0))
     moved = today(frame, days, "temperature", pl.col("temperature") + 10)
     rows = {"feature": [ALL] * 9, "of": [SCORE] * 9, "distance": [1.0 + n * 4 % 9 / 50 for n in range(9)]}
     past = pl.DataFrame(rows).with_columns(known_date=pl.lit(DAY) - pl.duration(days=pl.int_range(9, 0, -1)))

@@ -179,9 +179,9 @@ def test_rows_joined_wrongly_are_far_from_their_reference_though_no_column_moved
 
 @pytest.fixture
 def moved_raw(tmp_path: Path) -> Lake:
-    """Three weeks of trips' raw tables, of which the last day's miles are in another unit."""
+    """A month of trips' raw tables, of which the last day's miles are in another unit."""
     lake, project = Lake(str(tmp_path / "lake")), load_project("ml_platform_tests.trips")
-    days = days_between(FIRST, FIRST + timedelta(days=20))
+    days = days_between(FIRST, FIRST + timedelta(days=30))
     for table in project.tables.values():
         keep_profiles(lake, ("raw", table.name), days, lambda day: _raw(project.tables["asked"].columns, day, days[-1]))
     return lake
@@ -195,7 +195,7 @@ def _raw(columns: object, day: date, last: date) -> pl.DataFrame:
 
 def test_a_column_that_no_policy_covers_opens_one_review_an_incident(moved_raw: Lake, tmp_path: Path) -> None:
     project, ledger = load_project("ml_platform_tests.trips"), Ledger(tmp_path / "ledger.db")
-    last = FIRST + timedelta(days=20)
+    last = FIRST + timedelta(days=30)
     assert "miles" in uncovered(project, project.tables["asked"])
     rows, moved = look(project, moved_raw, [last - timedelta(days=1), last])
     assert {(one.column, one.day) for one in moved} >= {("raw/asked.miles", last)}
