@@ -158,11 +158,11 @@ def test_bins_are_learned_anew_when_days_double_until_two_months_are_known() -> 
     learned = [1]
     for day in days:
         kept = [Layout(column="x", kind="number", edges=layout.edges, learned_days=learned[-1])]
-        if are_due(kept, day, 0, []):
+        if are_due(kept, day, []):
             learned.append(day)
     assert learned == [1, 2, 4, 8, 16, 32, 64]
     assert learned[-1] >= ENOUGH_DAYS
-    assert are_due([], 1, 0, []) == "there are none yet"
+    assert are_due([], 1, []) == "there are none yet"
 
 
 def test_bins_that_values_crowd_in_are_learned_anew_after_four_weeks() -> None:
@@ -171,9 +171,9 @@ def test_bins_that_values_crowd_in_are_learned_anew_after_four_weeks() -> None:
     (fits,), (crowds,) = profile(winter, layouts), profile(summer, layouts)
     assert not is_crowded(fits)
     assert is_crowded(crowds)
-    assert are_due(layouts, 90, 34, [fits]) is None
-    assert are_due(layouts, 90, 10, [crowds]) is None
-    assert are_due(layouts, 90, 34, [crowds]) == "values crowd in few bins of x"
+    assert are_due(layouts, 90, [fits]) is None
+    assert are_due(layouts, 80, [crowds]) is None
+    assert are_due(layouts, 90, [crowds]) == "values crowd in few bins of x"
     constant = learn(numbers([7.0] * 50), days=ENOUGH_DAYS)
     assert not is_crowded(profile(numbers([7.0] * 50), constant)[0])
 
