@@ -46,7 +46,7 @@ def refuse_other(runs: Mapping[str, Sequence[ArmRun]]) -> float:
                 f"scipy finds {distance:.6f} in {name}, but the profiles say that it lies between {least:.6f} and "
                 f"{most:.6f}; nothing was measured"
             )
-    return max(distance - bounds[name][0] for name, distance in exact.items())
+    return float(max(distance - bounds[name][0] for name, distance in exact.items()))
 
 
 def _show(runs: Mapping[str, Sequence[ArmRun]], echo: Callable[[str], object]) -> None:

@@ -1,7 +1,7 @@
 """Run as a process: `python -m ml_platform.bench.monitoring_profile_arm ARM ROWS COLUMNS`; prints a JSON line.
 
-Each arm has made the same frames before its clock starts: ``profile`` holds the reference's profile, which is there from
-the day on which its rows came, and the day's frame; the others hold both frames.
+Each arm has made the same frames before its clock starts: ``profile`` holds the reference's profile, which is there
+from the day on which its rows came, and the day's frame; the others hold both frames.
 """
 
 import json
@@ -72,12 +72,11 @@ def _bounds(found: Distances) -> tuple[float | None, float | None]:
 def _ks(rows: int, columns: int) -> dict[str, Any]:
     from scipy.stats import ks_2samp
 
-    parts = {name: (values,) for name, values in _columns(rows, columns, current=False)}
-    parts = {name: (*parts[name], values) for name, values in _columns(rows, columns, current=True)}
+    parts = [dict(_columns(rows, columns, current=current)) for current in (False, True)]
     began = time.process_time()
     found = {
-        name: float(ks_2samp(*(part[~np.isnan(part)] for part in pair), method="asymp").statistic)
-        for name, pair in parts.items()
+        name: float(ks_2samp(*(part[name][~np.isnan(part[name])] for part in parts), method="asymp").statistic)
+        for name in parts[0]
     }
     return {"seconds": time.process_time() - began, "answer": found, "peak_mb": peak_mb()}
 
