@@ -148,11 +148,11 @@ def merge(profiles: Sequence[ColumnProfile]) -> ColumnProfile:
 
 
 def profile(frame: pl.DataFrame, layouts: Sequence[Layout]) -> list[ColumnProfile]:
-    """One profile a layout, in their order; a column that the frame lacks, or holds as another kind, is all missing.
+    """One profile for each layout whose column is there, in their order; one of another kind by now is all missing.
 
-    Datetimes are counted as hours before the row's ``known_at`` (see `as_counted`).
+    Times are counted as hours before the row's ``known_at`` (see `as_counted`).
     """
-    return [_profile(frame, layout) for layout in layouts]
+    return [_profile(frame, layout) for layout in layouts if layout.column in frame.columns]
 
 
 def kind_of(dtype: pl.DataType) -> Kind:
@@ -180,7 +180,9 @@ def as_counted(frame: pl.DataFrame, column: str) -> pl.Series:
         return (known.dt.epoch("ms") - values.dt.epoch("ms")) / _HOUR_MS
     if isinstance(values.dtype, pl.Duration):
         return values.dt.total_milliseconds() / _HOUR_MS
-    return values.to_physical().cast(pl.Float64) if kind_of(values.dtype) == "number" else values
+    if values.dtype == pl.Float64 or kind_of(values.dtype) != "number":
+        return values
+    return values.to_physical().cast(pl.Float64)
 
 
 def hashed(texts: Sequence[str]) -> Ints:
@@ -190,15 +192,16 @@ def hashed(texts: Sequence[str]) -> Ints:
 
 def _profile(frame: pl.DataFrame, layout: Layout) -> ColumnProfile:
     nothing = np.zeros(layout.bins, dtype=np.int64)
-    if layout.column not in frame.columns or kind_of(frame[layout.column].dtype) != layout.kind:
+    if kind_of(frame[layout.column].dtype) != layout.kind:
         return ColumnProfile(layout=layout, rows=frame.height, missing=frame.height, counts=nothing)
     values = as_counted(frame, layout.column)
     if layout.kind == "other":
         return ColumnProfile(layout=layout, rows=frame.height, missing=values.null_count(), counts=nothing)
     count = _count_numbers if layout.kind == "number" else _count_texts
-    blocks = [values.slice(start, _BLOCK) for start in range(0, len(values), _BLOCK)]
-    empty = ColumnProfile(layout=layout, rows=0, missing=0, counts=nothing)
-    return reduce(lambda found, block: found + count(block, layout), blocks, empty)
+    if len(values) <= _BLOCK:
+        return count(values, layout)
+    blocks = (values.slice(start, _BLOCK) for start in range(0, len(values), _BLOCK))
+    return reduce(ColumnProfile.__add__, (count(block, layout) for block in blocks))
 
 
 def _count_numbers(values: pl.Series, layout: Layout) -> ColumnProfile:
@@ -208,8 +211,10 @@ def _count_numbers(values: pl.Series, layout: Layout) -> ColumnProfile:
     infinite_below, zeros_begin, zeros_end, infinite_from, missing_from = (int(n) for n in below[: len(_MARKS)])
     missing, infinite_above = len(numbers) - missing_from, missing_from - infinite_from
     finite = numbers[np.isfinite(numbers)] if missing or infinite_above or infinite_below else numbers
-    mean = float(finite.mean()) if len(finite) else 0.0
-    apart = finite - mean
+    with np.errstate(over="ignore", invalid="ignore"):  # values near the greatest number have no finite square
+        mean = float(finite.mean()) if len(finite) else 0.0
+        apart = finite - mean
+        m2 = float(apart @ apart)
     return ColumnProfile(
         layout=layout,
         rows=len(numbers),
@@ -221,7 +226,7 @@ def _count_numbers(values: pl.Series, layout: Layout) -> ColumnProfile:
         minimum=float(finite.min(initial=np.inf)),
         maximum=float(finite.max(initial=-np.inf)),
         mean=mean,
-        m2=float(apart @ apart),
+        m2=m2,
     )
 
 
@@ -249,6 +254,6 @@ def _combined(one: ColumnProfile, other: ColumnProfile) -> tuple[float, float]:
     n, m = one.finite, other.finite
     if not n or not m:
         return (one.mean, one.m2) if n else (other.mean, other.m2)
-    with np.errstate(over="ignore", invalid="ignore"):  # values near the greatest number have no finite square
+    with np.errstate(over="ignore", invalid="ignore"):  # as above
         apart = np.float64(other.mean) - one.mean
         return float(one.mean + apart * m / (n + m)), float(one.m2 + other.m2 + apart * apart * n * m / (n + m))

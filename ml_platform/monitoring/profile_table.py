@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ml_platform.monitoring.profile import ColumnProfile, Floats, Ints, Layout, merge
+from ml_platform.monitoring.profile import ColumnProfile, Floats, Ints, Layout
 from ml_platform.stores.delta import PARTITION
 
 COLUMNS: Mapping[str, pl.DataType | type[pl.DataType]] = {
@@ -33,6 +33,7 @@ COLUMNS: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "categories": pl.List(pl.Int64),
     PARTITION: pl.Date,
 }
+_MOMENTS = {"zeros": 0, "minimum": np.inf, "maximum": -np.inf, "mean": 0.0, "m2": 0.0}  # and what null means
 _NUMBERS = ("rows", "missing", "below", "above", "zeros", "minimum", "maximum", "mean", "m2")
 
 
@@ -110,9 +111,27 @@ class History:
             )
 
     def total(self) -> ColumnProfile:
-        """The profile of all its days together."""
-        nothing = np.zeros(self.layout.bins, dtype=np.int64)
-        return merge([ColumnProfile(layout=self.layout, rows=0, missing=0, counts=nothing), *self.profiles()])
+        """The profile of all its days together, as `merge` gives it."""
+        finite = self.counts.sum(axis=1)
+        zeros, minimum, maximum, mean, m2 = self.moments.T
+        held = int(finite.sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # values near the greatest number have no finite square
+            centre = float(finite @ mean / held) if held else 0.0
+            spread = float(m2.sum() + finite @ (mean - centre) ** 2) if held else 0.0
+        below, above, missing = (int(n) for n in self.rest.sum(axis=0))
+        return ColumnProfile(
+            layout=self.layout,
+            rows=int(self.rows.sum()),
+            missing=missing,
+            counts=self.counts.sum(axis=0),
+            below=below,
+            above=above,
+            zeros=int(zeros.sum()),
+            minimum=float(minimum.min(initial=np.inf)),
+            maximum=float(maximum.max(initial=-np.inf)),
+            mean=centre,
+            m2=spread,
+        )
 
     def full(self) -> Floats:
         """Counts by day, with what lies in no bin behind them, as `distances.with_rest` orders it."""
@@ -124,32 +143,37 @@ def histories(rows: pl.DataFrame) -> dict[str, History]:
 
     rows: of one table, as ``to_rows`` makes them.
     """
+    kept = _in_newest_bins(rows)
+    if kept.is_empty():
+        return {}
+    columns, starts = kept["column"], kept["column"].rle_id().unique_counts().cum_sum()
+    counts = kept["counts"].explode(empty_as_null=False, keep_nulls=False).to_numpy()
+    bins = np.concatenate([[0], kept["counts"].list.len().cum_sum().to_numpy()])
+    days, per_day = kept[PARTITION].to_numpy().astype("datetime64[D]"), kept["rows"].to_numpy()
+    rest = kept.select("below", "above", "missing").to_numpy()
+    moments = kept.select(pl.col(name).fill_null(null).cast(pl.Float64) for name, null in _MOMENTS.items()).to_numpy()
+    found, first = {}, 0
+    for last in starts.to_list():
+        layout, part = layout_of(kept.row(last - 1, named=True)), slice(first, last)
+        found[str(columns[first])] = History(
+            layout=layout,
+            days=days[part],
+            counts=counts[bins[first] : bins[last]].reshape(last - first, layout.bins),
+            rest=rest[part],
+            rows=per_day[part],
+            moments=moments[part],
+        )
+        first = last
+    return found
+
+
+def _in_newest_bins(rows: pl.DataFrame) -> pl.DataFrame:
+    """By column and day; the versions alone would do but for two writers who learned at once."""
     ordered = rows.sort("column", PARTITION)
-    return {str(name): _history(part) for (name,), part in ordered.group_by(["column"], maintain_order=True)}
-
-
-def _history(part: pl.DataFrame) -> History:
-    newest = part.row(-1, named=True)
-    layout = layout_of(newest)
-    # The version alone would do but for two writers who learned at once.
-    same = (
-        (part["version"] == newest["version"])
-        & (part["edges"] == pl.Series([newest["edges"]], dtype=part.schema["edges"]))
-        & (part["categories"] == pl.Series([newest["categories"]], dtype=part.schema["categories"]))
-    )
-    kept = part.filter(same)
-    moments = kept.select(
-        pl.col("zeros").cast(pl.Float64), pl.col("minimum").fill_null(np.inf), pl.col("maximum").fill_null(-np.inf),
-        "mean", "m2",
-    )  # fmt: skip
-    return History(
-        layout=layout,
-        days=kept[PARTITION].to_numpy().astype("datetime64[D]"),
-        counts=kept["counts"].explode(empty_as_null=False).to_numpy().astype(np.int64).reshape(kept.height, layout.bins),
-        rest=kept.select("below", "above", "missing").to_numpy().astype(np.int64),
-        rows=kept["rows"].to_numpy().astype(np.int64),
-        moments=moments.to_numpy(),
-    )
+    if ordered.select(pl.struct("version", "learned_days").n_unique()).item() == 1:
+        return ordered
+    bins = ("version", "edges", "categories")
+    return ordered.filter(pl.all_horizontal(pl.col(name) == pl.col(name).last().over("column") for name in bins))
 
 
 def layout_of(row: Mapping[str, object]) -> Layout:

@@ -7,6 +7,8 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 | kind | about | written when | body |
 |---|---|---|---|
 | decision | a policy | every day | answer, reason, wanted, consumed, measures |
+| drift | a drift policy, or a column | its verdict of a day failed | day, service, reason |
+| review | a model | drift that no policy answers was found | drift, reason, lines |
 | gathering | a model | a training set was gathered | decision, manifest |
 | training | a model | a version was registered | version, decision, manifest (its digest), files (path: SHA-256) |
 | files | a model | a forgetting is about to change files of a version | version, files (path: SHA-256), reason |
@@ -26,8 +28,6 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 | abort | a model | a rollout ended without a verdict | canary, reason, by (a person) |
 | key | a service | a key was added or revoked | action, name, roles, by |
 | skew | a service | answers were recomputed | days, compared, differing, reason |
-| review | a project | what no drift policy covers moved sharply | table, column, day, services, reason |
-| reviewed | a project | a person answered a review | review (its key), answer (approved, dismissed), by, reason |
 | failure | a project | a step of a replay failed | step, partition, reason |
 | forgetting | a project | an entity was forgotten | entity, digest, held, models, readable_from, remains |
 | redaction | as its line | fields were taken out of a line | line, digest (the line's), fields, entity, forgotten |
@@ -35,6 +35,8 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 """
 
 DECISION = "decision"
+DRIFT = "drift"
+REVIEW, REVIEWED = "review", "reviewed"
 GATHERING = "gathering"
 TRAINING = "training"
 FILES = "files"
@@ -54,7 +56,6 @@ ROLLBACK = "rollback"
 ABORT = "abort"
 KEY = "key"
 SKEW = "skew"
-REVIEW, REVIEWED = "review", "reviewed"
 FAILURE = "failure"
 REDACTION = "redaction"
 CHAIN = "chain"
