@@ -84,7 +84,7 @@ def judge(
     flags[DUPLICATE] = _later_copies(table, rows, bad)
     bad = bad | flags[DUPLICATE]
     kept = rows.filter(bad) if bad.any() else rows.clear()  # mostly nothing is: then a reason need not be made
-    reasons = pl.select(_reasons(flags)).to_series().filter(bad) if kept.height else pl.Series([], dtype=pl.String)
+    reasons = reasons_of(flags).filter(bad) if kept.height else pl.Series([], dtype=pl.String)
     good, quarantined = rows.filter(~bad) if kept.height else rows, kept.with_columns(reasons.alias(REASON))
     if good.height + quarantined.height != rows.height:
         raise AssertionError(f"{table.name}: {rows.height} rows in, {good.height} + {quarantined.height} out")
@@ -149,7 +149,8 @@ def schema_changes(table: SourceTable, found: pl.Schema) -> dict[str, str]:
 def conditions(table: SourceTable, references: Mapping[str, pl.DataFrame]) -> dict[str, pl.Expr]:
     """Rule name -> what holds for a good row, of the rules that one row alone decides and that keep a row out.
 
-    So events are judged as they arrive; the other rules look at a day once it is over.
+    Null where the rule does not look at the row. So events are judged as they arrive; the other rules look at a day
+    once it is over.
 
     Raises:
         DeclarationError: a rule refers to a table that is not among ``references``, or shares a name.
@@ -157,7 +158,7 @@ def conditions(table: SourceTable, references: Mapping[str, pl.DataFrame]) -> di
     _refuse_shared_names(table)
     schema, around = pl.Schema(table.columns), Around(references=references)
     return {
-        rule.name: ~rule.unexpected(schema, around)
+        rule.name: rule.holding(schema, around)
         for rule in table.rules
         if isinstance(rule, RowExpectation) and rule.by_row and rule.action in ("quarantine", "stop")
     }
@@ -172,7 +173,8 @@ def broken_rules(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.
     # Added to every condition, so that one that is a literal has a value for each row.
     each_row = pl.repeat(True, pl.len(), dtype=pl.Boolean)
     try:
-        frame = rows.select(~(each_row & condition).fill_null(False).alias(name) for name, condition in holds.items())
+        broken = ((each_row & ~holds_or_null.fill_null(True)).alias(name) for name, holds_or_null in holds.items())
+        frame = rows.select(broken)
     except pl.exceptions.PolarsError as error:
         raise DeclarationError(f"a rule of table {table.name!r} cannot be evaluated: {error}") from error
     return {name: frame[name] for name in holds}
@@ -187,8 +189,7 @@ def all_hold(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.Expr
     if not holds:
         return True
     try:
-        every = pl.all_horizontal(condition.fill_null(False) for condition in holds.values())
-        return bool(rows.select(every.all()).item())
+        return bool(rows.select(pl.all_horizontal(*holds.values()).all()).item())  # null: not looked at
     except pl.exceptions.PolarsError as error:
         raise DeclarationError(f"a rule of table {table.name!r} cannot be evaluated: {error}") from error
 
@@ -207,11 +208,13 @@ def _nowhere(rows: pl.DataFrame) -> pl.Series:
     return pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True)
 
 
-def _reasons(flags: Mapping[str, pl.Series]) -> pl.Expr:
+def reasons_of(flags: Mapping[str, pl.Series]) -> pl.Series:
+    """Of each row the names of all rules that it broke, or null; flags: rule -> whether each row broke it."""
     names = [pl.when(pl.lit(broken)).then(pl.lit(name)) for name, broken in flags.items() if broken.any()]
     if not names:
-        return pl.lit(None, pl.String)
-    return pl.concat_str(names, separator=", ", ignore_nulls=True)
+        height = next((broken.len() for broken in flags.values()), 0)
+        return pl.repeat(None, height, dtype=pl.String, eager=True)
+    return pl.select(pl.concat_str(names, separator=", ", ignore_nulls=True).replace("", None)).to_series()
 
 
 def most_set_aside(table: SourceTable, rows: int) -> float:

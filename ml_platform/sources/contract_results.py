@@ -60,7 +60,7 @@ def _sentence(rule: Expectation) -> str:
     holds = getattr(rule, "holds", None)
     said = str(holds) if isinstance(holds, pl.Expr) else (type(rule).__doc__ or "").split("\n\n")[0].replace("\n", " ")
     about = f"{', '.join(rule.columns)}: " if rule.columns and not isinstance(holds, pl.Expr) else ""
-    return f"{rule.name} - {about}{' '.join(said.split())}" + (f" ({given})" if given else "")
+    return f"{rule.name} - {about}{' '.join(said.replace('``', '').split())}" + (f" ({given})" if given else "")
 
 
 def _written(value: Any) -> str:

@@ -29,7 +29,7 @@ def main(results_path: str, target: str) -> None:
             "expectation_suite_name": told["suite"],
             "run_id": {"run_name": told["run"], "run_time": told["at"]},
             "validation_time": told["at"],
-            "active_batch_definition": {},
+            "active_batch_definition": {"data_asset_name": told["suite"]},
         },
     )
     page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(found))
