@@ -12,8 +12,10 @@ import polars as pl
 from ml_platform.monitoring.drift import ALL, MISSING, SCORE
 from ml_platform.monitoring.root_cause import Finding
 from ml_platform.monitoring.sharp import sharp_threshold
+from ml_platform.sources.columns import ALL as ALL_COLUMNS
 from ml_platform.sources.columns import SCHEMA_RULE, Refusal
 from ml_platform.spec import SharpRule
+from ml_platform.spec.incidents import IncidentKind
 from ml_platform.spec.lineage import Column
 from ml_platform.stores.delta import PARTITION
 
@@ -41,10 +43,8 @@ def moved(rows: pl.DataFrame, node_of: Mapping[str, Column], rule: SharpRule) ->
             continue
         what = "all features together" if row["feature"] == ALL else f"{row['of']} of {node}"
         numbers = f"{row['distance']:.2f}, usually at most {row['usual_maximum']:.2f}"
-        kind = "nulls" if row["of"] == MISSING else "drift"
-        findings.append(
-            Finding(node=node, day=day, kind=kind, sentence=f"{day}: {what} changed sharply ({numbers})")  # type: ignore[arg-type]
-        )
+        kind: IncidentKind = "nulls" if row["of"] == MISSING else "drift"
+        findings.append(Finding(node=node, day=day, kind=kind, sentence=f"{day}: {what} changed sharply ({numbers})"))
     return findings, judged
 
 
@@ -91,11 +91,11 @@ def refused(table: str, refusals: Iterable[Refusal], day: date) -> tuple[list[Fi
     """
     findings, joined, first = [], dict[Column, Column](), dict[tuple[str, date | None], Column]()
     for one in refusals:
-        node = Column("raw", table, one.column)
+        node = Column("raw", table, "" if one.column == ALL_COLUMNS else one.column)
         leader = first.setdefault((one.rule, one.day), node)
         if leader != node:
             joined[node] = leader
-        kind = "schema" if one.rule == SCHEMA_RULE else "contract"
+        kind: IncidentKind = "schema" if one.rule == SCHEMA_RULE else "contract"
         findings.append(Finding(node=node, day=day, kind=kind, sentence=f"{one.sentence}, so it is refused"))
     return findings, joined
 

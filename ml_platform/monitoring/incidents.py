@@ -23,7 +23,7 @@ from ml_platform.stores.delta import PARTITION, Lake
 REACH_DAYS = 35  # windows look back at most four weeks
 STANDING_DAYS = 7  # as long as a refused day is tried again by itself; after that a person has to
 # What explains: moved farther than any day it is compared with, be it little. Of a day that 72 reports make as well.
-EXPLAINS = SharpRule(min_distance=0.1, ratio=1.0)
+EXPLAINS = SharpRule(min_distance=0.1, odds=1.0)
 _FEWEST_ROWS = 24
 _RAW_DAYS = 3
 _VERSIONS = {"family": pl.String, "table": pl.String, "version": pl.String, PARTITION: pl.Date}

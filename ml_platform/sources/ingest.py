@@ -177,10 +177,10 @@ def ingest(
             f"{quarantine_name(table)} with their reasons: mend the source or the contract and materialize again"
         )
     # While raw is exchanged, what was or will be refused is: a reader may meet either state of the rows.
-    before = marks_of(lake, table.name, days)
-    write_marks(lake, table, [*before, *batch.refused], days)
+    refused_before = marks_of(lake, table.name, days)
+    write_marks(lake, table, [*refused_before, *batch.refused], days)
     version = lake.replace(raw_name(table), batch.good, days)
-    if before:
+    if refused_before:
         write_marks(lake, table, batch.refused, days)
     return Ingested(**vars(batch), raw_version=version)
 
@@ -193,11 +193,11 @@ def examined(
     Nothing is written. A reference table is examined whole.
 
     Raises:
-        SourceError: the source could not be read, or its columns changed.
+        SourceError: the source could not be read, or columns without which there are no rows changed.
         MissingHistory: a table that a rule refers to was never written.
     """
-    rows = admit(table, checked_schema(table, table.read(*_interval(table, day, day, now, timezone))))
-    rows = rows.sort(KNOWN_AT, *table.key, maintain_order=True)
+    given, _, _ = conformed(table, table.read(*_interval(table, day, day, now, timezone)), [])
+    rows = admit(table, given).sort(KNOWN_AT, *table.key, maintain_order=True)
     days = [day] if table.partitioned else None
     around = Around(before=read_before(table, lake, day), ends=_ends(days, now, timezone))
     local_day = _local_day(day, day, timezone) if days else None
