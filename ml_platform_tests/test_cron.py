@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ml_platform.spec.cron import last_tick, next_tick, problems
@@ -28,6 +28,8 @@ MOMENTS = st.datetimes(datetime(2012, 1, 1), datetime(2030, 1, 1), timezones=st.
 @settings(max_examples=60, deadline=None)
 @given(CRONS, MOMENTS)
 def test_as_croniter_finds_them(cron: str, moment: datetime) -> None:
+    _, _, month_day, _, week_day = cron.split()
+    assume("*/" not in month_day + week_day)  # to cron a day that begins with * restricts nothing, to croniter it does
     from dagster._vendored.croniter import croniter
 
     moment = moment.replace(second=1, microsecond=0)
@@ -56,7 +58,8 @@ def test_local_times_that_clocks_skip_and_repeat() -> None:
 
 
 @pytest.mark.parametrize(
-    "cron", ["", "* * * *", "60 * * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "a * * * *", "5-1 * * * *", "*/0 * * * *"]
+    "cron",
+    ["", "* * * *", "60 * * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "a * * * *", "5-1 * * * *", "*/0 * * * *"],
 )
 def test_what_is_no_cron_is_said(cron: str) -> None:
     (said,) = problems(cron)

@@ -38,9 +38,7 @@ class Trigger:
     measures: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
-def triggers(
-    policy: RetrainPolicy, past: Past, losses: Losses | None, now: datetime, timezone: str
-) -> list[Trigger]:
+def triggers(policy: RetrainPolicy, past: Past, losses: Losses | None, now: datetime, timezone: str) -> list[Trigger]:
     """Everything that asks for a retraining now. losses: None where they ask for nothing."""
     found = [_of_fact(fact) for fact in past.facts if fact.kind != "drift" or fact.name in policy.triggers]
     found += [one for one in (_change(policy, past, now), *_time(policy, past, now, timezone)) if one]

@@ -59,9 +59,15 @@ class RetrainPolicy:
 
     def rules(self) -> dict[str, float | str | list[str] | None]:
         """Its numbers as they are written into the ledger; spans in seconds."""
-        told = {name.name: getattr(self, name.name) for name in fields(self) if name.name not in ("description", "name")}
+        told = {
+            name.name: getattr(self, name.name) for name in fields(self) if name.name not in ("description", "name")
+        }
         return {
-            name: value.total_seconds() if isinstance(value, timedelta) else list(value) if name == "triggers" else value
+            name: value.total_seconds()
+            if isinstance(value, timedelta)
+            else list(value)
+            if name == "triggers"
+            else value
             for name, value in told.items()
         }
 

@@ -66,5 +66,20 @@ CHAIN = "chain"
 # After which another version serves than before, or with another share.
 SERVING = (PROMOTION, FOUND, ADOPTION, ROLLOUT, ROLLBACK, ABORT)
 # What a model's history tells.
-_ITS_WAY = (REQUEST, REVIEW, REVIEWED, TRAINING, FILES, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, BEGIN, PAUSE, RESUME)
+_ITS_WAY = (
+    REQUEST,
+    REVIEW,
+    REVIEWED,
+    TRAINING,
+    FILES,
+    GATE,
+    HOLD,
+    REFUSAL,
+    APPROVAL,
+    REJECTION,
+    ALIAS,
+    BEGIN,
+    PAUSE,
+    RESUME,
+)
 OF_A_MODEL = (*_ITS_WAY, *SERVING, REDACTION)
