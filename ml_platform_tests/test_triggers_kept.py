@@ -1,6 +1,7 @@
 """No trigger is ever lost, whatever the interleaving of decisions, people, drift, trainings, failures and kills."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,21 +41,9 @@ def test_in_the_end_what_was_wanted_was_done(part: int) -> None:
 
 def test_the_same_on_the_ledger_itself(tmp_path: Path) -> None:
     for seed in range(3):
-        there = lived(seed, Ledger(tmp_path / f"{seed}.db"))
-        here = lived(seed, ListLedger())
-        for kind in (
-            "decision",
-            "request",
-            "drift",
-            "review",
-            "reviewed",
-            "gathering",
-            "training",
-            "refusal",
-            "promotion",
-        ):
-            told = [
-                [(line.number, line.at, line.key, line.body) for line in one.ledger.of_kind(kind)]
-                for one in (there, here)
-            ]
-            assert told[0] == told[1]
+        there, here = Ledger(tmp_path / f"{seed}.db"), ListLedger()
+        for ledger in (there, here):
+            lived(seed, ledger)
+        for kind in {line.kind for line in here.lines}:
+            told, expected = there.of_kind(kind), here.of_kind(kind)
+            assert [replace(line, redacted=()) for line in told] == expected

@@ -4,7 +4,7 @@ What is asked and what is answered is counted here by steps, without a look at t
 """
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,10 @@ from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.ledger_kinds import DRIFT, GATHERING, PROMOTION, REFUSAL, REVIEWED, TRAINING
 from ml_platform.stores.ledger_wants import Answers, heard_now, outstanding
 
+MOVES = (
+    *("draft", "draft", "decide", "decide", "decide", "happens", "says", "day", "day"),
+    *("begin", "gather", "gather", "register", "register", "judge", "judge", "kill", "fail"),
+)
 BEGAN = datetime(2024, 1, 1, tzinfo=UTC)
 STRICT = RetrainPolicy(
     name="strict",
@@ -28,12 +32,13 @@ STRICT = RetrainPolicy(
     cooldown=timedelta(days=2),
     budget=2,
     budget_time=timedelta(days=6),
-    breaker=2,
+    breaker=1,
     breaker_rest=None,
     estimate="holds",
-    patience=timedelta(days=3),
+    patience=timedelta(hours=1),
 )
 EASY = RetrainPolicy(name="easy", cooldown=timedelta(days=1), every=timedelta(days=5), breaker=None)
+FIRST_CHAMPION = Served(version="0", first_day=BEGAN.date(), trained_at=BEGAN, last_training_at=BEGAN)
 LOSSES = {
     state: Losses(state=state, reason=f"losses are {state}", measures={})  # type: ignore[arg-type]
     for state in ("bad", "borne", "unknown")
@@ -114,9 +119,7 @@ class TriggerWorld:
         found = LOSSES[losses or self.chance.choice(["bad", "borne", "borne", "unknown"])]
         estimate = GAIN[gain or self.chance.choice(["pass", "fail", "unknown"])]
         if past.champion is None:
-            past = replace(
-                past, champion=Served(version="0", first_day=BEGAN.date(), trained_at=BEGAN, last_training_at=BEGAN)
-            )
+            past = replace(past, champion=FIRST_CHAMPION)
         self.drafts.append((policy, weigh(policy, past, found, self.now, "UTC", lambda: estimate)))
 
     def decide(self) -> None:
@@ -191,10 +194,7 @@ class TriggerWorld:
 
     def move(self) -> None:
         self.step += 1
-        kinds: Sequence[str] = ("draft", "draft", "decide", "decide", "decide", "happens", "says", "begin", "gather")
-        action = self.chance.choice(
-            [*kinds, "gather", "register", "register", "judge", "judge", "kill", "fail", "day", "day"]
-        )
+        action = self.chance.choice(MOVES)
         if action == "draft":
             self.draft(self.chance.choice([STRICT, STRICT, EASY]))
         elif action == "kill":  # of every process: what was not written is gone

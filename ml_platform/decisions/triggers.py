@@ -74,7 +74,8 @@ def _time(policy: RetrainPolicy, past: Past, now: datetime, timezone: str) -> It
     if looked is None or began is None:
         return
     if policy.every is not None and _local(now, timezone) - _local(looked, timezone) >= policy.every:
-        reason = f"the last training began {(_local(now, timezone) - _local(began, timezone)).days} days ago; every {in_days(policy.every)} one is due"
+        days = (_local(now, timezone) - _local(began, timezone)).days
+        reason = f"the last training began {days} days ago; every {in_days(policy.every)} one is due"
         yield Trigger(kind="schedule", since=looked + policy.every, reason=reason)
     tick = last_tick(policy.cron, now, timezone) if policy.cron is not None else None
     if tick is not None and tick > looked:

@@ -85,7 +85,8 @@ class Ledger:
     ) -> Entry:
         """Add a line, or return the one that already stands under this key (a retry changes nothing).
 
-        body: where it follows from other lines, a function that reads them: nobody else writes while it does. A reason is kept without the examples that name rows. A ledger from before the chain is chained first.
+        body: where it follows from other lines, a function that reads them: nobody else writes while it does. A reason
+        is kept without the examples that name rows. A ledger from before the chain is chained first.
 
         Raises:
             HomeDamaged: the file is not a ledger any more.
