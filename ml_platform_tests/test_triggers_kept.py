@@ -36,7 +36,7 @@ def test_in_the_end_what_was_wanted_was_done(part: int) -> None:
         seen["spared"] += len(world.spared)
         seen["wanted"] += len(world.wants)
         seen["held"] += sum(any(rest["kind"] == "breaker" for rest in line.body["held"]) for line in decided)
-    assert min(seen.values()) > 20, seen  # the histories are about something
+    assert min(seen.values()) > 5, seen  # the histories are about something
 
 
 def test_the_same_on_the_ledger_itself(tmp_path: Path) -> None:
