@@ -1,4 +1,4 @@
-"""A person asks for a retraining: the line that says so, the decision that follows, and the alarm where Dagster runs."""
+"""A person asks for a retraining: the line that says so, the decision, and the alarm where Dagster runs."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -61,7 +61,7 @@ def follow(here: Here, model: str, said: Entry) -> tuple[Entry, bool]:
 
 
 def _raised(here: Here, policy: str, line: Entry) -> bool:
-    """Raise the alarm without a run. Not on a replayed state, whose conditions would take the wall clock for its own."""
+    """Raise the alarm without a run. Not on a replayed state: its conditions would take the wall clock for its own."""
     from ml_platform.automation.made import alarm
     from ml_platform.stores.clock import Clock
 

@@ -108,11 +108,11 @@ def _last_training(lines: Lines, model: str, decided: Sequence[Entry], served: S
         return
     last, champion = trained[-1], served[-1].champion if served else None
     version = str(last.body["version"])
-    subject = f"Version {version} was trained last, on {moment(last.at)}"
-    subject = f"It was trained on {moment(last.at)} and is the last that was" if version == champion else subject
-    yield f"{subject}, {_reason_of(last, decided)}."
-    if version != champion:
-        yield f"Version {version} {fate(lines, model, version)}."
+    if version == champion:
+        yield f"It was trained on {moment(last.at)}, {_reason_of(last, decided)}; none was trained since."
+        return
+    yield f"Version {version} was trained last, on {moment(last.at)}, {_reason_of(last, decided)}."
+    yield f"Version {version} {fate(lines, model, version)}."
 
 
 def _reason_of(training: Entry, decided: Sequence[Entry]) -> str:
@@ -121,8 +121,14 @@ def _reason_of(training: Entry, decided: Sequence[Entry]) -> str:
     if "entered_from" in training.body:
         return f"as {training.body['entered_from']}, which won a contest"
     if asked is None:
-        return "without a decision: to begin with, or by hand"
-    return f"as decided on {asked.key}: {asked.body['reason']}"
+        return "without a decision (to begin with, or by hand)"
+    return f"as decided {_when(asked)} ({asked.body['reason']})"
+
+
+def _when(decided: Entry) -> str:
+    """The day that it looked back on; of a decision on a person's word the line that says it."""
+    day, _, line = decided.key.partition(" ")
+    return f"on the word of {line}" if line else f"after {day}"
 
 
 # What was decided last
@@ -132,13 +138,15 @@ def _decision(lines: Lines, model: str, decided: Sequence[Entry]) -> Iterator[st
     if not decided:
         return
     last, due = decided[-1], outstanding(lines, model)
+    when, reason = _when(decided[-1]), decided[-1].body["reason"]
+    when = when[0].upper() + when[1:]
     if last.body["answer"] == "retrain":
         done = "" if due else ", which has been done"
-        yield f"The decision on {last.key} is to retrain{done}: {last.body['reason']}."
+        yield f"{when} it was decided to retrain{done}: {reason}."
     elif last.body["answer"] == "wait":
-        yield f"The decision on {last.key} is not to retrain: {last.body['reason']}."
+        yield f"{when} it was decided not to retrain: {reason}."
     else:
-        yield f"On {last.key} it cannot be judged whether to retrain: {last.body['reason']}."
+        yield f"{when} it could not be judged whether to retrain: {reason}."
     if due:
         yield _still_wanted(lines, model, due, last)
     yield from _held_so_long(decided)
@@ -150,7 +158,7 @@ def _still_wanted(lines: Lines, model: str, due: Entry, last: Entry) -> str:
     so_far = f"its training set was gathered on {moment(sets[-1].at)}" if sets else "it has not begun"
     reason = "" if due.number == last.number else f" ({due.body['reason']})"
     return (
-        f"The retraining that is wanted since {due.key}{reason} has brought no version yet: {so_far}; it is asked for "
+        f"The retraining that was decided {_when(due)}{reason} has brought no version yet: {so_far}; it is asked for "
         f"again every day until one is registered."
     )
 
@@ -168,10 +176,10 @@ def _held_so_long(decided: Sequence[Entry]) -> Iterator[str]:
     if not waited:
         return
     if decided[-1].body["asked"]:
-        yield f"Something has asked for it since {waited[-1].key}, {len(waited) + 1} decisions in a row."
+        yield f"Something has asked for it since {waited[-1].key[:10]}, at {len(waited) + 1} decisions in a row."
     else:
         kinds = " and ".join(dict.fromkeys(_WORDS[one["kind"]] for one in waited[0].body["asked"]))
-        yield f"Until {waited[0].key} {kinds} asked for it; that is over, without a retraining."
+        yield f"Until {waited[0].key[:10]} {kinds} asked for it; that is over, without a retraining."
 
 
 _WORDS = {
@@ -187,8 +195,9 @@ _WORDS = {
 
 def _reviews(lines: Lines, model: str) -> Iterator[str]:
     for one in record.open_reviews(lines, model):
+        since = f"waits for a word since {moment(one.at)}"
         yield (
-            f"{one.drift} drifted ({one.reason}), which no policy answers, and waits for a word since {moment(one.at)}: "
+            f"{one.drift} drifted, which no policy answers, and {since} ({one.reason}): "
             f"`ml-platform approve {model} --drift {one.line} --by NAME --reason WHY` retrains, `reject` lets it be."
         )
 

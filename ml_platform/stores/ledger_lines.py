@@ -45,6 +45,4 @@ class Lines(Ledger):
         Raises:
             TypeError: always.
         """
-        raise TypeError(
-            f"the ledger as it stood is read only; write {kind} {key!r} about {subject} to the ledger itself"
-        )
+        raise TypeError(f"nothing is written into the past: write {kind} {key!r} about {subject} to the ledger itself")
