@@ -19,6 +19,7 @@ from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_wants import outstanding
+from ml_platform.stores.tracking import Tracking
 from ml_platform_tests.decision_world import FIRST, NEW_YORK, POLICY, days
 
 # The record
@@ -84,7 +85,8 @@ def test_the_asset_raises_the_alarm_until_it_is_answered(tmp_path: Path) -> None
     project = replace(project, retrain_policies={"lateness": policy})
     (decision,) = decision_assets(project)
     lake, ledger, clock = Lake(str(tmp_path / "lake")), Ledger(tmp_path / "ledger.db"), Clock(tmp_path / "clock.json")
-    ledger.write("promotion", "late", "v4", day_start(FIRST, NEW_YORK), {"version": "4"})
+    tracking = Tracking(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "artifacts"))
+    ledger.write("promotion", "late", "v4", day_start(FIRST, NEW_YORK), {"version": "4", "reason": "won"})
     ledger.write("training", "late", "run-1", day_start(FIRST, NEW_YORK), {"version": 4, "decision": 0})
     rows = pl.DataFrame(days(0.3, 0.3, 0.3, *[0.9] * 4), schema=COLUMNS)
     for n in range(7):
@@ -93,7 +95,7 @@ def test_the_asset_raises_the_alarm_until_it_is_answered(tmp_path: Path) -> None
 
     def told(today: date) -> tuple[dict[str, Any], dict[str, Any] | None]:
         clock.set(day_start(today, NEW_YORK))
-        made = decision(lake=lake, ledger=ledger, clock=clock)
+        made = decision(lake=lake, ledger=ledger, tracking=tracking, clock=clock)
         found = {result.asset_key: dict(result.metadata) for result in made}
         return found[asset_keys.decision("lateness")], found.get(asset_keys.retrain("lateness"))
 

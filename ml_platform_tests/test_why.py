@@ -2,27 +2,31 @@
 
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from ml_platform.cli import main
 from ml_platform.decisions import record
-from ml_platform.decisions.past import Past, Served, Trained
 from ml_platform.decisions.retraining import weigh
 from ml_platform.decisions.reviews import request
 from ml_platform.decisions.why import why
 from ml_platform.decisions.windows import Losses
 from ml_platform.monitoring.drift_record import open_review
 from ml_platform.spec import RetrainPolicy
-from ml_platform.stores.ledger import Ledger
-from ml_platform.stores.ledger_kinds import ALIAS, BEGIN, GATE, GATHERING, PROMOTION, REFUSAL, ROLLBACK, ROLLOUT, TRAINING
+from ml_platform.stores.ledger_kinds import (
+    BEGIN,
+    GATE,
+    GATHERING,
+    PROMOTION,
+    REFUSAL,
+    ROLLBACK,
+    ROLLOUT,
+    TRAINING,
+)
 from ml_platform.stores.ledger_lines import Lines
-from ml_platform_tests.trigger_world import LOSSES, ListLedger, TriggerWorld
+from ml_platform_tests.trigger_world import ListLedger, TriggerWorld
 
 START = datetime(2024, 5, 1, 4, tzinfo=UTC)
 POLICY = RetrainPolicy(name="delay", cooldown=timedelta(days=14))
@@ -52,7 +56,9 @@ class Story:
     def decided(self, state: str, policy: RetrainPolicy = POLICY, ratio: float = 1.0) -> None:
         past = record.past(self.ledger, policy, "m", "UTC")
         losses = Losses(state=state, reason=f"late labels: {state}", measures={"ratio": ratio})  # type: ignore[arg-type]
-        record.write(self.ledger, policy, "m", str(self.now.date()), self.now, weigh(policy, past, losses, self.now, "UTC"))
+        record.write(
+            self.ledger, policy, "m", str(self.now.date()), self.now, weigh(policy, past, losses, self.now, "UTC")
+        )
 
     def told(self) -> list[str]:
         return list(why(Lines(self.ledger.path, tuple(self.ledger.lines)), "m", self.now).sentences)
@@ -115,7 +121,9 @@ def test_wanted_trained_refused(story: Story) -> None:
     story.trained(2, decision=1)
     assert story.told()[2] == "Version 2 was not judged yet."
     story.ledger.write(GATE, "m", "v2", story.now, {"version": 2, "state": "fail", "reason": "it is worse"})
-    story.ledger.write(REFUSAL, "m", "v2", story.now, {"version": "2", "before": "1", "reason": "it is worse", "gate": 0})
+    story.ledger.write(
+        REFUSAL, "m", "v2", story.now, {"version": "2", "before": "1", "reason": "it is worse", "gate": 0}
+    )
     assert story.told()[1:4] == [
         "Version 2 was trained last, on 2024-05-21 04:00 UTC, as decided after 2024-05-21 (late labels: bad).",
         "Version 2 was not promoted: it is worse.",
@@ -158,7 +166,10 @@ def test_a_request_is_told_until_it_is_answered(story: Story) -> None:
     story.day += 1
     request(story.ledger, "m", "Ada", "a new route opens", story.now)
     story.decided("borne")
-    assert story.told()[2] == "After 2024-05-03 it was decided to retrain: Ada asked for it on 2024-05-03: a new route opens."
+    assert (
+        story.told()[2]
+        == "After 2024-05-03 it was decided to retrain: Ada asked for it on 2024-05-03: a new route opens."
+    )
     story.trained(2, decision=1)
     story.promoted(2, before="1")
     assert story.told()[1] == (
