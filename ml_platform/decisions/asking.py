@@ -34,8 +34,8 @@ def answer_review(model: str, review: int, by: str, reason: str, *, retrain: boo
         UnknownName, WordRefused: there is no such model or review, or it was answered otherwise before.
     """
     here = Here.opened()
-    told = {"by": by, "reason": reason, "now": here.now}
-    line = answer(here.ledger, here.retrained(model), review, retrain=retrain, **told)
+    name = here.retrained(model)
+    line = answer(here.ledger, name, review, retrain=retrain, by=by, reason=reason, now=here.now)
     word = "is a reason" if retrain else "is no reason"
     yield f"line {line.number}: the drift of line {review} {word} to retrain {model}, said {line.body['by']}"
     if retrain:
@@ -67,5 +67,9 @@ def _raised(here: Here, policy: str, line: Entry) -> bool:
 
     if Clock(here.profile.clock_path).replayed() is not None:
         return False
-    told = {"reason": str(line.body["reason"]), "wanted": int(line.body["wanted"]), "decided_on": line.key}
+    told: dict[str, str | int] = {
+        "reason": str(line.body["reason"]),
+        "wanted": int(line.body["wanted"]),
+        "decided_on": line.key,
+    }
     return alarm(here.profile.dagster_home, asset_keys.retrain(policy), told)
