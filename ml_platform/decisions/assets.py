@@ -38,7 +38,8 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service: Service) -> dg.AssetsDefinition:
     decision_key, alarm_key = asset_keys.decision(policy.name), asset_keys.retrain(policy.name)
     watched = [asset_keys.performance(service.name)]
-    watched += [asset_keys.drift(p.name) for p in project.drift_policies.values() if p.service == service.name]
+    drifts = project.drift_policies.values()
+    watched += [asset_keys.drift(p.name) for p in drifts if p.service == service.name or p.name in policy.triggers]
     fingerprint = declared(project, spec)
 
     @dg.multi_asset(
