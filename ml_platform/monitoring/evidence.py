@@ -107,7 +107,7 @@ def changed_code(versions: pl.DataFrame, days: Iterable[date]) -> tuple[list[Fin
     """
     findings, judged = [], []
     for (family, table), rows in versions.sort(PARTITION).group_by("family", "table", maintain_order=True):
-        node = Column(family, table, "")  # type: ignore[arg-type]
+        node = Column(family, table, "")
         known = dict(rows.select(PARTITION, "version").iter_rows())
         for day in (day for day in days if day in known):
             judged.append((node, day))
