@@ -12,11 +12,10 @@ import polars as pl
 from ml_platform.monitoring.drift import ALL, MISSING, SCORE
 from ml_platform.monitoring.root_cause import Finding
 from ml_platform.monitoring.sharp import sharp_threshold
-from ml_platform.sources.columns import ALL as ALL_COLUMNS
 from ml_platform.sources.columns import SCHEMA_RULE, Refusal
 from ml_platform.spec import SharpRule
 from ml_platform.spec.incidents import IncidentKind
-from ml_platform.spec.lineage import Column
+from ml_platform.spec.lineage import ALL_COLUMNS, Column
 from ml_platform.stores.delta import PARTITION
 
 _FEWEST_DAYS = 7  # of reference, before a number of rows can be unusual

@@ -16,11 +16,10 @@ from ml_platform.sources.contract import most_set_aside, schema_changes
 from ml_platform.sources.observe import Finding
 from ml_platform.sources.said import examples
 from ml_platform.spec import KNOWN_AT, ColumnRefused, SchemaChanged, SourceTable, Verdict
-from ml_platform.spec.lineage import Column
+from ml_platform.spec.lineage import ALL_COLUMNS, Column
 from ml_platform.stores.delta import PARTITION, Lake
 
 SCHEMA_RULE = "schema"
-ALL = "*"  # every column: the table as a whole is held
 _PART = "part"
 _WHOLE = pl.repeat(None, pl.len(), dtype=pl.Date).alias(_PART)  # a reference table is one part
 _MARKS: Mapping[str, pl.DataType] = {
@@ -94,8 +93,8 @@ def refused_columns(
     """Which columns the rules refuse on which days; none if a rule that stops the table refuses the batch anyway.
 
     A rule that holds, or stops, refuses the columns that it judges; so does one of which more rows are to be set aside
-    than may be. One that holds and judges no columns, or such as make a row, refuses all of them (``ALL``), and the
-    rows stay. A rule over several columns refuses them all, except on a day on which one of them is refused by a rule
+    than may be. One that holds and judges no columns, or such as make a row, refuses all of them (``ALL_COLUMNS``), and
+    the rows stay. A rule over several columns refuses them all, except on a day on which one of them is refused by a rule
     of its own: then it cannot be judged, and that one explains it.
 
     rows, findings: as they were judged, in the same order.
@@ -112,7 +111,7 @@ def refused_columns(
                 return []
             if len(columns) > 1 and any((name, part) in alone for name in columns):
                 continue
-            names = [ALL] if makes_rows else sorted(columns)
+            names = [ALL_COLUMNS] if makes_rows else sorted(columns)
             refusal = _refusal(table, rows, finding, names, part, (broken, count), parts)
             target = alone if len(names) == 1 else together
             for name in names:
@@ -165,7 +164,7 @@ def _same(parts: pl.Series, part: date | None) -> pl.Series:
 
 
 def _sentence(table: SourceTable, columns: Sequence[str], day: date | None, said: str) -> str:
-    named = " and ".join(str(Column("raw", table.name, "" if name == ALL else name)) for name in columns)
+    named = " and ".join(str(Column("raw", table.name, "" if name == ALL_COLUMNS else name)) for name in columns)
     when = "" if day is None else f" of {day}"
     return f"{named}{when}: {said}"
 
@@ -174,7 +173,7 @@ def without(table: SourceTable, rows: pl.DataFrame, refusals: Collection[Refusal
     """The rows without what is refused; where all columns are, they stay as they are, and whoever reads them asks."""
     days: dict[str, list[date]] = {}
     for refusal in refusals:
-        if refusal.column != ALL:
+        if refusal.column != ALL_COLUMNS:
             days.setdefault(refusal.column, []).extend([refusal.day] if refusal.day else [])
     kept = {name: pl.lit(False) if day is None else ~day.is_in(found) for name, found in days.items()}
     return rows.with_columns(pl.when(kept[name]).then(pl.col(name)).alias(name) for name in kept)
@@ -241,7 +240,7 @@ def refuse_use(
         one.sentence: table
         for table, names in sorted(used.items())
         for one in marks_of(lake, table, days if partitioned[table] else None)
-        if one.column in names or one.column == ALL
+        if one.column in names or one.column == ALL_COLUMNS
     }
     if found:
         tables = " and ".join(f"raw/{table}" for table in sorted(set(found.values())))
