@@ -1,6 +1,7 @@
-"""Profiles add up to what counting all rows gives, and say what numpy says of the rows; bad columns are counted, too."""
+"""Profiles add up to what counting all rows gives, and say what numpy says of the rows; also of bad columns."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_the_order_of_rows_and_how_they_are_cut_does_not_matter() -> None:
     (whole,) = profile(values, layouts)
     assert is_same(profile(values.sample(fraction=1, shuffle=True, seed=3), layouts)[0], whole)
     cuts = [0, 1, 17, 600, 900]
-    parts = [profile(values[a:b], layouts)[0] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [profile(values[a:b], layouts)[0] for a, b in pairwise(cuts)]
     assert is_same(merge(parts), whole)
 
 

@@ -58,7 +58,8 @@ def edges(values: Floats) -> Floats:
         slack = _SLACK * (finite[-1] - finite[0])
         outer = np.array([finite[0] - slack, np.nextafter(finite[-1] + slack, np.inf)])
     found = np.unique(np.concatenate([inner, np.nextafter(own, np.inf), outer]))
-    return found[np.isfinite(found)]
+    bounded: Floats = found[np.isfinite(found)]
+    return bounded
 
 
 def are_due(layouts: Sequence[Layout], days: int, lately: Sequence[ColumnProfile]) -> str | None:

@@ -87,9 +87,14 @@ class History:
         return self._where((self.days >= np.datetime64(first)) & (self.days <= np.datetime64(last)))
 
     def _where(self, kept: NDArray[np.bool_]) -> "History":
-        parts = (self.days, self.counts, self.rest, self.rows, self.moments)
-        days, counts, rest, rows, moments = (part[kept] for part in parts)
-        return History(layout=self.layout, days=days, counts=counts, rest=rest, rows=rows, moments=moments)
+        return History(
+            layout=self.layout,
+            days=self.days[kept],
+            counts=self.counts[kept],
+            rest=self.rest[kept],
+            rows=self.rows[kept],
+            moments=self.moments[kept],
+        )
 
     def profiles(self) -> Iterator[ColumnProfile]:
         """One a day."""
