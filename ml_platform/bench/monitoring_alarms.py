@@ -6,6 +6,7 @@ Run it: ``python -m ml_platform.bench.monitoring_alarms``. Made-up stationary an
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import click
 import numpy as np
@@ -18,7 +19,7 @@ from ml_platform.bench.monitoring_planted import JOINT, SHARP, Fault
 from ml_platform.bench.monitoring_worlds import seasonal, stationary
 from ml_platform.bench.rollout_figures import share_of
 from ml_platform.monitoring.conformal import followed
-from ml_platform.monitoring.joins import join_distance
+from ml_platform.monitoring.joins import join_distances
 from ml_platform.monitoring.sharp import sharp_threshold
 from ml_platform.spec.alarms import AlarmBudget, JointRule, Seasons, SharpRule
 
@@ -87,8 +88,7 @@ def warned_weeks(judged: Sequence[Compared], budget: AlarmBudget) -> list[bool]:
 
 def incidents(pages: Iterable[bool]) -> int:
     """How many stretches of days that page."""
-    days = [False, *pages]
-    return sum(now and not before for before, now in zip(days, days[1:], strict=False))
+    return sum(now and not before for before, now in pairwise([False, *pages]))
 
 
 def naive_weeks(worlds: Sequence[Days]) -> Mapping[str, list[bool]]:
@@ -113,35 +113,39 @@ def planted(
 
 
 def joined(days: Days, every: int, chance: np.random.Generator) -> Iterator[str]:
-    """How often a wrong join pages on its first day, against the largest distance of the days looked at before."""
+    """How often a wrong join pages on its first day: a view beyond what was usual on the days looked at before."""
     looked = range(SEASONS.min_days, len(days), _JOINED_EVERY)
+    views = _views(days.names)
     began = time.process_time()
-    clean = {place: _apart(days, place, days.rows(place)) for place in looked}
+    clean = {place: _apart(days, place, days.rows(place), views) for place in looked}
     cost = (time.process_time() - began) / len(clean)
-    bar = {place: _bar(clean, place) for place in looked}
-    judged = [place for place in looked if bar[place] is not None]
-    pages = [clean[place] >= bar[place] for place in judged]  # type: ignore[operator]
-    yield f"wrong joins: views exchanged among the rows of a day; {cost:.2f} s CPU a day looked at"
-    yield share_of("clean days that page", pages).line()
+    bars = {place: _bars(clean, place) for place in looked[_EARLIER:]}
+    yield f"wrong joins: columns exchanged among the rows of a day; {cost:.2f} s CPU a day looked at"
+    yield share_of("clean days that page", [(clean[place] >= bars[place]).any() for place in bars]).line()
     for name, fault in JOINT.items():
-        dates = [place for place in judged if place % every == judged[0] % every]
-        found = [_apart(days, place, fault(days.rows(place), days.names, chance)) for place in dates]
-        hits = [far >= bar[place] for far, place in zip(found, dates, strict=True)]  # type: ignore[operator]
-        yield f"{share_of(name, hits).line()}  median distance {np.median(found):.2f}"
+        hits, named = [], []
+        for place in list(bars)[:: every // _JOINED_EVERY]:
+            far = _apart(days, place, fault(days.rows(place), days.names, chance), views)
+            hits.append((far >= bars[place]).any())
+            named.append(list(views)[int(np.argmax(far / bars[place]))])
+        yield f"{share_of(name, hits).line()}  mostly named {max(set(named), key=named.count)}"
 
 
-def _apart(days: Days, place: int, rows: Floats) -> float:
+def _views(names: Sequence[str]) -> Mapping[str, list[int]]:
+    begins = [name.partition("__")[0] for name in names]
+    return {view: [n for n, one in enumerate(begins) if one == view] for view in dict.fromkeys(begins)}
+
+
+def _apart(days: Days, place: int, rows: Floats, views: Mapping[str, list[int]]) -> Floats:
     first = max(0, place - SEASONS.recent_days)
-    begins = [name.partition("__")[0] for name in days.names]
-    blocks = [[n for n, one in enumerate(begins) if one == view] for view in dict.fromkeys(begins)]
     of = days.place[days.starts[first] : days.starts[place]]
-    found = join_distance(rows, days.rows(first, place), of, blocks, JOINT_RULE, place)
-    return 0.0 if found is None else found
+    found = join_distances(rows, days.rows(first, place), of, list(views.values()), JOINT_RULE, place)
+    return np.zeros(len(views)) if found is None else found
 
 
-def _bar(clean: Mapping[int, float], place: int) -> float | None:
+def _bars(clean: Mapping[int, Floats], place: int) -> Floats:
     earlier = [far for one, far in clean.items() if place - SEASONS.recent_days <= one < place]
-    return float(sharp_threshold(max(earlier), RULE)) if len(earlier) >= _EARLIER else None
+    return sharp_threshold(np.max(earlier, axis=0), RULE)
 
 
 @click.command()

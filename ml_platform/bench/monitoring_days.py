@@ -51,6 +51,7 @@ class Days:
         self._counted = lru_cache(maxsize=2)(self._count)
 
     def __len__(self) -> int:
+        """How many days, those without rows included."""
         return len(self.starts) - 1
 
     def date(self, place: int) -> date:
