@@ -12,9 +12,9 @@ from ml_platform.monitoring.drift import ALL, COLUMNS, JOINT, SCORE, Together, d
 from ml_platform.monitoring.drift_plot import drift_png
 from ml_platform.monitoring.layouts import learn
 from ml_platform.monitoring.pages import changed_most, write_drift_page
-from ml_platform.monitoring.profile import Layout, profile
+from ml_platform.monitoring.profile import Layout
 from ml_platform.monitoring.profile_table import COLUMNS as PROFILED
-from ml_platform.monitoring.profile_table import to_rows
+from ml_platform.monitoring.profiling import profiles_by_day
 from ml_platform.spec import AlarmBudget, DriftPolicy, Seasons, SharpRule, Verdict
 
 DAY = date(2024, 3, 10)
@@ -42,10 +42,8 @@ def a_fortnight(seed: int, rows: int = 120, length: int = 15) -> tuple[pl.DataFr
 
 
 def profiles(frame: pl.DataFrame, days: pl.Series, layouts: list[Layout] | None = None) -> pl.DataFrame:
-    """A row a column and day, in bins of the days before."""
-    layouts = layouts or learn(frame.filter(days < DAY), days=days.n_unique())
-    parts = [to_rows(profile(frame.filter(days == day), layouts), day) for day in days.unique().sort()]
-    return pl.concat([pl.DataFrame(schema=dict(PROFILED)), *parts])
+    """In bins of the days before."""
+    return profiles_by_day(frame, days, layouts or learn(frame.filter(days < DAY), days=days.n_unique()))
 
 
 def judged(
