@@ -64,7 +64,7 @@ def drift(
     Returns:
         The verdict and rows of ``COLUMNS``: one a feature (``of`` says whether its values or its missing values came
         closer to their threshold, or went further beyond it), one about the day (``of`` is *score*: the largest
-        distance in multiples of the usual one, and from which on it warns), one a view where it was looked at whether
+        distance in multiples of the usual odds, and from which on it warns), one a view where it was looked at whether
         it belongs to the others. *unknown*: too few rows, too few days, or a feature that came or went.
     """
     watched = profiles.filter(pl.col("column").is_in(policy.columns)) if policy.columns else profiles
