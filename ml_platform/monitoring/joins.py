@@ -23,14 +23,6 @@ from ml_platform.monitoring.two_sample import Floats, Ints, sampled, trees
 from ml_platform.spec.alarms import JointRule
 
 
-def join_distance(
-    current: Floats, reference: Floats, days: Ints, blocks: Sequence[Sequence[int]], rule: JointRule, seed: int
-) -> float | None:
-    """The largest of ``join_distances``; None: too little to say."""
-    found = join_distances(current, reference, days, blocks, rule, seed)
-    return None if found is None else float(found.max())
-
-
 def join_distances(
     current: Floats, reference: Floats, days: Ints, blocks: Sequence[Sequence[int]], rule: JointRule, seed: int
 ) -> Floats | None:
