@@ -1,0 +1,16 @@
+"""Decimals are lost."""
+
+import polars as pl
+
+from ml_platform.spec import Fault
+from ml_platform.spec.wrongs import value
+
+values_rounded = Fault(
+    kind="values rounded",
+    description="Temperatures are rounded to whole degrees.",
+    caught="decimals that are all zero",
+    table="weather",
+    columns=("temp",),
+    wrong=value("temp", pl.col("temp").round()),
+    due="profile",
+)
