@@ -1,0 +1,107 @@
+"""The clean year: every detector on every day on which nothing was wrong."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from ml_platform.drills.clean_year import CleanYear, within
+from ml_platform.drills.watch import (
+    CONTRACT,
+    DRIFT,
+    PERFORMANCE,
+    SKEW,
+    answered,
+    champion_of,
+    contract,
+    drifted,
+    performed,
+    skewed,
+)
+from ml_platform.spec import Verdict
+from ml_platform.spec.calendar import days_between
+
+_SKEW_SHARE = 0.01  # of the answers: the replay of a whole year's share takes an hour, and it is exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """A detector alarmed though nothing was wrong; ``where``: which table, policy or service."""
+
+    detector: str
+    where: str
+    day: date
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quiet:
+    """What was looked at. looks: detector -> how many verdicts; set_aside: days x tables on which rows were."""
+
+    first: date
+    last: date
+    looks: dict[str, int]
+    set_aside: int
+    alarms: tuple[Alarm, ...]
+
+    @property
+    def weeks(self) -> float:
+        """How long it lasted."""
+        return ((self.last - self.first).days + 1) / 7
+
+    def a_week(self, detector: str) -> float:
+        """Alarms in a week."""
+        return len(self.of(detector)) / self.weeks
+
+    def of(self, detector: str) -> list[Alarm]:
+        """The detector's alarms."""
+        return [alarm for alarm in self.alarms if alarm.detector == detector]
+
+
+def quiet_year(year: CleanYear, first: date, last: date, track: Callable[[Iterable[date]], Iterable[date]]) -> Quiet:
+    """Let every detector look at every day of [first, last]; an alarm is false, as nothing was planted."""
+    looks: dict[str, int] = {}
+    alarms: list[Alarm] = []
+    aside = 0
+    for day in track(days_between(first, last)):
+        for detector, where, found in _verdicts(year, day):
+            looks[detector] = looks.get(detector, 0) + 1
+            aside += found.state == "warn"
+            # Unknown is no pass of a contract, which then stops what follows; of the others it says: too little to say.
+            if found.state == "fail" or (detector == CONTRACT and not found.passed):
+                alarms.append(Alarm(detector=detector, where=where, day=day, reason=found.reason))
+    return Quiet(first=first, last=last, looks=looks, set_aside=aside, alarms=tuple(alarms))
+
+
+def _verdicts(year: CleanYear, day: date) -> list[tuple[str, str, Verdict]]:
+    tables = [(CONTRACT, table.name, contract(year, table, day).verdict) for table in year.project.tables.values()]
+    return [*tables, *_of_features(year, day), _of_skew(year, day), _of_labels(year, day)]
+
+
+def _of_features(year: CleanYear, day: date) -> list[tuple[str, str, Verdict]]:
+    policies = [p for p in year.project.drift_policies.values() if p.service == year.service.name]
+    today = year.read(day, day)
+    return [
+        (
+            DRIFT,
+            policy.name,
+            drifted(
+                policy,
+                year.read(day - timedelta(days=2 * policy.reference_days), day - timedelta(days=1)),
+                today,
+                day,
+                year.features,
+            ),
+        )
+        for policy in policies
+    ]
+
+
+def _of_skew(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
+    frames = within(year.project, year.spec, year.raw, day, day)
+    return SKEW, year.service.name, skewed(year, year.read(day, day), frames, _SKEW_SHARE)
+
+
+def _of_labels(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
+    trained = champion_of(day)
+    answers = answered(year, year.read(trained, day), trained)
+    return PERFORMANCE, year.service.name, performed(year, answers, trained, day)

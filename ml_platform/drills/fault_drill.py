@@ -1,0 +1,224 @@
+"""One fault on one date: day by day, who sees it first, with which sentence, and what it would have cost."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import polars as pl
+
+from ml_platform.automation.deadlines import stale
+from ml_platform.drills.clean_year import CleanYear, Frames, refreshed, within
+from ml_platform.drills.cost import Cost, cost
+from ml_platform.drills.planting import Plant, admitted, unchecked
+from ml_platform.drills.watch import (
+    CONTRACT,
+    DETECTORS,
+    DRIFT,
+    FRESHNESS,
+    PERFORMANCE,
+    SKEW,
+    Looked,
+    answered,
+    champion_of,
+    changed_rows,
+    drifted,
+    performed,
+    planted_contract,
+    skewed,
+)
+from ml_platform.spec import Verdict
+from ml_platform.spec.calendar import days_between
+from ml_platform.stores.delta import PARTITION
+
+_LABELS_WITHIN = 3  # days after a fault's end on which late labels may still tell of it
+_HELD = 0.5  # share of the wrong rows that a contract must set aside to have kept the fault out
+_AFTER_MIDNIGHT = timedelta(hours=2)  # when a deadline of a table that is made daily has passed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catch:
+    """An alarm that a clean day would not have had. day: 0 is the day on which the fault began."""
+
+    detector: str
+    day: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What came of a planted fault. catches: the first of each detector, in the order of time and of the data's way.
+
+    cost_of_day, cost_of_week: from the first day on which an answer could be another; None: nothing was answered.
+    """
+
+    plant: Plant
+    catches: tuple[Catch, ...]
+    cost_of_day: Cost | None
+    cost_of_week: Cost | None
+
+    @property
+    def first(self) -> Catch | None:
+        """Who saw it first."""
+        return self.catches[0] if self.catches else None
+
+
+def drill(year: CleanYear, plant: Plant) -> Told:
+    """Plant the fault and let every detector look, each day until one has seen it."""
+    wrong = _wrong_answers(year, plant)
+    found = sorted(
+        [*_before_answers(year, plant), *_of_answers(year, plant, wrong)],
+        key=lambda catch: (catch.day, DETECTORS.index(catch.detector)),
+    )
+    first: dict[str, Catch] = {}
+    for catch in found:
+        first.setdefault(catch.detector, catch)
+    right = year.read(plant.first, plant.last + timedelta(days=_LABELS_WITHIN))
+    trained = champion_of(plant.first)
+    costs = _costs(year, plant, answered(year, right, trained), answered(year, wrong, trained))
+    return Told(plant=plant, catches=tuple(first.values()), cost_of_day=costs[0], cost_of_week=costs[1])
+
+
+def _span(plant: Plant) -> tuple[date, date]:
+    """The days on which answers may be wrong, and some on which labels tell of it."""
+    return plant.first, plant.last + timedelta(days=_LABELS_WITHIN)
+
+
+def _wrong_answers(year: CleanYear, plant: Plant) -> pl.DataFrame:
+    """The questions with the features that they would have had, had nobody looked."""
+    first, last = _span(plant)
+    if plant.fault.table:
+        return refreshed(year, unchecked(plant, year), plant.fault.table, first, last)
+    days = [plant.on(year.read(day, day), day) for day in days_between(first, last)]
+    return pl.concat(days)
+
+
+def _before_answers(year: CleanYear, plant: Plant) -> Iterator[Catch]:
+    """Contract, deadline and drift of what the contract lets in, until the first of them has seen it."""
+    if not plant.fault.table:
+        return
+    let_in: dict[date, pl.DataFrame] = {}
+    for number, day in enumerate(days_between(plant.first, plant.last)):
+        looked = planted_contract(year, plant, day)
+        caught = list(_by_contract(year, plant, day, number, looked))
+        caught += _by_deadline(year, plant, day, number, looked)
+        if looked.batch is not None and looked.ran:
+            let_in[day] = looked.batch.good
+        yield from caught
+        if caught:
+            return
+        found = list(_by_drift(year, plant, let_in, number))
+        yield from found
+        if found:
+            return
+
+
+def _by_contract(year: CleanYear, plant: Plant, day: date, number: int, looked: Looked) -> Iterator[Catch]:
+    if not looked.verdict.passed:
+        yield Catch(detector=CONTRACT, day=number, reason=looked.verdict.reason)
+    elif looked.batch is not None and looked.batch.quarantined.height:
+        changed = changed_rows(plant, year, day)
+        if changed and looked.batch.quarantined.height >= _HELD * changed:
+            yield Catch(detector=CONTRACT, day=number, reason=looked.verdict.reason)
+
+
+def _by_deadline(year: CleanYear, plant: Plant, day: date, number: int, looked: Looked) -> list[Catch]:
+    """Only a table that was not made can miss its deadline."""
+    if looked.batch is not None:
+        return []
+    made = [year.closes(day - timedelta(days=1))]
+    table = year.project.tables[plant.fault.table]
+    found = stale(table, made, year.closes(day) + _AFTER_MIDNIGHT)
+    return [] if found.passed else [Catch(detector=FRESHNESS, day=number, reason=found.reason)]
+
+
+def _by_drift(year: CleanYear, plant: Plant, let_in: Mapping[date, pl.DataFrame], number: int) -> Iterator[Catch]:
+    """The features of a day, made of what the contract let in, against the answers of the days before."""
+    day = plant.first + timedelta(days=number)
+    served = refreshed(year, admitted(plant, year, let_in), plant.fault.table, plant.first, day)
+    yield from _drift_catches(year, served, plant, number)
+
+
+def _drift_catches(year: CleanYear, served: pl.DataFrame, plant: Plant, number: int) -> Iterator[Catch]:
+    day = plant.first + timedelta(days=number)
+    current = served.filter(pl.col(PARTITION) == day)
+    for policy in year.project.drift_policies.values():
+        if policy.service != year.service.name:
+            continue
+        features = _differing(year.read(day, day), current, year.features)
+        back = timedelta(days=2 * policy.reference_days)
+        before = pl.concat(
+            [
+                year.read(plant.first - back, plant.first - timedelta(days=1)),
+                served.filter(pl.col(PARTITION) < day).select(year.asked.columns),
+            ]
+        )
+        if not features:
+            continue
+        found = drifted(policy, before, current, day, features)
+        if found.state == "fail" and not _alarmed_anyway(year, policy.name, day, features):
+            yield Catch(detector=DRIFT, day=number, reason=found.reason)
+
+
+def _alarmed_anyway(year: CleanYear, policy: str, day: date, features: Sequence[str]) -> bool:
+    declared = year.project.drift_policies[policy]
+    back = timedelta(days=2 * declared.reference_days)
+    clean = drifted(declared, year.read(day - back, day - timedelta(days=1)), year.read(day, day), day, features)
+    return clean.state == "fail"
+
+
+def _differing(right: pl.DataFrame, wrong: pl.DataFrame, features: Sequence[str]) -> list[str]:
+    """Features whose values of the day are others; all of them, where the questions are."""
+    if right.height != wrong.height:
+        return list(features)
+    return [name for name in features if not right[name].equals(wrong[name], null_equal=True)]
+
+
+def _of_answers(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Catch]:
+    """Skew and drift of what is served otherwise than computed, and for every fault what late labels say."""
+    if not plant.fault.table:
+        yield from _by_skew(year, plant, wrong)
+        for number in range(plant.fault.days):
+            found = list(_drift_catches(year, wrong, plant, number))
+            yield from found
+            if found:
+                break
+    yield from _by_performance(year, plant, wrong)
+
+
+def _by_skew(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Catch]:
+    for number, day in enumerate(days_between(plant.first, plant.last)):
+        rows = wrong.filter(pl.col(PARTITION) == day)
+        frames: Frames = within(year.project, year.spec, year.raw, day, day)
+        found: Verdict = skewed(year, rows, dict(frames), year.service.skew_share)
+        if found.state == "fail":
+            yield Catch(detector=SKEW, day=number, reason=found.reason)
+            return
+
+
+def _by_performance(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Catch]:
+    """The first day on which late labels ask for another champion, and would not have without the fault."""
+    first, last = _span(plant)
+    trained = champion_of(plant.first)
+    before = year.read(trained, first - timedelta(days=1))
+    right = answered(year, pl.concat([before, year.read(first, last)]), trained)
+    with_fault = answered(year, pl.concat([before, wrong.select(year.asked.columns)]), trained)
+    for number, day in enumerate(days_between(first, last)):
+        until = pl.col(PARTITION) <= day
+        found = performed(year, with_fault.filter(until), trained, day)
+        if found.state == "fail" and performed(year, right.filter(until), trained, day).state != "fail":
+            yield Catch(detector=PERFORMANCE, day=number, reason=found.reason)
+            return
+
+
+def _costs(year: CleanYear, plant: Plant, right: pl.DataFrame, wrong: pl.DataFrame) -> tuple[Cost | None, Cost | None]:
+    """Of the first day on which an answer differs, and of all days of the fault and of its answers."""
+    task = year.spec.task
+    rollouts = [policy for policy in year.project.rollout_policies.values() if policy.service == year.service.name]
+    declared = {name: metric for policy in rollouts for name, metric in policy.metrics.items()}
+    delay = 1 if plant.fault.table == task.spine else 0  # a timetable is that of the next day
+    first = plant.first + timedelta(days=delay)
+    of_day = [rows.filter(pl.col(PARTITION) == first) for rows in (right, wrong)]
+    of_week = [
+        rows.filter(pl.col(PARTITION).is_between(first, plant.last + timedelta(days=delay))) for rows in (right, wrong)
+    ]
+    return cost(task.key, *of_day, declared), cost(task.key, *of_week, declared)

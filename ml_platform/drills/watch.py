@@ -1,0 +1,143 @@
+"""The platform's own detectors, called as production calls them, on one day of a year with or without a fault."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import polars as pl
+
+from ml_platform.decisions.retraining import Served, decide
+from ml_platform.drills.clean_year import CleanYear, referred
+from ml_platform.drills.planting import Plant, source_with
+from ml_platform.features.skew import compare, sampled
+from ml_platform.features.skew import verdict as skew_verdict
+from ml_platform.monitoring.drift import drift
+from ml_platform.monitoring.performance import cohorts
+from ml_platform.sources.ingest import Batch, fetch
+from ml_platform.spec import ASKED_AT, DriftPolicy, SourceError, SourceTable, Verdict
+from ml_platform.spec.calendar import day_start
+from ml_platform.spec.request_views import request_fields
+from ml_platform.stores.delta import PARTITION
+from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT
+
+# In the order in which a day's rows meet them.
+CONTRACT, FRESHNESS, DRIFT, SKEW, PERFORMANCE = "contract", "freshness", "drift", "skew", "performance"
+DETECTORS = (CONTRACT, FRESHNESS, DRIFT, SKEW, PERFORMANCE)
+PROBABILITY = "probability"
+_SETTLED = timedelta(days=7)  # a champion's first week is what later ones are compared with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What the contract said to a day's rows. batch: None where they could not be read or were of other columns.
+
+    ran: whether the day's raw table was made.
+    """
+
+    verdict: Verdict
+    batch: Batch | None
+
+    @property
+    def ran(self) -> bool:
+        """Whether the raw table was written."""
+        return self.batch is not None and self.batch.refusal is None
+
+
+def contract(year: CleanYear, table: SourceTable, day: date) -> Looked:
+    """``raw/<table>`` of a day, as the asset makes it just after midnight, without writing."""
+    now = year.closes(day)
+    references = {name: year.raw[name] for name in referred(table)}
+    try:
+        batch = fetch(table, day, day, now, year.project.timezone, references)
+    except SourceError as error:
+        return Looked(verdict=Verdict(state="fail", reason=str(error)), batch=None)
+    if batch.refusal:
+        return Looked(verdict=Verdict(state="fail", reason=batch.refusal), batch=batch)
+    return Looked(verdict=batch.contract, batch=batch)
+
+
+def planted_contract(year: CleanYear, plant: Plant, day: date) -> Looked:
+    """The same with the fault in the source."""
+    table = year.project.tables[plant.fault.table]
+    return contract(year, source_with(plant, table, year.project.timezone, year.closes(day)), day)
+
+
+def changed_rows(plant: Plant, year: CleanYear, day: date) -> int:
+    """How many rows of the day the fault touches: those that are others, and those that are more."""
+    table = year.project.tables[plant.fault.table]
+    rows = year.raw[table.name]
+    rows = rows.filter(pl.col(PARTITION) == day).drop(PARTITION) if table.partitioned else rows
+    wrong = plant.on(rows, day)
+    if wrong.schema != rows.schema:
+        return wrong.height
+    others = wrong.join(rows, on=rows.columns, how="anti", nulls_equal=True).height
+    return max(others, wrong.height - rows.height)
+
+
+def drifted(
+    policy: DriftPolicy, before: pl.DataFrame, current: pl.DataFrame, day: date, features: Sequence[str]
+) -> Verdict:
+    """``drift/<policy>`` of a day. before: the answers of the days before; current: those of the day."""
+    rows = pl.concat([before.select(PARTITION, *features), current.select(PARTITION, *features)])
+    return drift(rows.select(pl.col(features).cast(pl.Float64)), rows[PARTITION], day, policy)[0]
+
+
+def logged(year: CleanYear, rows: pl.DataFrame) -> pl.DataFrame:
+    """Answers as they stand in the prediction log, as far as the skew replay reads them."""
+    task, names = year.spec.task, year.features
+    fields = tuple(request_fields(year.project.views_of(year.spec)))
+    sent = rows.select(*dict.fromkeys([*task.entities, *fields]))
+    entities = [json.dumps(row, sort_keys=True, default=lambda moment: moment.isoformat()) for row in sent.to_dicts()]
+    return rows.select(
+        pl.col(task.key).alias("prediction_id"),
+        ASKED_AT,
+        "as_of",
+        pl.Series("entities", entities, dtype=pl.String),
+        pl.lit(names, pl.List(pl.String)).alias("feature_names"),
+        pl.concat_list(pl.col(names).cast(pl.Float64)).alias("features"),
+    )
+
+
+def skewed(year: CleanYear, rows: pl.DataFrame, frames: dict[str, pl.DataFrame], share: float) -> Verdict:
+    """``skew/<service>`` of a day's answers against the raw tables."""
+    views = {view.name: view for view in year.project.views_of(year.spec)}
+    return skew_verdict(*compare(sampled(logged(year, rows), share), views, frames))
+
+
+def champion_of(day: date) -> date:
+    """When the version was trained that serves on a day: the first of a month, a week and more before."""
+    return (day - _SETTLED - timedelta(days=1)).replace(day=1)
+
+
+def answered(year: CleanYear, rows: pl.DataFrame, trained: date) -> pl.DataFrame:
+    """The rows with the probability that the version trained on that day gives them."""
+    return rows.with_columns(pl.Series(PROBABILITY, year.model(trained).predict(rows), dtype=pl.Float64))
+
+
+def losses(year: CleanYear, answers: pl.DataFrame, day: date) -> pl.DataFrame:
+    """``performance/<service>`` as known when the day is closed."""
+    key = year.spec.task.key
+    predictions = answers.select(
+        pl.col(key).alias("prediction_id"), ASKED_AT, PROBABILITY, pl.lit("1").alias("model_version")
+    )
+    known = answers.filter(pl.col(LABEL_KNOWN_AT) <= year.closes(day))
+    labels = known.select(
+        pl.col(key).alias("prediction_id"), pl.col(LABEL).cast(pl.Int64).alias("value"), known_at=LABEL_KNOWN_AT
+    )
+    return cohorts(predictions, labels, year.project.timezone)
+
+
+def performed(year: CleanYear, answers: pl.DataFrame, trained: date, day: date) -> Verdict:
+    """What late labels say on a day about the champion of then: ``fail`` if they ask for another one."""
+    name = year.spec.policy
+    if name is None:
+        return Verdict.unknown(f"model {year.spec.name} has no retraining policy, so nobody looks at late labels")
+    policy, moment = year.project.retrain_policies[name], day_start(trained, year.project.timezone)
+    served = Served(version="1", first_day=trained, trained_at=moment, last_training_at=moment)
+    found = decide(policy, losses(year, answers, day), served, day, year.closes(day))
+    ratio = found.measures.get("ratio")
+    if ratio is None:
+        return Verdict.unknown(found.reason)
+    worse = float(ratio) > policy.max_loss_ratio
+    return Verdict(state="fail" if worse else "pass", reason=found.reason, measures=found.measures)
