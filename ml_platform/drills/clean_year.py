@@ -39,6 +39,8 @@ from ml_platform.training.training_set import (
 
 _CLOSED_AFTER = timedelta(minutes=5)  # the daily assets are made a few minutes after midnight
 _MARGIN = timedelta(days=2)  # a plan is known a day before, and counts for one more
+_SERVES_FOR = timedelta(days=60)  # the longest that a drill asks one version, and some days
+PROBABILITY = "probability"
 Frames = Mapping[str, pl.DataFrame]
 
 
@@ -56,6 +58,7 @@ class CleanYear:
     asked: pl.DataFrame
     threads: int
     _models: dict[date, Model] = field(default_factory=dict)
+    _answers: dict[date, pl.DataFrame] = field(default_factory=dict)
 
     @property
     def last(self) -> date:
@@ -86,6 +89,17 @@ class CleanYear:
             rows = split(known.sort(HAPPENS_AT, self.spec.task.key), self.spec, now).filter(pl.col(PART) == TRAIN)
             self._models[trained] = train(self.spec, rows, threads=self.threads)
         return self._models[trained]
+
+    def answered(self, rows: pl.DataFrame, trained: date) -> pl.DataFrame:
+        """What the version trained on that day answers: key, times, truth and probability."""
+        given = pl.Series(PROBABILITY, self.model(trained).predict(rows), dtype=pl.Float64)
+        return rows.select(self.spec.task.key, ASKED_AT, PARTITION, LABEL, LABEL_KNOWN_AT, given)
+
+    def answers(self, trained: date, until: date) -> pl.DataFrame:
+        """Its answers to all questions since it was trained."""
+        if trained not in self._answers:
+            self._answers[trained] = self.answered(self.read(trained, trained + _SERVES_FOR), trained)
+        return self._answers[trained].filter(pl.col(PARTITION) <= until)
 
 
 def feature_names(project: Project, spec: ModelSpec) -> list[str]:

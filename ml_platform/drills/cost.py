@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from ml_platform import metrics
-from ml_platform.drills.watch import PROBABILITY
+from ml_platform.drills.clean_year import PROBABILITY
 from ml_platform.spec import BusinessMetric, TooFewLabels
 from ml_platform.training.training_set import LABEL
 

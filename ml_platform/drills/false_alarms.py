@@ -10,7 +10,6 @@ from ml_platform.drills.watch import (
     DRIFT,
     PERFORMANCE,
     SKEW,
-    answered,
     champion_of,
     contract,
     drifted,
@@ -103,5 +102,4 @@ def _of_skew(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
 
 def _of_labels(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
     trained = champion_of(day)
-    answers = answered(year, year.read(trained, day), trained)
-    return PERFORMANCE, year.service.name, performed(year, answers, trained, day)
+    return PERFORMANCE, year.service.name, performed(year, year.answers(trained, day), trained, day)

@@ -11,14 +11,12 @@ from ml_platform.drills.clean_year import CleanYear, Frames, refreshed, within
 from ml_platform.drills.cost import Cost, cost
 from ml_platform.drills.planting import Plant, admitted, unchecked
 from ml_platform.drills.watch import (
-    CONTRACT,
     DETECTORS,
     DRIFT,
     FRESHNESS,
     PERFORMANCE,
     SKEW,
     Looked,
-    answered,
     champion_of,
     changed_rows,
     drifted,
@@ -65,16 +63,19 @@ class Told:
 def drill(year: CleanYear, plant: Plant) -> Told:
     """Plant the fault and let every detector look, each day until one has seen it."""
     wrong = _wrong_answers(year, plant)
-    found = sorted(
-        [*_before_answers(year, plant), *_of_answers(year, plant, wrong)],
-        key=lambda catch: (catch.day, DETECTORS.index(catch.detector)),
-    )
-    first: dict[str, Catch] = {}
-    for catch in found:
-        first.setdefault(catch.detector, catch)
-    right = year.read(plant.first, plant.last + timedelta(days=_LABELS_WITHIN))
     trained = champion_of(plant.first)
-    costs = _costs(year, plant, answered(year, right, trained), answered(year, wrong, trained))
+    right = year.answers(trained, _span(plant)[1])
+    answers = year.answered(wrong, trained)
+    with_fault = pl.concat([right.filter(pl.col(PARTITION) < plant.first), answers])
+    found = [
+        *_before_answers(year, plant),
+        *_of_answers(year, plant, wrong),
+        *_by_performance(year, plant, right, with_fault),
+    ]
+    first: dict[str, Catch] = {}
+    for catch in sorted(found, key=lambda catch: (catch.day, DETECTORS.index(catch.detector))):
+        first.setdefault(catch.detector, catch)
+    costs = _costs(year, plant, right, with_fault)
     return Told(plant=plant, catches=tuple(first.values()), cost_of_day=costs[0], cost_of_week=costs[1])
 
 
@@ -114,11 +115,11 @@ def _before_answers(year: CleanYear, plant: Plant) -> Iterator[Catch]:
 
 def _by_contract(year: CleanYear, plant: Plant, day: date, number: int, looked: Looked) -> Iterator[Catch]:
     if not looked.verdict.passed:
-        yield Catch(detector=CONTRACT, day=number, reason=looked.verdict.reason)
+        yield Catch(detector=looked.by, day=number, reason=looked.verdict.reason)
     elif looked.batch is not None and looked.batch.quarantined.height:
         changed = changed_rows(plant, year, day)
         if changed and looked.batch.quarantined.height >= _HELD * changed:
-            yield Catch(detector=CONTRACT, day=number, reason=looked.verdict.reason)
+            yield Catch(detector=looked.by, day=number, reason=looked.verdict.reason)
 
 
 def _by_deadline(year: CleanYear, plant: Plant, day: date, number: int, looked: Looked) -> list[Catch]:
@@ -174,15 +175,15 @@ def _differing(right: pl.DataFrame, wrong: pl.DataFrame, features: Sequence[str]
 
 
 def _of_answers(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Catch]:
-    """Skew and drift of what is served otherwise than computed, and for every fault what late labels say."""
-    if not plant.fault.table:
-        yield from _by_skew(year, plant, wrong)
-        for number in range(plant.fault.days):
-            found = list(_drift_catches(year, wrong, plant, number))
-            yield from found
-            if found:
-                break
-    yield from _by_performance(year, plant, wrong)
+    """Skew and drift of what is served otherwise than it is computed."""
+    if plant.fault.table:
+        return
+    yield from _by_skew(year, plant, wrong)
+    for number in range(plant.fault.days):
+        found = list(_drift_catches(year, wrong, plant, number))
+        yield from found
+        if found:
+            break
 
 
 def _by_skew(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Catch]:
@@ -195,30 +196,31 @@ def _by_skew(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Cat
             return
 
 
-def _by_performance(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Catch]:
-    """The first day on which late labels ask for another champion, and would not have without the fault."""
+def _by_performance(year: CleanYear, plant: Plant, right: pl.DataFrame, wrong: pl.DataFrame) -> Iterator[Catch]:
+    """The first day on which late labels ask for another champion, and would not have without the fault.
+
+    right, wrong: answers of all days since the champion serves.
+    """
     first, last = _span(plant)
     trained = champion_of(plant.first)
-    before = year.read(trained, first - timedelta(days=1))
-    right = answered(year, pl.concat([before, year.read(first, last)]), trained)
-    with_fault = answered(year, pl.concat([before, wrong.select(year.asked.columns)]), trained)
     for number, day in enumerate(days_between(first, last)):
         until = pl.col(PARTITION) <= day
-        found = performed(year, with_fault.filter(until), trained, day)
+        found = performed(year, wrong.filter(until), trained, day)
         if found.state == "fail" and performed(year, right.filter(until), trained, day).state != "fail":
             yield Catch(detector=PERFORMANCE, day=number, reason=found.reason)
             return
 
 
 def _costs(year: CleanYear, plant: Plant, right: pl.DataFrame, wrong: pl.DataFrame) -> tuple[Cost | None, Cost | None]:
-    """Of the first day on which an answer differs, and of all days of the fault and of its answers."""
+    """Of the first day on which an answer can be another, and of all days of the fault and of its answers."""
     task = year.spec.task
     rollouts = [policy for policy in year.project.rollout_policies.values() if policy.service == year.service.name]
     declared = {name: metric for policy in rollouts for name, metric in policy.metrics.items()}
-    delay = 1 if plant.fault.table == task.spine else 0  # a timetable is that of the next day
-    first = plant.first + timedelta(days=delay)
-    of_day = [rows.filter(pl.col(PARTITION) == first) for rows in (right, wrong)]
-    of_week = [
-        rows.filter(pl.col(PARTITION).is_between(first, plant.last + timedelta(days=delay))) for rows in (right, wrong)
-    ]
-    return cost(task.key, *of_day, declared), cost(task.key, *of_week, declared)
+    delay = timedelta(days=int(plant.fault.table == task.spine))  # a timetable is that of the next day
+    first = plant.first + delay
+
+    def until(last: date) -> Cost | None:
+        days = pl.col(PARTITION).is_between(first, last)
+        return cost(task.key, right.filter(days), wrong.filter(days), declared)
+
+    return until(first), until(plant.last + delay)

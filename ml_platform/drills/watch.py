@@ -8,33 +8,34 @@ from datetime import date, timedelta
 import polars as pl
 
 from ml_platform.decisions.retraining import Served, decide
-from ml_platform.drills.clean_year import CleanYear, referred
+from ml_platform.drills.clean_year import PROBABILITY, CleanYear, referred
 from ml_platform.drills.planting import Plant, source_with
 from ml_platform.features.skew import compare, sampled
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.monitoring.drift import drift
 from ml_platform.monitoring.performance import cohorts
 from ml_platform.sources.ingest import Batch, fetch
-from ml_platform.spec import ASKED_AT, DriftPolicy, SourceError, SourceTable, Verdict
+from ml_platform.spec import ASKED_AT, DriftPolicy, SchemaChanged, SourceError, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.request_views import request_fields
 from ml_platform.stores.delta import PARTITION
 from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT
 
 # In the order in which a day's rows meet them.
-CONTRACT, FRESHNESS, DRIFT, SKEW, PERFORMANCE = "contract", "freshness", "drift", "skew", "performance"
-DETECTORS = (CONTRACT, FRESHNESS, DRIFT, SKEW, PERFORMANCE)
-PROBABILITY = "probability"
+INGEST, CONTRACT, FRESHNESS, SKEW, DRIFT = "ingest", "contract", "freshness", "skew", "drift"
+PERFORMANCE = "performance"
+DETECTORS = (INGEST, CONTRACT, FRESHNESS, SKEW, DRIFT, PERFORMANCE)
 _SETTLED = timedelta(days=7)  # a champion's first week is what later ones are compared with
 
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
-    """What the contract said to a day's rows. batch: None where they could not be read or were of other columns.
+    """What the contract (or, where there were no rows to judge, reading them) said of a day's rows.
 
-    ran: whether the day's raw table was made.
+    batch: None where they could not be read, or were of other columns than declared.
     """
 
+    by: str
     verdict: Verdict
     batch: Batch | None
 
@@ -50,11 +51,12 @@ def contract(year: CleanYear, table: SourceTable, day: date) -> Looked:
     references = {name: year.raw[name] for name in referred(table)}
     try:
         batch = fetch(table, day, day, now, year.project.timezone, references)
+    except SchemaChanged as error:
+        return Looked(by=CONTRACT, verdict=Verdict(state="fail", reason=str(error)), batch=None)
     except SourceError as error:
-        return Looked(verdict=Verdict(state="fail", reason=str(error)), batch=None)
-    if batch.refusal:
-        return Looked(verdict=Verdict(state="fail", reason=batch.refusal), batch=batch)
-    return Looked(verdict=batch.contract, batch=batch)
+        return Looked(by=INGEST, verdict=Verdict(state="fail", reason=str(error)), batch=None)
+    refused = Verdict(state="fail", reason=batch.refusal) if batch.refusal else None
+    return Looked(by=CONTRACT, verdict=refused or batch.contract, batch=batch)
 
 
 def planted_contract(year: CleanYear, plant: Plant, day: date) -> Looked:
@@ -108,11 +110,6 @@ def skewed(year: CleanYear, rows: pl.DataFrame, frames: dict[str, pl.DataFrame],
 def champion_of(day: date) -> date:
     """When the version was trained that serves on a day: the first of a month, a week and more before."""
     return (day - _SETTLED - timedelta(days=1)).replace(day=1)
-
-
-def answered(year: CleanYear, rows: pl.DataFrame, trained: date) -> pl.DataFrame:
-    """The rows with the probability that the version trained on that day gives them."""
-    return rows.with_columns(pl.Series(PROBABILITY, year.model(trained).predict(rows), dtype=pl.Float64))
 
 
 def losses(year: CleanYear, answers: pl.DataFrame, day: date) -> pl.DataFrame:
