@@ -92,18 +92,26 @@ def load_faults(package: str) -> dict[str, Fault]:
         DeclarationError: a declaration is wrong, or says that it changes what there is not.
         UnknownName: it names a table, column or feature that does not exist.
     """
-    project = load_project(package)
     found = _declared(Fault, _import(package, "the setting ML_PLATFORM_PROJECT names it"), "faults")
-    served = {feature_name(view.name, name) for view in project.all_views.values() for name in view.schema()}
     for fault in found.values():
-        if fault.wrong is None and not fault.late and not fault.unreadable:
-            raise DeclarationError(f"fault {fault.name} changes nothing; give it wrong=, late= or unreadable=")
-        if not fault.table:
-            _known(f"served feature (fault {fault.name})", fault.columns, served)
-            continue
+        check_fault(fault, load_project(package))
+    return found
+
+
+def check_fault(fault: Fault, project: Project) -> None:
+    """A fault changes something, and something that there is.
+
+    Raises:
+        DeclarationError, UnknownName: as ``load_faults``.
+    """
+    if fault.wrong is None and not fault.late and not fault.unreadable:
+        raise DeclarationError(f"fault {fault.name} changes nothing; give it wrong=, late= or unreadable=")
+    if fault.table:
         _known(f"source table (fault {fault.name})", [fault.table], project.tables)
         _known(f"column of {fault.table} (fault {fault.name})", fault.columns, project.tables[fault.table].columns)
-    return found
+        return
+    served = {feature_name(view.name, name) for view in project.all_views.values() for name in view.schema()}
+    _known(f"served feature (fault {fault.name})", fault.columns, served)
 
 
 def _import(package: str, why: str) -> ModuleType:
