@@ -8,8 +8,11 @@ import polars as pl
 
 from ml_platform.sources.admission import Admit, everything
 from ml_platform.sources.contract import Validated, checked_schema, judge
-from ml_platform.spec import KNOWN_AT, ContractBroken, Rule, SourceTable, Verdict
+from ml_platform.spec import KNOWN_AT, ContractBroken, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start, days_between
+from ml_platform.spec.expectations import Around, ExpectInvariantToHold
+from ml_platform.spec.expectations.base import PART
+from ml_platform.spec.verdict import State
 from ml_platform.stores.delta import PARTITION, Lake
 
 _ORIGIN_OF_TIME = datetime(1, 1, 2, tzinfo=UTC)  # a reference table is read from here on; day 1 has no local time
@@ -66,6 +69,17 @@ def read_references(table: SourceTable, lake: Lake) -> dict[str, pl.DataFrame]:
     return {name: lake.read(f"raw/{name}") for name in names}
 
 
+def read_before(table: SourceTable, lake: Lake, first_day: date) -> pl.DataFrame | None:
+    """The rows of the days before that the rules look back at, with the columns that they read and their day."""
+    back = max((rule.looks_back_days for rule in table.rules), default=0)
+    if not back or not table.partitioned or not lake.exists(raw_name(table)):
+        return None
+    names = dict.fromkeys([KNOWN_AT, *(name for rule in table.rules if rule.looks_back_days for name in rule.reads)])
+    rows = lake.read(raw_name(table), first=first_day - timedelta(days=back), last=first_day - timedelta(days=1))
+    order = [name for name in table.key if name in names]
+    return rows.select(*names, pl.col(PARTITION).alias(PART)).sort(PART, KNOWN_AT, *order)
+
+
 def fetch(
     table: SourceTable,
     first_day: date,
@@ -76,11 +90,15 @@ def fetch(
     *,
     after: datetime | None = None,
     admit: Admit = everything,
+    before: pl.DataFrame | None = None,
+    whole: bool = False,
 ) -> Batch:
     """Read the local days [first_day, last_day] as far as they are known at ``now``, and judge them.
 
     A reference table is read whole, whatever the days. ``references`` are the raw tables that rules refer to.
     ``after`` leaves out what was known at that moment already; ``admit`` what was forgotten, before the contract.
+    ``whole``: rules about a day as a whole are judged, too, of the days that are over; ``before`` are the earlier rows
+    that they look back at.
 
     Raises:
         SourceError: the source could not be read, or its columns changed.
@@ -92,7 +110,8 @@ def fetch(
     guarded = replace(table, rules=(_inside(start, end), *table.rules))
     local_day = _local_day(first_day, last_day, timezone) if days else None
     admitted = admit(table, rows)
-    found = judge(guarded, admitted, references, batch=local_day)
+    around = Around(before=before, ends=_ends(days, now, timezone)) if whole else None
+    found = judge(guarded, admitted, references, batch=local_day, around=around)
     empty = _empty_days(table, rows, local_day, days, now, timezone)
     return Batch(
         good=_dated(found.good, local_day),
@@ -130,7 +149,8 @@ def ingest(
     """
     days = days_between(first_day, last_day) if table.partitioned else None
     known = references if references is not None else read_references(table, lake)
-    batch = fetch(table, first_day, last_day, now, timezone, known, admit=admit)
+    before = read_before(table, lake, first_day)
+    batch = fetch(table, first_day, last_day, now, timezone, known, admit=admit, before=before, whole=True)
     lake.replace(quarantine_name(table), batch.quarantined, days)
     if batch.refusal:
         raise ContractBroken(
@@ -176,9 +196,16 @@ def _interval(
     return start, max(start, min(day_start(last_day + timedelta(days=1), timezone), now + _TICK))
 
 
-def _inside(start: datetime, end: datetime) -> Rule:
+def _ends(days: list[date] | None, now: datetime, timezone: str) -> dict[date, datetime]:
+    """When each of the days was over, of those that are."""
+    ends = {day: day_start(day + timedelta(days=1), timezone) for day in days or ()}
+    return {day: end for day, end in ends.items() if end <= now}
+
+
+def _inside(start: datetime, end: datetime) -> ExpectInvariantToHold:
     """A reader that hands out rows from outside would put them into a wrong partition, or into the future."""
-    return Rule(name=IN_INTERVAL, holds=pl.col(KNOWN_AT).is_between(start, end, closed="left"), action="stop")
+    lies_there = pl.col(KNOWN_AT).is_between(start, end, closed="left").fill_null(False)
+    return ExpectInvariantToHold(name=IN_INTERVAL, holds=lies_there, action="stop")
 
 
 def _local_day(first_day: date, last_day: date, timezone: str) -> pl.Expr:
@@ -216,6 +243,13 @@ def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[
     if not broken:
         reason = f"all {len(found.verdicts)} rules hold on {rows_read} rows"
         return Verdict(state="pass", reason=reason, measures=measures)
-    listed = ", ".join(f"{name} ({count})" for name, count in broken.items())
-    reason = f"{found.quarantined.height} of {rows_read} rows were set aside in {quarantine_name(table)}: {listed}"
-    return Verdict(state="warn", reason=reason, measures={**measures, **broken})
+    aside = [
+        name for name in broken if name not in found.findings or found.findings[name].expectation.action == "quarantine"
+    ]
+    listed = ", ".join(f"{name} ({broken[name]})" for name in aside)
+    told = [f"{found.quarantined.height} of {rows_read} rows were set aside in {quarantine_name(table)}: {listed}"]
+    others = [name for name in broken if name not in aside]
+    reason = "; ".join([*(told if aside else []), *(found.verdicts[name].reason for name in others)])
+    states = {found.verdicts[name].state for name in broken}
+    state: State = "fail" if "fail" in states else "warn" if "warn" in states else "pass"
+    return Verdict(state=state, reason=reason, measures={**measures, **broken})

@@ -14,7 +14,8 @@ from ml_platform.projects.flights.nycflights13 import (
     minutes,
     reader,
 )
-from ml_platform.spec import SourceTable, between, invariant, is_in, not_null, refers_to
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 
 _KEY = ("flight_id",)
 _LOCAL_DEP = (pl.col("sched_dep") + minutes("dep_delay")).dt.convert_time_zone(LOCAL)
@@ -50,15 +51,21 @@ flight_departures = SourceTable(
     key=_KEY,
     known_at_source="the departure",
     rules=(
-        *not_null("flight_id", "carrier", "flight", "origin", "dest", "tailnum", "sched_dep", "dep_delay", "known_at"),
-        is_in("origin", ORIGINS),
-        refers_to("carrier", "airlines", "carrier"),
-        between("dep_delay", -60, 1440),
-        between("dep_time", 1, 2400),
+        *gxe.ExpectColumnValuesToNotBeNull.each(
+            "flight_id", "carrier", "flight", "origin", "dest", "tailnum", "sched_dep", "dep_delay", "known_at"
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="origin", value_set=ORIGINS),
+        gxe.ExpectColumnValuesToReferTo(column="carrier", table="airlines", other="carrier"),
+        gxe.ExpectColumnValuesToBeBetween(column="dep_delay", min_value=-60, max_value=1440),
+        gxe.ExpectColumnValuesToBeBetween(column="dep_time", min_value=1, max_value=2400),
         # A change of unit or sign, or a shifted clock, breaks this on nearly every row.
-        invariant("clock_agrees_with_delay", (_LOCAL_MINUTE - minute_of_day("dep_time")) % 1440 == 0, action="stop"),
-        invariant(
-            "known_at_departure", pl.col("known_at") == pl.col("sched_dep") + minutes("dep_delay"), action="stop"
+        gxe.ExpectInvariantToHold(
+            name="clock_agrees_with_delay", holds=(_LOCAL_MINUTE - minute_of_day("dep_time")) % 1440 == 0, action="stop"
+        ),
+        gxe.ExpectInvariantToHold(
+            name="known_at_departure",
+            holds=pl.col("known_at") == pl.col("sched_dep") + minutes("dep_delay"),
+            action="stop",
         ),
     ),
     fresh_within=timedelta(hours=26),

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.projects.flights.nycflights13 import ORIGINS, UTC_TIME, flights, minute_of_day, minutes, reader
-from ml_platform.spec import SourceTable, between, invariant, is_in, not_null, refers_to
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 
 _KEY = ("flight_id",)
 _DECLARED_AFTER = timedelta(hours=1)  # when a cancellation or a diversion is known: an assumption
@@ -53,19 +54,27 @@ flight_outcomes = SourceTable(
     known_at_source="the arrival; assumed for cancelled flights (60 minutes after the scheduled departure) and "
     "diverted ones (60 minutes after the later of scheduled arrival and departure)",
     rules=(
-        *not_null("flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at"),
-        *not_null("cancelled", "diverted"),
-        is_in("origin", ORIGINS),
-        refers_to("carrier", "airlines", "carrier"),
-        between("arr_delay", -120, 1440),
-        between("arr_time", 1, 2400),
-        invariant("one_ending", _ARRIVED.cast(pl.Int8) + pl.col("cancelled") + pl.col("diverted") == 1),
+        *gxe.ExpectColumnValuesToNotBeNull.each(
+            "flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at"
+        ),
+        *gxe.ExpectColumnValuesToNotBeNull.each("cancelled", "diverted"),
+        gxe.ExpectColumnValuesToBeInSet(column="origin", value_set=ORIGINS),
+        gxe.ExpectColumnValuesToReferTo(column="carrier", table="airlines", other="carrier"),
+        gxe.ExpectColumnValuesToBeBetween(column="arr_delay", min_value=-120, max_value=1440),
+        gxe.ExpectColumnValuesToBeBetween(column="arr_time", min_value=1, max_value=2400),
+        gxe.ExpectInvariantToHold(
+            name="one_ending", holds=_ARRIVED.cast(pl.Int8) + pl.col("cancelled") + pl.col("diverted") == 1
+        ),
         # A change of unit or sign, or a shifted clock, breaks these on nearly every row.
-        invariant("clock_agrees_with_delay", _CLOCK_MINUTES % 1440 == 0, action="stop"),
-        invariant("known_at_arrival", pl.col("known_at") == pl.col("sched_arr") + minutes("arr_delay"), action="stop"),
-        invariant(
-            "known_after_the_event",
-            _ARRIVED | (pl.col("known_at") >= pl.col("sched_dep") + _DECLARED_AFTER),
+        gxe.ExpectInvariantToHold(name="clock_agrees_with_delay", holds=_CLOCK_MINUTES % 1440 == 0, action="stop"),
+        gxe.ExpectInvariantToHold(
+            name="known_at_arrival",
+            holds=pl.col("known_at") == pl.col("sched_arr") + minutes("arr_delay"),
+            action="stop",
+        ),
+        gxe.ExpectInvariantToHold(
+            name="known_after_the_event",
+            holds=_ARRIVED | (pl.col("known_at") >= pl.col("sched_dep") + _DECLARED_AFTER),
             action="stop",
         ),
     ),

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.projects.flights.nycflights13 import LOCAL, ORIGINS, UTC_TIME, flights, noon_before, reader
-from ml_platform.spec import SourceTable, between, invariant, is_in, not_null, refers_to
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 
 _KEY = ("flight_id",)
 _DEP = pl.col("sched_dep")
@@ -49,19 +50,31 @@ flight_schedules = SourceTable(
     key=_KEY,
     known_at_source="assumed: noon in New York on the day before, or the project's first instant",
     rules=(
-        *not_null("flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at"),
-        is_in("origin", ORIGINS),
-        refers_to("carrier", "airlines", "carrier"),
-        between("distance", 10, 5100),
-        between("sched_minutes", 20, 960),
-        between("hour", 0, 23),
-        between("weekday", 1, 7),
-        invariant("flight_id_agrees", pl.col("flight_id") == _ID),
-        invariant("duration_agrees", pl.col("sched_arr") == _DEP + pl.duration(minutes="sched_minutes")),
-        invariant("hour_agrees_with_utc", pl.col("hour") == _LOCAL_DEP.dt.hour(), action="stop"),
-        invariant("sched_hour_agrees", pl.col("sched_hour") == _DEP.dt.truncate("1h").dt.epoch("s"), action="stop"),
-        invariant("weekday_agrees", pl.col("weekday") == _LOCAL_DEP.dt.weekday(), action="stop"),
-        invariant("known_at_noon_before", pl.col("known_at") == noon_before("sched_dep"), action="stop"),
+        *gxe.ExpectColumnValuesToNotBeNull.each(
+            "flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at"
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="origin", value_set=ORIGINS),
+        gxe.ExpectColumnValuesToReferTo(column="carrier", table="airlines", other="carrier"),
+        gxe.ExpectColumnValuesToBeBetween(column="distance", min_value=10, max_value=5100),
+        gxe.ExpectColumnValuesToBeBetween(column="sched_minutes", min_value=20, max_value=960),
+        gxe.ExpectColumnValuesToBeBetween(column="hour", min_value=0, max_value=23),
+        gxe.ExpectColumnValuesToBeBetween(column="weekday", min_value=1, max_value=7),
+        gxe.ExpectInvariantToHold(name="flight_id_agrees", holds=pl.col("flight_id") == _ID),
+        gxe.ExpectInvariantToHold(
+            name="duration_agrees", holds=pl.col("sched_arr") == _DEP + pl.duration(minutes="sched_minutes")
+        ),
+        gxe.ExpectInvariantToHold(
+            name="hour_agrees_with_utc", holds=pl.col("hour") == _LOCAL_DEP.dt.hour(), action="stop"
+        ),
+        gxe.ExpectInvariantToHold(
+            name="sched_hour_agrees", holds=pl.col("sched_hour") == _DEP.dt.truncate("1h").dt.epoch("s"), action="stop"
+        ),
+        gxe.ExpectInvariantToHold(
+            name="weekday_agrees", holds=pl.col("weekday") == _LOCAL_DEP.dt.weekday(), action="stop"
+        ),
+        gxe.ExpectInvariantToHold(
+            name="known_at_noon_before", holds=pl.col("known_at") == noon_before("sched_dep"), action="stop"
+        ),
     ),
     fresh_within=timedelta(hours=26),
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.projects.flights.nycflights13 import LOCAL, ORIGINS, UTC_TIME, read_file, reader, utc
-from ml_platform.spec import SourceTable, between, invariant, is_in, not_null
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 
 _KEY = ("origin", "observed_at")
 _MEASURED = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
@@ -33,20 +34,28 @@ weather = SourceTable(
     key=_KEY,
     known_at_source="assumed: one hour after the observation",
     rules=(
-        *not_null("origin", "observed_at", "known_at"),
-        is_in("origin", ORIGINS),
-        between("temp", -30, 120),
-        between("dewp", -50, 90),
-        between("humid", 0, 100),
-        between("wind_dir", 0, 360),
-        between("wind_speed", 0, 150),  # a category 5 hurricane starts at 157 mph
-        between("wind_gust", 0, 200),
-        between("precip", 0, 6),
-        between("pressure", 930, 1070),
-        between("visib", 0, 10),
-        invariant("dewp_not_above_temp", pl.col("dewp") <= pl.col("temp") + 0.2),  # both are rounded
-        invariant("local_hour_agrees_with_utc", pl.col("hour") == _LOCAL_HOUR, action="stop"),
-        invariant("known_one_hour_after", pl.col("known_at") == pl.col("observed_at") + _DELAY, action="stop"),
+        *gxe.ExpectColumnValuesToNotBeNull.each("origin", "observed_at", "known_at"),
+        gxe.ExpectColumnValuesToBeInSet(column="origin", value_set=ORIGINS),
+        gxe.ExpectColumnValuesToBeBetween(column="temp", min_value=-30, max_value=120),
+        gxe.ExpectColumnValuesToBeBetween(column="dewp", min_value=-50, max_value=90),
+        gxe.ExpectColumnValuesToBeBetween(column="humid", min_value=0, max_value=100),
+        gxe.ExpectColumnValuesToBeBetween(column="wind_dir", min_value=0, max_value=360),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="wind_speed", min_value=0, max_value=150
+        ),  # a category 5 hurricane starts at 157 mph
+        gxe.ExpectColumnValuesToBeBetween(column="wind_gust", min_value=0, max_value=200),
+        gxe.ExpectColumnValuesToBeBetween(column="precip", min_value=0, max_value=6),
+        gxe.ExpectColumnValuesToBeBetween(column="pressure", min_value=930, max_value=1070),
+        gxe.ExpectColumnValuesToBeBetween(column="visib", min_value=0, max_value=10),
+        gxe.ExpectInvariantToHold(
+            name="dewp_not_above_temp", holds=pl.col("dewp") <= pl.col("temp") + 0.2
+        ),  # both are rounded
+        gxe.ExpectInvariantToHold(
+            name="local_hour_agrees_with_utc", holds=pl.col("hour") == _LOCAL_HOUR, action="stop"
+        ),
+        gxe.ExpectInvariantToHold(
+            name="known_one_hour_after", holds=pl.col("known_at") == pl.col("observed_at") + _DELAY, action="stop"
+        ),
     ),
     fresh_within=timedelta(hours=26),
 )
