@@ -13,7 +13,7 @@ from ml_platform.drills.watch import (
     champion_of,
     contract,
     drifted,
-    performed,
+    noticed,
     skewed,
 )
 from ml_platform.spec import Verdict
@@ -102,4 +102,4 @@ def _of_skew(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
 
 def _of_labels(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
     trained = champion_of(day)
-    return PERFORMANCE, year.service.name, performed(year, year.answers(trained, day), trained, day)
+    return PERFORMANCE, year.service.name, noticed(year, year.answers(trained, day), trained, day)

@@ -1,6 +1,6 @@
 """One fault on one date: day by day, who sees it first, with which sentence, and what it would have cost."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -19,12 +19,15 @@ from ml_platform.drills.watch import (
     Looked,
     champion_of,
     changed_rows,
+    contract,
     drifted,
+    losses,
+    noticed,
     performed,
     planted_contract,
     skewed,
 )
-from ml_platform.spec import Verdict
+from ml_platform.spec import DriftPolicy, Verdict
 from ml_platform.spec.calendar import days_between
 from ml_platform.stores.delta import PARTITION
 
@@ -97,25 +100,27 @@ def _before_answers(year: CleanYear, plant: Plant) -> Iterator[Catch]:
     """Contract, deadline and drift of what the contract lets in, until the first of them has seen it."""
     if not plant.fault.table:
         return
-    let_in: dict[date, pl.DataFrame] = {}
+    raw, let_in = year.raw, dict[date, pl.DataFrame]()
+    served = year.asked.clear()
     for number, day in enumerate(days_between(plant.first, plant.last)):
-        looked = planted_contract(year, plant, day)
-        caught = list(_by_contract(year, plant, day, number, looked))
-        caught += _by_deadline(year, plant, day, number, looked)
+        looked = planted_contract(year, plant, day, raw)
+        caught = [*_by_contract(year, plant, day, number, looked), *_by_deadline(year, plant, day, number, looked)]
         if looked.batch is not None and looked.ran:
             let_in[day] = looked.batch.good
+            raw = admitted(plant, year, let_in)
+            served = pl.concat([served, refreshed(year, raw, plant.fault.table, day, day)])
+            caught += _by_drift(year, served, plant, number)
         yield from caught
         if caught:
-            return
-        found = list(_by_drift(year, plant, let_in, number))
-        yield from found
-        if found:
             return
 
 
 def _by_contract(year: CleanYear, plant: Plant, day: date, number: int, looked: Looked) -> Iterator[Catch]:
+    """An alarm that the day would not have had, or wrong rows of which the most were set aside."""
     if not looked.verdict.passed:
-        yield Catch(detector=looked.by, day=number, reason=looked.verdict.reason)
+        clean = contract(year, year.project.tables[plant.fault.table], day)
+        if clean.verdict.passed or looked.failing - clean.failing:
+            yield Catch(detector=looked.by, day=number, reason=looked.verdict.reason)
     elif looked.batch is not None and looked.batch.quarantined.height:
         changed = changed_rows(plant, year, day)
         if changed and looked.batch.quarantined.height >= _HELD * changed:
@@ -132,39 +137,26 @@ def _by_deadline(year: CleanYear, plant: Plant, day: date, number: int, looked: 
     return [] if found.passed else [Catch(detector=FRESHNESS, day=number, reason=found.reason)]
 
 
-def _by_drift(year: CleanYear, plant: Plant, let_in: Mapping[date, pl.DataFrame], number: int) -> Iterator[Catch]:
-    """The features of a day, made of what the contract let in, against the answers of the days before."""
-    day = plant.first + timedelta(days=number)
-    served = refreshed(year, admitted(plant, year, let_in), plant.fault.table, plant.first, day)
-    yield from _drift_catches(year, served, plant, number)
-
-
-def _drift_catches(year: CleanYear, served: pl.DataFrame, plant: Plant, number: int) -> Iterator[Catch]:
+def _by_drift(year: CleanYear, served: pl.DataFrame, plant: Plant, number: int) -> Iterator[Catch]:
+    """A day's answers against those of the days before; ``served``: those since the fault began."""
     day = plant.first + timedelta(days=number)
     current = served.filter(pl.col(PARTITION) == day)
     for policy in year.project.drift_policies.values():
         if policy.service != year.service.name:
             continue
         features = _differing(year.read(day, day), current, year.features)
-        back = timedelta(days=2 * policy.reference_days)
-        before = pl.concat(
-            [
-                year.read(plant.first - back, plant.first - timedelta(days=1)),
-                served.filter(pl.col(PARTITION) < day).select(year.asked.columns),
-            ]
-        )
         if not features:
             continue
+        clean = year.read(day - timedelta(days=policy.reference_days), plant.first - timedelta(days=1))
+        before = pl.concat([clean, served.filter(pl.col(PARTITION) < day).select(year.asked.columns)])
         found = drifted(policy, before, current, day, features)
-        if found.state == "fail" and not _alarmed_anyway(year, policy.name, day, features):
+        if found.state == "fail" and not _alarmed_anyway(year, policy, day, features):
             yield Catch(detector=DRIFT, day=number, reason=found.reason)
 
 
-def _alarmed_anyway(year: CleanYear, policy: str, day: date, features: Sequence[str]) -> bool:
-    declared = year.project.drift_policies[policy]
-    back = timedelta(days=2 * declared.reference_days)
-    clean = drifted(declared, year.read(day - back, day - timedelta(days=1)), year.read(day, day), day, features)
-    return clean.state == "fail"
+def _alarmed_anyway(year: CleanYear, policy: DriftPolicy, day: date, features: Sequence[str]) -> bool:
+    before = year.read(day - timedelta(days=policy.reference_days), day - timedelta(days=1))
+    return drifted(policy, before, year.read(day, day), day, features).state == "fail"
 
 
 def _differing(right: pl.DataFrame, wrong: pl.DataFrame, features: Sequence[str]) -> list[str]:
@@ -180,7 +172,7 @@ def _of_answers(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[
         return
     yield from _by_skew(year, plant, wrong)
     for number in range(plant.fault.days):
-        found = list(_drift_catches(year, wrong, plant, number))
+        found = list(_by_drift(year, wrong, plant, number))
         yield from found
         if found:
             break
@@ -203,10 +195,12 @@ def _by_performance(year: CleanYear, plant: Plant, right: pl.DataFrame, wrong: p
     """
     first, last = _span(plant)
     trained = champion_of(plant.first)
+    in_the_end = losses(year, wrong, year.closes(last))
     for number, day in enumerate(days_between(first, last)):
-        until = pl.col(PARTITION) <= day
-        found = performed(year, wrong.filter(until), trained, day)
-        if found.state == "fail" and performed(year, right.filter(until), trained, day).state != "fail":
+        if performed(year, in_the_end, trained, day).state != "fail":
+            continue  # nor would it have asked with fewer labels
+        found = noticed(year, wrong, trained, day)
+        if found.state == "fail" and noticed(year, right, trained, day).state != "fail":
             yield Catch(detector=PERFORMANCE, day=number, reason=found.reason)
             return
 

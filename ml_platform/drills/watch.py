@@ -3,20 +3,21 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
 from ml_platform.decisions.retraining import Served, decide
-from ml_platform.drills.clean_year import PROBABILITY, CleanYear, referred
+from ml_platform.drills.clean_year import PROBABILITY, CleanYear, Frames, referred
 from ml_platform.drills.planting import Plant, source_with
 from ml_platform.features.skew import compare, sampled
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.monitoring.drift import drift
-from ml_platform.monitoring.performance import cohorts
+from ml_platform.monitoring.performance import COHORT, cohorts
 from ml_platform.sources.ingest import Batch, fetch
-from ml_platform.spec import ASKED_AT, DriftPolicy, SchemaChanged, SourceError, SourceTable, Verdict
+from ml_platform.spec import ASKED_AT, KNOWN_AT, DriftPolicy, SchemaChanged, SourceError, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start
+from ml_platform.spec.expectations.base import PART
 from ml_platform.spec.request_views import request_fields
 from ml_platform.stores.delta import PARTITION
 from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT
@@ -44,13 +45,24 @@ class Looked:
         """Whether the raw table was written."""
         return self.batch is not None and self.batch.refusal is None
 
+    @property
+    def failing(self) -> set[str]:
+        """The rules that fail."""
+        rules = {} if self.batch is None else self.batch.rules
+        return {name for name, verdict in rules.items() if verdict.state == "fail"}
 
-def contract(year: CleanYear, table: SourceTable, day: date) -> Looked:
-    """``raw/<table>`` of a day, as the asset makes it just after midnight, without writing."""
-    now = year.closes(day)
-    references = {name: year.raw[name] for name in referred(table)}
+
+def contract(year: CleanYear, table: SourceTable, day: date, raw: Frames | None = None) -> Looked:
+    """``raw/<table>`` of a day, as the asset makes it just after midnight, without writing.
+
+    raw: the raw tables as they stand; by default the clean ones.
+    """
+    now, stands = year.closes(day), raw or year.raw
+    references = {name: stands[name] for name in referred(table)}
     try:
-        batch = fetch(table, day, day, now, year.project.timezone, references)
+        batch = fetch(
+            table, day, day, now, year.project.timezone, references, before=before(stands, table, day), whole=True
+        )
     except SchemaChanged as error:
         return Looked(by=CONTRACT, verdict=Verdict(state="fail", reason=str(error)), batch=None)
     except SourceError as error:
@@ -59,10 +71,19 @@ def contract(year: CleanYear, table: SourceTable, day: date) -> Looked:
     return Looked(by=CONTRACT, verdict=refused or batch.contract, batch=batch)
 
 
-def planted_contract(year: CleanYear, plant: Plant, day: date) -> Looked:
+def before(raw: Frames, table: SourceTable, day: date) -> pl.DataFrame | None:
+    """The rows of the days before that rules look back at, as ``sources.ingest.read_before`` reads them."""
+    back = max((rule.looks_back_days for rule in table.rules), default=0)
+    if not back or not table.partitioned:
+        return None
+    rows = raw[table.name].filter(pl.col(PARTITION).is_between(day - timedelta(days=back), day - timedelta(days=1)))
+    return rows.with_columns(pl.col(PARTITION).alias(PART)).sort(PART, KNOWN_AT, *table.key)
+
+
+def planted_contract(year: CleanYear, plant: Plant, day: date, raw: Frames) -> Looked:
     """The same with the fault in the source."""
     table = year.project.tables[plant.fault.table]
-    return contract(year, source_with(plant, table, year.project.timezone, year.closes(day)), day)
+    return contract(year, source_with(plant, table, year.project.timezone, year.closes(day)), day, raw)
 
 
 def changed_rows(plant: Plant, year: CleanYear, day: date) -> int:
@@ -112,29 +133,34 @@ def champion_of(day: date) -> date:
     return (day - _SETTLED - timedelta(days=1)).replace(day=1)
 
 
-def losses(year: CleanYear, answers: pl.DataFrame, day: date) -> pl.DataFrame:
-    """``performance/<service>`` as known when the day is closed."""
-    key = year.spec.task.key
-    predictions = answers.select(
-        pl.col(key).alias("prediction_id"), ASKED_AT, PROBABILITY, pl.lit("1").alias("model_version")
-    )
-    known = answers.filter(pl.col(LABEL_KNOWN_AT) <= year.closes(day))
-    labels = known.select(
-        pl.col(key).alias("prediction_id"), pl.col(LABEL).cast(pl.Int64).alias("value"), known_at=LABEL_KNOWN_AT
-    )
+def losses(year: CleanYear, answers: pl.DataFrame, known: datetime) -> pl.DataFrame:
+    """``performance/<service>`` of these answers, by the truths known at a moment."""
+    named = answers.rename({year.spec.task.key: "prediction_id"})
+    predictions = named.select("prediction_id", ASKED_AT, PROBABILITY, pl.lit("1").alias("model_version"))
+    truths = named.filter(pl.col(LABEL_KNOWN_AT) <= known)
+    labels = truths.select("prediction_id", pl.col(LABEL).cast(pl.Int64).alias("value"), known_at=LABEL_KNOWN_AT)
     return cohorts(predictions, labels, year.project.timezone)
 
 
-def performed(year: CleanYear, answers: pl.DataFrame, trained: date, day: date) -> Verdict:
-    """What late labels say on a day about the champion of then: ``fail`` if they ask for another one."""
+def performed(year: CleanYear, history: pl.DataFrame, trained: date, day: date) -> Verdict:
+    """What late labels say on a day about the champion of then: ``fail`` if they ask for another one.
+
+    history: ``losses`` of what it answered.
+    """
     name = year.spec.policy
     if name is None:
         return Verdict.unknown(f"model {year.spec.name} has no retraining policy, so nobody looks at late labels")
     policy, moment = year.project.retrain_policies[name], day_start(trained, year.project.timezone)
     served = Served(version="1", first_day=trained, trained_at=moment, last_training_at=moment)
-    found = decide(policy, losses(year, answers, day), served, day, year.closes(day))
+    found = decide(policy, history.filter(pl.col(COHORT) <= day), served, day, year.closes(day))
     ratio = found.measures.get("ratio")
     if ratio is None:
         return Verdict.unknown(found.reason)
     worse = float(ratio) > policy.max_loss_ratio
     return Verdict(state="fail" if worse else "pass", reason=found.reason, measures=found.measures)
+
+
+def noticed(year: CleanYear, answers: pl.DataFrame, trained: date, day: date) -> Verdict:
+    """``performed`` on a day by what was known when it was closed."""
+    until = answers.filter(pl.col(PARTITION) <= day)
+    return performed(year, losses(year, until, year.closes(day)), trained, day)
