@@ -29,12 +29,12 @@ def tables() -> dict[str, SourceTable]:
 
 @pytest.fixture(scope="module")
 def references(tables: dict[str, SourceTable]) -> dict[str, pl.DataFrame]:
-    return {"airlines": tables["airlines"].read(datetime(2013, 1, 1, tzinfo=UTC), LATER)}
+    return {name: tables[name].read(datetime(2013, 1, 1, tzinfo=UTC), LATER) for name in ("airlines", "airports")}
 
 
 @pytest.fixture(scope="module")
 def year(tables: dict[str, SourceTable], references: dict[str, pl.DataFrame]) -> dict[str, Batch]:
-    return {n: fetch(t, FIRST, LAST, LATER, "America/New_York", references) for n, t in tables.items()}
+    return {n: fetch(t, FIRST, LAST, LATER, "America/New_York", references, whole=True) for n, t in tables.items()}
 
 
 def test_the_whole_year_keeps_its_contracts_but_for_one_wind_speed(year: dict[str, Batch]) -> None:
@@ -51,6 +51,20 @@ def test_the_whole_year_keeps_its_contracts_but_for_one_wind_speed(year: dict[st
     set_aside = pl.concat(batch.quarantined.select("reason") for batch in year.values())["reason"].to_list()
     assert set_aside == ["wind_speed_between_0_and_150"]
     assert year["weather"].quarantined["wind_speed"].item() > 1000
+
+
+def test_no_rule_about_days_fires_on_the_clean_year(year: dict[str, Batch]) -> None:
+    fired = {
+        f"{name}: {rule}": [day for day, seen in (finding.observed or {}).items() if not seen.success]
+        for name, batch in year.items()
+        for rule, finding in batch.findings.items()
+        if finding.success is False
+    }
+    after_the_data = {rule: days for rule, days in fired.items() if days}
+    assert {day for days in after_the_data.values() for day in days} <= {date(2014, 1, 1)}
+    assert set(fired) - set(after_the_data) == {"weather: wind_speed_between_0_and_150"}
+    said = {rule for batch in year.values() for rule, found in batch.findings.items() if found.success is not None}
+    assert said == {rule for batch in year.values() for rule in batch.findings}  # each had something to compare with
 
 
 def test_what_happened_to_the_flights(year: dict[str, Batch]) -> None:

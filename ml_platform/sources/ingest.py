@@ -8,6 +8,7 @@ import polars as pl
 
 from ml_platform.sources.admission import Admit, everything
 from ml_platform.sources.contract import Validated, checked_schema, judge
+from ml_platform.sources.observe import Finding
 from ml_platform.spec import KNOWN_AT, ContractBroken, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start, days_between
 from ml_platform.spec.expectations import Around, ExpectInvariantToHold
@@ -28,7 +29,7 @@ class Batch:
     rows_read: rows that the source gave, counted before the contract. rows_forgotten: those among them that were left
         out because they hold what was forgotten.
     empty_days: days that gave no row although the table may not be empty.
-    contract: all rules in one verdict; ``rules`` holds each.
+    contract: all rules in one verdict; ``rules`` holds each, ``findings`` what each found.
     refusal: why the batch must not be used, or ``None``.
     """
 
@@ -39,6 +40,7 @@ class Batch:
     empty_days: tuple[date, ...]
     contract: Verdict
     rules: Mapping[str, Verdict]
+    findings: Mapping[str, Finding]
     refusal: str | None
 
 
@@ -121,6 +123,7 @@ def fetch(
         empty_days=empty,
         contract=_summary(table, found, rows.height, empty),
         rules=found.verdicts,
+        findings=found.findings,
         refusal=found.refusal,
     )
 

@@ -68,7 +68,7 @@ def observe(
     try:
         found = {
             **_by_row([each for each in about_rows if not each.looks_back_days], frame, around, parted=parted),
-            **_after_others([each for each in about_rows if each.looks_back_days], frame, around),
+            **_after_others([each for each in about_rows if each.looks_back_days], frame, around, parted=parted),
             **_as_a_whole(about_all, frame, around, parted=parted),
         }
     except pl.exceptions.PolarsError as error:
@@ -96,18 +96,20 @@ def _by_row(
     return _found(expectations, rows, rows.select(asked), rows[PART] if parted else None)
 
 
-def _after_others(expectations: Sequence[RowExpectation], rows: pl.DataFrame, around: Around) -> dict[str, Finding]:
+def _after_others(
+    expectations: Sequence[RowExpectation], rows: pl.DataFrame, around: Around, *, parted: bool
+) -> dict[str, Finding]:
     """Rows are compared with those before them, also with those before the batch."""
     if not expectations:
         return {}
     before = around.before
     asked = [each.unexpected(rows.schema, around).alias(each.name) for each in expectations]
     asked += [each.considered(rows.schema, around).alias(_LOOKED_AT + each.name) for each in expectations]
-    names = dict.fromkeys(name for each in expectations for name in each.reads)
+    names = list(dict.fromkeys(name for each in expectations for name in each.reads))
     together = rows.select(names)
     if before is not None and before.height:
         together = pl.concat([before.select(names), together])
-    return _found(expectations, rows, together.select(asked).tail(rows.height), None)
+    return _found(expectations, rows, together.select(asked).tail(rows.height), rows[PART] if parted else None)
 
 
 def _found(

@@ -12,7 +12,10 @@ airlines = SourceTable(
     columns={"carrier": pl.String, "name": pl.String, "known_at": UTC_TIME},
     key=("carrier",),
     known_at_source="assumed: the project's first instant",
-    rules=gxe.ExpectColumnValuesToNotBeNull.each("carrier", "name", "known_at", action="stop"),
+    rules=(
+        *gxe.ExpectColumnValuesToNotBeNull.each("carrier", "name", "known_at", action="stop"),
+        gxe.ExpectTableRowCountToBeBetween(min_value=15, action="stop"),  # 16 were delivered
+    ),
     partitioned=False,
     max_quarantined=0.0,
 )

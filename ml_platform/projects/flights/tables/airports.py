@@ -28,6 +28,7 @@ airports = SourceTable(
         gxe.ExpectColumnValuesToBeBetween(column="lat", min_value=-90, max_value=90),
         gxe.ExpectColumnValuesToBeBetween(column="lon", min_value=-180, max_value=180),
         gxe.ExpectColumnValuesToBeBetween(column="tz", min_value=-12, max_value=14),
+        gxe.ExpectTableRowCountToBeBetween(min_value=1300, action="stop"),  # 1,458 were delivered
     ),
     partitioned=False,
 )

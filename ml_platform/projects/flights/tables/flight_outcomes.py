@@ -5,14 +5,30 @@ from pathlib import Path
 
 import polars as pl
 
-from ml_platform.projects.flights.nycflights13 import ORIGINS, UTC_TIME, flights, minute_of_day, minutes, reader
+from ml_platform.projects.flights.nycflights13 import (
+    DESTINATIONS_KNOWN,
+    FLIGHT_ID,
+    ORIGINS,
+    UTC_TIME,
+    flights,
+    minute_of_day,
+    minutes,
+    reader,
+)
 from ml_platform.spec import SourceTable
 from ml_platform.spec import expectations as gxe
 
 _KEY = ("flight_id",)
+_NEEDED = ("flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at")
+_NEEDED += ("cancelled", "diverted")
 _DECLARED_AFTER = timedelta(hours=1)  # when a cancellation or a diversion is known: an assumption
 _ARRIVED = pl.col("arr_delay").is_not_null()
 _CLOCK_MINUTES = minute_of_day("sched_arr_time") + pl.col("arr_delay") - minute_of_day("arr_time")
+
+# Minutes from a destination's clock to UTC: Puerto Rico and New York to Hawaii, summer and winter.
+_ZONES = [240, 300, 360, 420, 480, 600]
+_UTC_ARRIVAL = pl.col("sched_arr").dt.hour().cast(pl.Int64) * 60 + pl.col("sched_arr").dt.minute()
+_OFFSET = (_UTC_ARRIVAL - minute_of_day("sched_arr_time")) % 1440
 
 
 def _rows(folder: Path) -> pl.DataFrame:
@@ -54,10 +70,7 @@ flight_outcomes = SourceTable(
     known_at_source="the arrival; assumed for cancelled flights (60 minutes after the scheduled departure) and "
     "diverted ones (60 minutes after the later of scheduled arrival and departure)",
     rules=(
-        *gxe.ExpectColumnValuesToNotBeNull.each(
-            "flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at"
-        ),
-        *gxe.ExpectColumnValuesToNotBeNull.each("cancelled", "diverted"),
+        *gxe.ExpectColumnValuesToNotBeNull.each(*_NEEDED),
         gxe.ExpectColumnValuesToBeInSet(column="origin", value_set=ORIGINS),
         gxe.ExpectColumnValuesToReferTo(column="carrier", table="airlines", other="carrier"),
         gxe.ExpectColumnValuesToBeBetween(column="arr_delay", min_value=-120, max_value=1440),
@@ -65,6 +78,7 @@ flight_outcomes = SourceTable(
         gxe.ExpectInvariantToHold(
             name="one_ending", holds=_ARRIVED.cast(pl.Int8) + pl.col("cancelled") + pl.col("diverted") == 1
         ),
+        gxe.ExpectInvariantToHold(name="flight_id_agrees", holds=pl.col("flight_id") == FLIGHT_ID, action="stop"),
         # A change of unit or sign, or a shifted clock, breaks these on nearly every row.
         gxe.ExpectInvariantToHold(name="clock_agrees_with_delay", holds=_CLOCK_MINUTES % 1440 == 0, action="stop"),
         gxe.ExpectInvariantToHold(
@@ -77,6 +91,12 @@ flight_outcomes = SourceTable(
             holds=_ARRIVED | (pl.col("known_at") >= pl.col("sched_dep") + _DECLARED_AFTER),
             action="stop",
         ),
+        # All clocks shifted together leave the rules above alone, but not the destination's distance to UTC.
+        gxe.ExpectInvariantToHold(name="destination_keeps_its_zone", holds=_OFFSET.is_in(_ZONES), action="stop"),
+        *DESTINATIONS_KNOWN,
+        gxe.ExpectColumnDistinctValuesToContainSet(column="origin", value_set=ORIGINS),
+        gxe.ExpectTableRowCountToBeUsual(by=("origin",), min_ratio=0.45, max_ratio=1.6),
+        gxe.ExpectTableToBeFresh(by=("origin",), within=timedelta(hours=4)),
     ),
     fresh_within=timedelta(hours=26),
 )

@@ -27,10 +27,10 @@ planes = SourceTable(
         *gxe.ExpectColumnValuesToNotBeNull.each("tailnum", "known_at", action="stop"),
         *gxe.ExpectColumnValuesToNotBeNull.each("seats", "engines"),
         gxe.ExpectColumnValuesToBeBetween(column="year", min_value=1950, max_value=2013),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="seats", min_value=1, max_value=853
-        ),  # the certified maximum of the largest airliner, an A380
+        # The certified maximum of the largest airliner, an A380, is 853.
+        gxe.ExpectColumnValuesToBeBetween(column="seats", min_value=1, max_value=853),
         gxe.ExpectColumnValuesToBeBetween(column="engines", min_value=1, max_value=4),
+        gxe.ExpectTableRowCountToBeBetween(min_value=3000, action="stop"),  # 3,322 were delivered
     ),
     partitioned=False,
 )
