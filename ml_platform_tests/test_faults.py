@@ -99,7 +99,7 @@ def test_a_wrong_join_leaves_what_every_column_holds() -> None:
 
 
 def test_more_goes_missing_every_day() -> None:
-    wrong = FAULTS["null_share_rising"].wrong
+    wrong = FAULTS["null_share_rising_pressure"].wrong
     assert wrong is not None
     rows = rows_of("weather")
     lost = [wrong(rows, Planted(day=day, seed=1))["pressure"].null_count() for day in range(5)]

@@ -39,6 +39,7 @@ from ml_platform.training.training_set import (
 
 _CLOSED_AFTER = timedelta(minutes=5)  # the daily assets are made a few minutes after midnight
 _MARGIN = timedelta(days=2)  # a plan is known a day before, and counts for one more
+_SETTLED = timedelta(days=8)  # a champion's first week is what later ones are compared with
 _SERVES_FOR = timedelta(days=60)  # the longest that a drill asks one version, and some days
 PROBABILITY = "probability"
 Frames = Mapping[str, pl.DataFrame]
@@ -77,6 +78,12 @@ class CleanYear:
     def features(self) -> list[str]:
         """What is served beside the categorical entities, in order."""
         return feature_names(self.project, self.spec)
+
+    def champion(self, day: date) -> date:
+        """When the version was trained that serves on a day: the first of a month, a week and more before."""
+        first = self.project.serves_from
+        before = (first - timedelta(days=28)).replace(day=1)  # for what is to be known of answers before any was given
+        return max((day - _SETTLED).replace(day=1), first) if day >= first else before
 
     def model(self, trained: date) -> Model:
         """The declared model, trained when that day began on what was known then."""

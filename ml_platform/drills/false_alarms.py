@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from ml_platform.drills.clean_year import CleanYear, within
+from ml_platform.drills.compared import Profiles
 from ml_platform.drills.watch import (
     CONTRACT,
-    DRIFT,
     PERFORMANCE,
     SKEW,
-    champion_of,
     contract,
-    drifted,
     noticed,
     skewed,
 )
@@ -56,13 +54,13 @@ class Quiet:
         return [alarm for alarm in self.alarms if alarm.detector == detector]
 
 
-def quiet_year(year: CleanYear, first: date, last: date, track: Callable[[Iterable[date]], Iterable[date]]) -> Quiet:
+def quiet_year(profiles: Profiles, first: date, last: date, track: Callable[[Iterable[date]], Iterable[date]]) -> Quiet:
     """Let every detector look at every day of [first, last]; an alarm is false, as nothing was planted."""
     looks: dict[str, int] = {}
     alarms: list[Alarm] = []
     aside = 0
     for day in track(days_between(first, last)):
-        for detector, where, found in _verdicts(year, day):
+        for detector, where, found in _verdicts(profiles, day):
             looks[detector] = looks.get(detector, 0) + 1
             aside += found.state == "warn"
             # Unknown is no pass of a contract, which then stops what follows; of the others it says: too little to say.
@@ -71,28 +69,12 @@ def quiet_year(year: CleanYear, first: date, last: date, track: Callable[[Iterab
     return Quiet(first=first, last=last, looks=looks, set_aside=aside, alarms=tuple(alarms))
 
 
-def _verdicts(year: CleanYear, day: date) -> list[tuple[str, str, Verdict]]:
-    tables = [(CONTRACT, table.name, contract(year, table, day).verdict) for table in year.project.tables.values()]
-    return [*tables, *_of_features(year, day), _of_skew(year, day), _of_labels(year, day)]
-
-
-def _of_features(year: CleanYear, day: date) -> list[tuple[str, str, Verdict]]:
-    policies = [p for p in year.project.drift_policies.values() if p.service == year.service.name]
-    today = year.read(day, day)
-    return [
-        (
-            DRIFT,
-            policy.name,
-            drifted(
-                policy,
-                year.read(day - timedelta(days=2 * policy.reference_days), day - timedelta(days=1)),
-                today,
-                day,
-                year.features,
-            ),
-        )
-        for policy in policies
-    ]
+def _verdicts(profiles: Profiles, day: date) -> list[tuple[str, str, Verdict]]:
+    year = profiles.year
+    tables = year.project.tables
+    contracts = [(CONTRACT, table.name, contract(year, table, day).verdict) for table in tables.values()]
+    drifts = [(by, policy.name, profiles.clean(policy, by, day).verdict) for by, policy in profiles.policies(tables)]
+    return [*contracts, *drifts, _of_skew(year, day), _of_labels(year, day)]
 
 
 def _of_skew(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
@@ -101,5 +83,5 @@ def _of_skew(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
 
 
 def _of_labels(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
-    trained = champion_of(day)
+    trained = year.champion(day)
     return PERFORMANCE, year.service.name, noticed(year, year.answers(trained, day), trained, day)

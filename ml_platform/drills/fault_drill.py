@@ -1,6 +1,6 @@
 """One fault on one date: day by day, who sees it first, with which sentence, and what it would have cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -8,30 +8,29 @@ import polars as pl
 
 from ml_platform.automation.deadlines import stale
 from ml_platform.drills.clean_year import CleanYear, Frames, refreshed, within
+from ml_platform.drills.compared import Profiles, Source
 from ml_platform.drills.cost import Cost, cost
 from ml_platform.drills.planting import Plant, admitted, unchecked
 from ml_platform.drills.watch import (
     DETECTORS,
-    DRIFT,
     FRESHNESS,
     PERFORMANCE,
     SKEW,
     Looked,
-    champion_of,
     changed_rows,
     contract,
-    drifted,
     losses,
     noticed,
     performed,
     planted_contract,
     skewed,
 )
-from ml_platform.spec import DriftPolicy, Verdict
+from ml_platform.spec import Verdict
 from ml_platform.spec.calendar import days_between
 from ml_platform.stores.delta import PARTITION
 
 _LABELS_WITHIN = 3  # days after a fault's end on which late labels may still tell of it
+_Wrong = Mapping[Source, Mapping[date, pl.DataFrame]]
 _HELD = 0.5  # share of the wrong rows that a contract must set aside to have kept the fault out
 _AFTER_MIDNIGHT = timedelta(hours=2)  # when a deadline of a table that is made daily has passed
 
@@ -63,16 +62,17 @@ class Told:
         return self.catches[0] if self.catches else None
 
 
-def drill(year: CleanYear, plant: Plant) -> Told:
+def drill(profiles: Profiles, plant: Plant) -> Told:
     """Plant the fault and let every detector look, each day until one has seen it."""
+    year = profiles.year
     wrong = _wrong_answers(year, plant)
-    trained = champion_of(plant.first)
+    trained = year.champion(plant.first)
     right = year.answers(trained, _span(plant)[1])
     answers = year.answered(wrong, trained)
     with_fault = pl.concat([right.filter(pl.col(PARTITION) < plant.first), answers])
     found = [
-        *_before_answers(year, plant),
-        *_of_answers(year, plant, wrong),
+        *_before_answers(profiles, plant),
+        *_of_answers(profiles, plant, wrong),
         *_by_performance(year, plant, right, with_fault),
     ]
     first: dict[str, Catch] = {}
@@ -96,23 +96,40 @@ def _wrong_answers(year: CleanYear, plant: Plant) -> pl.DataFrame:
     return pl.concat(days)
 
 
-def _before_answers(year: CleanYear, plant: Plant) -> Iterator[Catch]:
+def _before_answers(profiles: Profiles, plant: Plant) -> Iterator[Catch]:
     """Contract, deadline and drift of what the contract lets in, until the first of them has seen it."""
     if not plant.fault.table:
         return
-    raw, let_in = year.raw, dict[date, pl.DataFrame]()
-    served = year.asked.clear()
+    year, table, raw = profiles.year, plant.fault.table, profiles.year.raw
+    let_in = dict[date, pl.DataFrame]()
+    wrong: dict[Source, dict[date, pl.DataFrame]] = {}
     for number, day in enumerate(days_between(plant.first, plant.last)):
         looked = planted_contract(year, plant, day, raw)
         caught = [*_by_contract(year, plant, day, number, looked), *_by_deadline(year, plant, day, number, looked)]
         if looked.batch is not None and looked.ran:
             let_in[day] = looked.batch.good
             raw = admitted(plant, year, let_in)
-            served = pl.concat([served, refreshed(year, raw, plant.fault.table, day, day)])
-            caught += _by_drift(year, served, plant, number)
+            for source, rows in _let_through(profiles, plant, raw, day).items():
+                wrong.setdefault(source, {})[day] = rows
+            caught += _by_drift(profiles, day, number, [table], wrong)
         yield from caught
         if caught:
             return
+
+
+def _let_through(profiles: Profiles, plant: Plant, raw: Frames, day: date) -> dict[Source, pl.DataFrame]:
+    """What is profiled of a day with these raw tables: the table itself, what is served, and the labels."""
+    year, table = profiles.year, plant.fault.table
+    rows = raw[table]
+    of_day = rows.filter(pl.col(PARTITION) == day).drop(PARTITION) if PARTITION in rows.columns else rows
+    asked = refreshed(year, raw, table, day, day)
+    found = {
+        ("raw", table): of_day,
+        ("predictions", year.service.name): profiles.served(asked, year.champion(plant.first)),
+    }
+    if table == year.spec.task.label.table:
+        found["labels", year.service.name] = profiles.truths(of_day)
+    return found
 
 
 def _by_contract(year: CleanYear, plant: Plant, day: date, number: int, looked: Looked) -> Iterator[Catch]:
@@ -137,42 +154,24 @@ def _by_deadline(year: CleanYear, plant: Plant, day: date, number: int, looked: 
     return [] if found.passed else [Catch(detector=FRESHNESS, day=number, reason=found.reason)]
 
 
-def _by_drift(year: CleanYear, served: pl.DataFrame, plant: Plant, number: int) -> Iterator[Catch]:
-    """A day's answers against those of the days before; ``served``: those since the fault began."""
-    day = plant.first + timedelta(days=number)
-    current = served.filter(pl.col(PARTITION) == day)
-    for policy in year.project.drift_policies.values():
-        if policy.service != year.service.name:
-            continue
-        features = _differing(year.read(day, day), current, year.features)
-        if not features:
-            continue
-        clean = year.read(day - timedelta(days=policy.reference_days), plant.first - timedelta(days=1))
-        before = pl.concat([clean, served.filter(pl.col(PARTITION) < day).select(year.asked.columns)])
-        found = drifted(policy, before, current, day, features)
-        if found.state == "fail" and not _alarmed_anyway(year, policy, day, features):
-            yield Catch(detector=DRIFT, day=number, reason=found.reason)
+def _by_drift(profiles: Profiles, day: date, number: int, tables: list[str], wrong: _Wrong) -> Iterator[Catch]:
+    """Policies that see a sharp change where a clean day has none."""
+    for by, policy in profiles.policies(tables):
+        found = profiles.judge(policy, by, day, wrong)
+        if found.verdict.state == "fail" and found.sharp - profiles.clean(policy, by, day).sharp:
+            yield Catch(detector=by, day=number, reason=found.verdict.reason)
 
 
-def _alarmed_anyway(year: CleanYear, policy: DriftPolicy, day: date, features: Sequence[str]) -> bool:
-    before = year.read(day - timedelta(days=policy.reference_days), day - timedelta(days=1))
-    return drifted(policy, before, year.read(day, day), day, features).state == "fail"
-
-
-def _differing(right: pl.DataFrame, wrong: pl.DataFrame, features: Sequence[str]) -> list[str]:
-    """Features whose values of the day are others; all of them, where the questions are."""
-    if right.height != wrong.height:
-        return list(features)
-    return [name for name in features if not right[name].equals(wrong[name], null_equal=True)]
-
-
-def _of_answers(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Catch]:
+def _of_answers(profiles: Profiles, plant: Plant, asked: pl.DataFrame) -> Iterator[Catch]:
     """Skew and drift of what is served otherwise than it is computed."""
     if plant.fault.table:
         return
-    yield from _by_skew(year, plant, wrong)
-    for number in range(plant.fault.days):
-        found = list(_by_drift(year, wrong, plant, number))
+    year = profiles.year
+    yield from _by_skew(year, plant, asked)
+    served: dict[date, pl.DataFrame] = {}
+    for number, day in enumerate(days_between(plant.first, plant.last)):
+        served[day] = profiles.served(asked.filter(pl.col(PARTITION) == day), year.champion(plant.first))
+        found = list(_by_drift(profiles, day, number, [], {("predictions", year.service.name): served}))
         yield from found
         if found:
             break
@@ -194,7 +193,7 @@ def _by_performance(year: CleanYear, plant: Plant, right: pl.DataFrame, wrong: p
     right, wrong: answers of all days since the champion serves.
     """
     first, last = _span(plant)
-    trained = champion_of(plant.first)
+    trained = year.champion(plant.first)
     in_the_end = losses(year, wrong, year.closes(last))
     for number, day in enumerate(days_between(first, last)):
         if performed(year, in_the_end, trained, day).state != "fail":

@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from ml_platform.drills.clean_year import CleanYear, clean_year
+from ml_platform.drills.compared import Profiles
 from ml_platform.drills.false_alarms import quiet_year
 from ml_platform.drills.fault_drill import Told, drill
 from ml_platform.drills.fault_page import sentences, table, write_page
@@ -28,7 +29,7 @@ from ml_platform.spec import DeclarationError, Fault, Project, UnknownName
 
 Item = TypeVar("Item")
 Track = Callable[[str], Callable[[Iterable[Item]], Iterable[Item]]]
-_BEFORE = timedelta(days=10)  # after the first served day: a champion has a first week to be compared with
+_BEFORE = timedelta(days=28)  # after the first served day: less is too little to compare a day with
 _AFTER = timedelta(days=14)  # before the last one: a fault lasts a week, and its labels come later
 
 
@@ -107,10 +108,10 @@ def faults(
     wanted = chosen(known, only)
     with _progress(quiet) as track:
         year = _year(project, service or next(iter(project.services)), track)
-        first, last = project.serves_from, year.last
+        profiles, first, last = Profiles(year=year), project.serves_from, year.last
         days = dates(first + _BEFORE, last - _AFTER, count, seed)
-        told: list[Told] = [drill(year, plant) for plant in track("faults")(plants(wanted, days, seed))]
-        calm = quiet_year(year, first, last - timedelta(days=1), track("clean days")) if clean else None
+        told: list[Told] = [drill(profiles, plant) for plant in track("faults")(plants(wanted, days, seed))]
+        calm = quiet_year(profiles, first, last - timedelta(days=1), track("clean days")) if clean else None
     business = list(dict.fromkeys(name for one in told if one.cost_of_week for name in one.cost_of_week.business))
     Console(width=None if sys.stdout.isatty() else 180).print(table(told, business))
     click.echo("\n".join(sentences(told, calm)))

@@ -1,7 +1,6 @@
 """The platform's own detectors, called as production calls them, on one day of a year with or without a fault."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -9,13 +8,13 @@ import polars as pl
 
 from ml_platform.decisions.retraining import Served, decide
 from ml_platform.drills.clean_year import PROBABILITY, CleanYear, Frames, referred
+from ml_platform.drills.compared import ANSWERS, DRIFT, LABELS, PROFILE
 from ml_platform.drills.planting import Plant, source_with
 from ml_platform.features.skew import compare, sampled
 from ml_platform.features.skew import verdict as skew_verdict
-from ml_platform.monitoring.drift import drift
 from ml_platform.monitoring.performance import COHORT, cohorts
 from ml_platform.sources.ingest import Batch, fetch
-from ml_platform.spec import ASKED_AT, KNOWN_AT, DriftPolicy, SchemaChanged, SourceError, SourceTable, Verdict
+from ml_platform.spec import ASKED_AT, KNOWN_AT, SchemaChanged, SourceError, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.expectations.base import PART
 from ml_platform.spec.request_views import request_fields
@@ -23,10 +22,9 @@ from ml_platform.stores.delta import PARTITION
 from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT
 
 # In the order in which a day's rows meet them.
-INGEST, CONTRACT, FRESHNESS, SKEW, DRIFT = "ingest", "contract", "freshness", "skew", "drift"
+INGEST, CONTRACT, FRESHNESS, SKEW = "ingest", "contract", "freshness", "skew"
 PERFORMANCE = "performance"
-DETECTORS = (INGEST, CONTRACT, FRESHNESS, SKEW, DRIFT, PERFORMANCE)
-_SETTLED = timedelta(days=7)  # a champion's first week is what later ones are compared with
+DETECTORS = (INGEST, CONTRACT, FRESHNESS, PROFILE, SKEW, DRIFT, ANSWERS, LABELS, PERFORMANCE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +96,6 @@ def changed_rows(plant: Plant, year: CleanYear, day: date) -> int:
     return max(others, wrong.height - rows.height)
 
 
-def drifted(
-    policy: DriftPolicy, before: pl.DataFrame, current: pl.DataFrame, day: date, features: Sequence[str]
-) -> Verdict:
-    """``drift/<policy>`` of a day. before: the answers of the days before; current: those of the day."""
-    rows = pl.concat([before.select(PARTITION, *features), current.select(PARTITION, *features)])
-    return drift(rows.select(pl.col(features).cast(pl.Float64)), rows[PARTITION], day, policy)[0]
-
-
 def logged(year: CleanYear, rows: pl.DataFrame) -> pl.DataFrame:
     """Answers as they stand in the prediction log, as far as the skew replay reads them."""
     task, names = year.spec.task, year.features
@@ -126,11 +116,6 @@ def skewed(year: CleanYear, rows: pl.DataFrame, frames: dict[str, pl.DataFrame],
     """``skew/<service>`` of a day's answers against the raw tables."""
     views = {view.name: view for view in year.project.views_of(year.spec)}
     return skew_verdict(*compare(sampled(logged(year, rows), share), views, frames))
-
-
-def champion_of(day: date) -> date:
-    """When the version was trained that serves on a day: the first of a month, a week and more before."""
-    return (day - _SETTLED - timedelta(days=1)).replace(day=1)
 
 
 def losses(year: CleanYear, answers: pl.DataFrame, known: datetime) -> pl.DataFrame:
