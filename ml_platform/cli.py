@@ -24,6 +24,7 @@ from ml_platform.serving.image_commands import image
 from ml_platform.serving.key_commands import COMMANDS as KEYS
 from ml_platform.serving.rollout_commands import COMMANDS as ROLLOUTS
 from ml_platform.serving.serve_command import serve
+from ml_platform.sources.commands import contract
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
 
@@ -358,7 +359,7 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
 
 for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
     main.add_command(command)
-for command in (serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS):
+for command in (serve, bring_back, contract, dead_letters, explain, bench, drill, image, *KEYS):
     main.add_command(command)
 
 

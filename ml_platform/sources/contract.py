@@ -73,8 +73,7 @@ def judge(
     _refuse_shared_names(table)
     known = replace(around or Around(), references=references)
     found = observe(table.rules, rows, known, parts=batch, whole=around is not None, table=table.name)
-    flags = {name: finding.unexpected for name, finding in found.items() if _sets_aside(finding)}
-    flags = {name: flag for name, flag in flags.items() if flag is not None}
+    flags = _set_aside(found)
     bad = pl.select(pl.any_horizontal(*flags.values())).to_series() if flags else _nowhere(rows)
     flags[DUPLICATE] = _later_copies(table, rows, bad)
     bad = bad | flags[DUPLICATE]
@@ -100,10 +99,14 @@ def judge(
     )
 
 
-def _sets_aside(finding: Finding) -> bool:
-    """A rule that stops names the rows that broke it, too."""
-    broken = finding.success is False and finding.unexpected is not None
-    return broken and finding.expectation.action in ("quarantine", "stop")
+def _set_aside(found: Mapping[str, Finding]) -> dict[str, pl.Series]:
+    """Of each rule that keeps rows out, which; one that stops names the rows that broke it, too."""
+    flags = {}
+    for name, finding in found.items():
+        keeps_out = finding.expectation.action in ("quarantine", "stop")
+        if keeps_out and finding.success is False and finding.unexpected is not None:
+            flags[name] = finding.unexpected
+    return flags
 
 
 def _refuse_shared_names(table: SourceTable) -> None:

@@ -164,6 +164,25 @@ def ingest(
     return Ingested(**vars(batch), raw_version=version)
 
 
+def examined(
+    table: SourceTable, lake: Lake, day: date, now: datetime, timezone: str, *, admit: Admit = everything
+) -> tuple[pl.DataFrame, Validated]:
+    """A day's rows as the source gives them now, in the order in which they were judged, and the judgement.
+
+    Nothing is written. A reference table is examined whole.
+
+    Raises:
+        SourceError: the source could not be read, or its columns changed.
+        MissingHistory: a table that a rule refers to was never written.
+    """
+    rows = admit(table, checked_schema(table, table.read(*_interval(table, day, day, now, timezone))))
+    rows = rows.sort(KNOWN_AT, *table.key, maintain_order=True)
+    days = [day] if table.partitioned else None
+    around = Around(before=read_before(table, lake, day), ends=_ends(days, now, timezone))
+    local_day = _local_day(day, day, timezone) if days else None
+    return rows, judge(table, rows, read_references(table, lake), batch=local_day, around=around)
+
+
 def nothing_lost(
     table: SourceTable,
     lake: Lake,

@@ -5,6 +5,7 @@ import polars as pl
 from ml_platform.sources.observe import Finding
 from ml_platform.spec import KNOWN_AT, SourceTable, Verdict
 from ml_platform.spec.expectations import Observed
+from ml_platform.spec.verdict import State
 
 _EXAMPLES = 3
 
@@ -27,7 +28,7 @@ def verdict_of(table: SourceTable, rows: pl.DataFrame, finding: Finding) -> Verd
         held = ", ".join(finding.expectation.columns) or "the table"
         reason = f"{found}, which holds back what uses {held}; {shown}"
         return Verdict(state="fail", reason=reason, measures=measures)
-    state = "pass" if finding.expectation.severity == "info" else "warn"
+    state: State = "pass" if finding.expectation.severity == "info" else "warn"
     return Verdict(state=state, reason=f"{found}; {shown}", measures={**measures, "broken": count})
 
 

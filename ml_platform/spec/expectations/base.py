@@ -1,6 +1,7 @@
 """What every expectation has: a type of Great Expectations' vocabulary, arguments, a severity, and what follows."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
@@ -146,7 +147,7 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowExpectation(Expectation):
+class RowExpectation(Expectation, ABC):
     """It says of every row whether it is as expected.
 
     mostly: the share of the rows looked at (0..1) that is enough. row_condition: which rows it is about.
@@ -162,9 +163,9 @@ class RowExpectation(Expectation):
         if not 0 <= self.mostly <= 1:
             self.refuse("mostly is a share, at least 0 and at most 1")
 
+    @abstractmethod
     def expected(self, schema: Schema, around: Around) -> pl.Expr:
         """Whether the row is as expected; null where it is not looked at, as a missing value."""
-        raise NotImplementedError
 
     def unexpected(self, schema: Schema, around: Around) -> pl.Expr:
         """Whether the row fails."""
@@ -178,16 +179,16 @@ class RowExpectation(Expectation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchExpectation(Expectation):
+class BatchExpectation(Expectation, ABC):
     """It says something of the batch as a whole, in one value."""
 
+    @abstractmethod
     def measured(self, schema: Schema) -> pl.Expr:
         """The value, of all rows of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def judge(self, value: Any, schema: Schema, around: Around, part: Any) -> Observed | None:
         """What to say of the value; ``None`` if nothing can be said (too little history)."""
-        raise NotImplementedError
 
     def summary(self, rows: pl.DataFrame) -> pl.DataFrame | None:
         """What is to be known of each part (column ``part``), those before included; ``None`` if nothing is."""

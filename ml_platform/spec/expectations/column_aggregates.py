@@ -4,6 +4,7 @@ Missing values (null, NaN) are left out. A column without any value meets no bou
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,9 +61,9 @@ class _Bounded(ColumnAggregate):
         """The value."""
         return self.measure(self.values(schema))
 
+    @abstractmethod
     def measure(self, values: pl.Expr) -> pl.Expr:
         """The value of the values."""
-        raise NotImplementedError
 
     def judge(self, value: Any, schema: Schema, around: Around, part: Any) -> Observed:
         """Whether it lies between the bounds."""

@@ -6,6 +6,7 @@ A pattern is looked for anywhere in the text, as Python's ``re.search`` does. On
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from ml_platform.spec.expectations.base import Schema, bounds, within
-from ml_platform.spec.expectations.column_values import ColumnValues
+from ml_platform.spec.expectations.column_values import ValueByValue
 
 
 def _text(value: pl.Expr, column: str, schema: Schema) -> pl.Expr:
@@ -79,16 +80,16 @@ def like(pattern: str, escape: str | None = None) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnTexts(ColumnValues):
+class ColumnTexts(ValueByValue):
     """About texts; a value that is none is looked at as it is written."""
 
     def holds(self, value: pl.Expr, schema: Schema) -> pl.Expr:
         """Whether the text is as expected."""
         return self.reads_well(_text(value, self.column, schema))
 
+    @abstractmethod
     def reads_well(self, text: pl.Expr) -> pl.Expr:
         """Whether a text is as expected; null where it is null."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

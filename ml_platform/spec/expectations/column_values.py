@@ -1,5 +1,6 @@
 """Every value of one column is as expected: Great Expectations' column map expectations, but those on texts."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -37,17 +38,22 @@ class ColumnValues(RowExpectation):
         """Its column."""
         return (self.column,)
 
+
+@dataclass(frozen=True, kw_only=True)
+class ValueByValue(ColumnValues):
+    """What is to be said of a value follows from the value."""
+
     def expected(self, schema: Schema, around: Around) -> pl.Expr:
         """Whether the value is as expected; null where there is none."""
         return self.holds(value_of(self.column, schema), schema)
 
+    @abstractmethod
     def holds(self, value: pl.Expr, schema: Schema) -> pl.Expr:
         """Whether a value is as expected; null where it is null."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnValuesToNotBeNull(ColumnValues):
+class ExpectColumnValuesToNotBeNull(ValueByValue):
     """There is a value."""
 
     def default_name(self) -> str:
@@ -60,7 +66,7 @@ class ExpectColumnValuesToNotBeNull(ColumnValues):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnValuesToBeNull(ColumnValues):
+class ExpectColumnValuesToBeNull(ValueByValue):
     """There is no value."""
 
     def holds(self, value: pl.Expr, schema: Schema) -> pl.Expr:
@@ -69,7 +75,7 @@ class ExpectColumnValuesToBeNull(ColumnValues):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnValuesToBeBetween(ColumnValues):
+class ExpectColumnValuesToBeBetween(ValueByValue):
     """The value lies in [min_value, max_value], in units of the column; a strict bound is not part of it."""
 
     min_value: Any = None
@@ -96,7 +102,7 @@ class ExpectColumnValuesToBeBetween(ColumnValues):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnValuesToBeInSet(ColumnValues):
+class ExpectColumnValuesToBeInSet(ValueByValue):
     """The value is one of a closed list; without a list every value is."""
 
     value_set: Sequence[Any] | None = None
@@ -111,7 +117,7 @@ class ExpectColumnValuesToBeInSet(ColumnValues):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnValuesToNotBeInSet(ColumnValues):
+class ExpectColumnValuesToNotBeInSet(ValueByValue):
     """The value is none of a list; without a list every value is."""
 
     value_set: Sequence[Any] | None = None
@@ -174,7 +180,7 @@ class ExpectColumnValuesToBeDecreasing(_InOrder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnValueZScoresToBeLessThan(ColumnValues):
+class ExpectColumnValueZScoresToBeLessThan(ValueByValue):
     """The value is fewer than ``threshold`` standard deviations of the batch off its mean; where all are equal, it is.
 
     double_sided: below the mean counts, too.
@@ -195,7 +201,7 @@ class ExpectColumnValueZScoresToBeLessThan(ColumnValues):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnValuesToNotBeOutliers(ColumnValues):
+class ExpectColumnValuesToNotBeOutliers(ValueByValue):
     """The value lies within ``multiplier`` spreads of the batch: quartile ranges beyond the quartiles (``iqr``), or
     standard deviations about the mean (``std``)."""
 
@@ -240,9 +246,9 @@ class _ColumnType(BatchExpectation):
         """The schema says it; no row is looked at."""
         return pl.lit(0)
 
+    @abstractmethod
     def named(self) -> Sequence[str] | None:
         """The types that are right; ``None``: any."""
-        raise NotImplementedError
 
     def judge(self, value: Any, schema: Schema, around: Around, part: Any) -> Observed:
         """Whether the column is of one of them."""

@@ -2,6 +2,7 @@
 
 import operator
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from ml_platform.spec.errors import DeclarationError
+from ml_platform.spec.expectations.members import members
 
 _OPERATORS: Mapping[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     "==": operator.eq,
@@ -25,7 +27,7 @@ _OLD_COMPARISON = re.compile(r"""^(?P<sign>==|!=|<=|>=|<|>)\s*(?:["'](?P<text>.*
 
 
 @dataclass(frozen=True)
-class RowCondition:
+class RowCondition(ABC):
     """A condition on one row, which two of them make another: ``a & b``, ``a | b``."""
 
     def __and__(self, other: "RowCondition") -> "RowCondition":
@@ -37,17 +39,17 @@ class RowCondition:
         return Group(kind="or", conditions=(self, other))
 
     @property
+    @abstractmethod
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expression(self, schema: Mapping[str, Any]) -> pl.Expr:
         """Whether it holds, never null: a missing value differs from every value and is no part of any order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def as_dict(self) -> dict[str, Any]:
         """As it stands in a suite file."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +79,12 @@ class Comparison(RowCondition):
         """Whether it holds."""
         value = _value(self.column, schema)
         if self.operator in _MEMBER:
-            found = value.is_in(list(self.parameter)).fill_null(False) if self.parameter else pl.lit(False)
+            found = value.is_in(members(self.parameter, schema[self.column]).implode()).fill_null(False)
             return found if self.operator == "IN" else ~found
-        return _OPERATORS[self.operator](value, self.parameter).fill_null(self.operator == "!=")
+        given = self.parameter
+        if isinstance(given, str) and schema[self.column].is_temporal():  # as a suite file writes a time
+            given = members([given], schema[self.column])[0]
+        return _OPERATORS[self.operator](value, given).fill_null(self.operator == "!=")
 
     def as_dict(self) -> dict[str, Any]:
         """As in a suite file."""

@@ -85,10 +85,7 @@ class ExpectTableRowCountToBeUsual(_ByGroup):
             both = today.with_columns(usual=pl.lit(held[_ROWS].median()))
         ratio = pl.col("found") / pl.col("usual")
         odd = both.filter((pl.col("usual") > 0) & ~ratio.is_between(self.min_ratio, self.max_ratio))
-        told = [
-            f"{self.named(row)}: ".lstrip(": ") + f"{row['found']} instead of {row['usual']:g}"
-            for row in odd.to_dicts()
-        ]
+        told = [self.told(row, f"{row['found']} instead of {row['usual']:g}") for row in odd.to_dicts()]
         return Observed(success=odd.is_empty(), value=value, details={"unusual": told} if told else {})
 
 
@@ -136,8 +133,7 @@ class ExpectTableToBeFresh(_ByGroup):
         else:
             found = found.filter(pl.col(PART) == part)
         old = found.filter((pl.col(_NEWEST) < end - self.within).fill_null(True))
-        told = [f"{self.named(row)}: ".lstrip(": ") + f"newest {row[_NEWEST]}" for row in old.to_dicts()]
+        told = [self.told(row, f"newest {row[_NEWEST]}") for row in old.to_dicts()]
         newest = found[_NEWEST].max()
-        return Observed(
-            success=old.is_empty() and newest is not None, value=str(newest), details={"old": told} if told else {}
-        )
+        good = old.is_empty() and newest is not None
+        return Observed(success=good, value=str(newest), details={"old": told} if told else {})

@@ -1,5 +1,6 @@
 """Every row's values of several columns are as expected together: pairs, keys, sums."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -33,15 +34,19 @@ class _Columns(RowExpectation):
         if getattr(self, "ignore_row_if") not in self.ignored:  # noqa: B009  # declared below
             self.refuse(f"ignore_row_if is one of {', '.join(self.ignored)}")
 
+
+class _RowByRow(_Columns):
+    """What is to be said of a row follows from its values."""
+
     def expected(self, schema: Schema, around: Around) -> pl.Expr:
         """Whether the values are as expected; a comparison with a missing one does not hold."""
         values = [value_of(name, schema) for name in self.columns]
         ignore = str(getattr(self, "ignore_row_if"))  # noqa: B009
         return pl.when(_looked_at(values, ignore)).then(self.hold(values, schema).fill_null(False))
 
+    @abstractmethod
     def hold(self, values: Sequence[pl.Expr], schema: Schema) -> pl.Expr:
         """Whether the values of a row are as expected."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ class ColumnPair(_Columns):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnPairValuesToBeEqual(ColumnPair):
+class ExpectColumnPairValuesToBeEqual(ColumnPair, _RowByRow):
     """Both values are equal."""
 
     def hold(self, values: Sequence[pl.Expr], schema: Schema) -> pl.Expr:
@@ -70,7 +75,7 @@ class ExpectColumnPairValuesToBeEqual(ColumnPair):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnPairValuesAToBeGreaterThanB(ColumnPair):
+class ExpectColumnPairValuesAToBeGreaterThanB(ColumnPair, _RowByRow):
     """The first value is above the second, or equal with ``or_equal``."""
 
     or_equal: bool | None = None
@@ -81,7 +86,7 @@ class ExpectColumnPairValuesAToBeGreaterThanB(ColumnPair):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectColumnPairValuesToBeInSet(ColumnPair):
+class ExpectColumnPairValuesToBeInSet(ColumnPair, _RowByRow):
     """The pair is one of a list; ``None`` in it is a missing value."""
 
     value_pairs_set: Sequence[Sequence[Any]] | None = None
@@ -145,7 +150,7 @@ class ExpectCompoundColumnsToBeUnique(ColumnList):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectSelectColumnValuesToBeUniqueWithinRecord(ColumnList):
+class ExpectSelectColumnValuesToBeUniqueWithinRecord(ColumnList, _RowByRow):
     """All values of a row are different from each other; two missing values are equal."""
 
     def hold(self, values: Sequence[pl.Expr], schema: Schema) -> pl.Expr:
@@ -155,7 +160,7 @@ class ExpectSelectColumnValuesToBeUniqueWithinRecord(ColumnList):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectMulticolumnValuesToBeEqual(ColumnList):
+class ExpectMulticolumnValuesToBeEqual(ColumnList, _RowByRow):
     """All values of a row are equal; two missing values are equal."""
 
     def hold(self, values: Sequence[pl.Expr], schema: Schema) -> pl.Expr:
@@ -164,7 +169,7 @@ class ExpectMulticolumnValuesToBeEqual(ColumnList):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpectMulticolumnSumToEqual(ColumnList):
+class ExpectMulticolumnSumToEqual(ColumnList, _RowByRow):
     """The values of a row add up to ``sum_total``; with a missing one they do not."""
 
     sum_total: float
