@@ -201,7 +201,11 @@ def test_each_type_is_counted_as_what_it_tells() -> None:
     assert [found[name].mean for name in ("moment", "naive", "span")] == pytest.approx([2.0, 2.0, 1.5])
     assert found["day"].mean == pytest.approx(2.5)  # from midnight to half past two
     assert found["known_at"].mean == pytest.approx(2.5)
-    assert [(found[name].missing, found[name].finite) for name in ("flag", "whole", "nothing")] == [(1, 2), (1, 2), (3, 0)]
+    assert [(found[name].missing, found[name].finite) for name in ("flag", "whole", "nothing")] == [
+        (1, 2),
+        (1, 2),
+        (3, 0),
+    ]
     assert (found["list"].rows, found["list"].missing, found["list"].finite) == (3, 1, 0)
     assert found["kind"].counts[:2].tolist() == [2, 1]
     shifted = frame.with_columns(pl.col("moment") + timedelta(hours=1))
@@ -254,7 +258,9 @@ def test_rows_are_read_back_as_they_were_and_name_nobody() -> None:
 
 def test_days_in_other_bins_than_the_newest_are_left_out_of_a_history() -> None:
     old, new = learn(numbers([1.0, 2.0]), days=1), learn(numbers([1.0, 9.0]), days=2, version=2)
-    rows = pl.concat(to_rows(profile(numbers([1.0]), layouts), DAY + timedelta(days=n)) for n, layouts in enumerate([old, new, new]))
+    rows = pl.concat(
+        to_rows(profile(numbers([1.0]), layouts), DAY + timedelta(days=n)) for n, layouts in enumerate([old, new, new])
+    )
     history = histories(rows)["x"]
     assert history.days.tolist() == [DAY + timedelta(days=1), DAY + timedelta(days=2)]
     assert history.on([DAY]).total().rows == 0

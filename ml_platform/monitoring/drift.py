@@ -18,7 +18,7 @@ from ml_platform.monitoring.distances import distances, joined, joins, js_distan
 from ml_platform.monitoring.profile import Floats
 from ml_platform.monitoring.profile_table import History, histories
 from ml_platform.monitoring.seasons import References, references
-from ml_platform.monitoring.sharp import day_score, sharp, sharp_threshold
+from ml_platform.monitoring.sharp import day_score, sharp, sharp_threshold, standardised
 from ml_platform.spec import DriftPolicy, SharpRule, Verdict
 from ml_platform.stores.delta import PARTITION
 
@@ -189,7 +189,9 @@ def _verdict(judged: Verdict, usual: Verdict, table: pl.DataFrame, day: date, re
         reason = f"{judged.reason}; {left_out.height} could not be compared ({named})"
         return Verdict(state="unknown", reason=reason, measures=measures)
     if usual.state == "warn":
-        worst = table.filter(pl.col("of") != SCORE).row(0, named=True)
+        compared = table.drop_nulls(["distance", "usual_maximum"])
+        far = standardised(compared["distance"], compared["usual_maximum"])
+        worst = compared.row(int(np.argmax(far)), named=True)
         reason = f"{usual.reason}: {worst['of']} of {worst['feature']}"
         return Verdict(state="warn", reason=reason + beside, measures=measures)
     return Verdict(state="pass", reason=judged.reason + beside, measures=measures)

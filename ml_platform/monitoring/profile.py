@@ -180,7 +180,9 @@ def as_counted(frame: pl.DataFrame, column: str) -> pl.Series:
         return (known.dt.epoch("ms") - values.dt.epoch("ms")) / _HOUR_MS
     if isinstance(values.dtype, pl.Duration):
         return values.dt.total_milliseconds() / _HOUR_MS
-    return values.to_physical().cast(pl.Float64) if kind_of(values.dtype) == "number" else values
+    if values.dtype == pl.Float64 or kind_of(values.dtype) != "number":
+        return values
+    return values.to_physical().cast(pl.Float64)
 
 
 def hashed(texts: Sequence[str]) -> Ints:
@@ -196,9 +198,10 @@ def _profile(frame: pl.DataFrame, layout: Layout) -> ColumnProfile:
     if layout.kind == "other":
         return ColumnProfile(layout=layout, rows=frame.height, missing=values.null_count(), counts=nothing)
     count = _count_numbers if layout.kind == "number" else _count_texts
-    blocks = [values.slice(start, _BLOCK) for start in range(0, len(values), _BLOCK)]
-    empty = ColumnProfile(layout=layout, rows=0, missing=0, counts=nothing)
-    return reduce(lambda found, block: found + count(block, layout), blocks, empty)
+    if len(values) <= _BLOCK:
+        return count(values, layout)
+    blocks = (values.slice(start, _BLOCK) for start in range(0, len(values), _BLOCK))
+    return reduce(ColumnProfile.__add__, (count(block, layout) for block in blocks))
 
 
 def _count_numbers(values: pl.Series, layout: Layout) -> ColumnProfile:

@@ -33,6 +33,7 @@ COLUMNS: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "categories": pl.List(pl.Int64),
     PARTITION: pl.Date,
 }
+_MOMENTS = {"zeros": 0, "minimum": np.inf, "maximum": -np.inf, "mean": 0.0, "m2": 0.0}  # and what null means
 _NUMBERS = ("rows", "missing", "below", "above", "zeros", "minimum", "maximum", "mean", "m2")
 
 
@@ -142,43 +143,28 @@ def histories(rows: pl.DataFrame) -> dict[str, History]:
 
     rows: of one table, as ``to_rows`` makes them.
     """
+    return {str(name): _history(part) for (name,), part in _in_newest_bins(rows).group_by("column", maintain_order=True)}
+
+
+def _in_newest_bins(rows: pl.DataFrame) -> pl.DataFrame:
+    """By column and day; the versions alone would do but for two writers who learned at once."""
     ordered = rows.sort("column", PARTITION)
-    return {str(name): _history(part) for (name,), part in ordered.group_by(["column"], maintain_order=True)}
+    if ordered.select(pl.struct("version", "learned_days").n_unique()).item() == 1:
+        return ordered
+    bins = ("version", "edges", "categories")
+    return ordered.filter(pl.all_horizontal(pl.col(name) == pl.col(name).last().over("column") for name in bins))
 
 
 def _history(part: pl.DataFrame) -> History:
-    newest = part.row(-1, named=True)
-    layout = layout_of(newest)
-    kept = part if _alike(part) else part.filter(_counted_as(part, newest))
-    moments = kept.select(
-        pl.col("zeros").cast(pl.Float64), pl.col("minimum").fill_null(np.inf), pl.col("maximum").fill_null(-np.inf),
-        "mean", "m2",
-    )  # fmt: skip
+    layout = layout_of(part.row(-1, named=True))
     return History(
         layout=layout,
-        days=kept[PARTITION].to_numpy().astype("datetime64[D]"),
-        counts=kept["counts"]
-        .explode(empty_as_null=False)
-        .to_numpy()
-        .astype(np.int64)
-        .reshape(kept.height, layout.bins),
-        rest=kept.select("below", "above", "missing").to_numpy().astype(np.int64),
-        rows=kept["rows"].to_numpy().astype(np.int64),
-        moments=moments.to_numpy(),
+        days=part[PARTITION].to_numpy().astype("datetime64[D]"),
+        counts=part["counts"].explode(empty_as_null=False).to_numpy().reshape(part.height, layout.bins),
+        rest=part.select("below", "above", "missing").to_numpy(),
+        rows=part["rows"].to_numpy(),
+        moments=np.column_stack([part[name].fill_null(nothing).to_numpy() for name, nothing in _MOMENTS.items()]),
     )
-
-
-def _alike(part: pl.DataFrame) -> bool:
-    return all(part[name].n_unique() == 1 for name in ("version", "learned_days"))
-
-
-def _counted_as(part: pl.DataFrame, newest: Mapping[str, object]) -> pl.Series:
-    """Which days were counted in the newest day's bins; the version alone would do but for two writers at once."""
-    lists = (part[name] == pl.Series([newest[name]], dtype=part.schema[name]) for name in ("edges", "categories"))
-    same = part["version"] == newest["version"]
-    for one in lists:
-        same &= one
-    return same
 
 
 def layout_of(row: Mapping[str, object]) -> Layout:

@@ -1,6 +1,6 @@
 """What no drift policy covers: columns of raw tables are looked at all the same, and a sharp change asks a person.
 
-Nobody declared what such a change means, so the rule is a coarse one: a move twice the usual largest, and large.
+Nobody declared what such a change means, so the rule is a coarse one: large, and odds six times the usual largest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.ledger_kinds import DRIFT
 
-RULE = SharpRule(min_distance=0.2, ratio=2.0)
+RULE = SharpRule(min_distance=0.2, odds=6.0)
 
 
 @dataclass(frozen=True, kw_only=True)

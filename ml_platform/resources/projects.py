@@ -226,7 +226,7 @@ def _check_drift(policy: DriftPolicy, project: Project) -> None:
         _known(f"source table (drift policy {policy.name})", [policy.table], project.tables)
         _known(f"column of {policy.table} (drift policy {policy.name})", policy.columns, table.columns if table else ())
     else:
-        _known(f"service (drift policy {policy.name})", [policy.service], project.services)
+        _known("service", [policy.service], project.services)
 
 
 def _check_rollout(policy: RolloutPolicy, project: Project) -> None:
