@@ -61,6 +61,11 @@ class Told:
         """Who saw it first."""
         return self.catches[0] if self.catches else None
 
+    @property
+    def late(self) -> bool:
+        """Whether it was not seen on its first day."""
+        return self.first is None or self.first.day > 0
+
 
 def drill(profiles: Profiles, plant: Plant) -> Told:
     """Plant the fault and let every detector look, each day until one has seen it."""

@@ -57,6 +57,13 @@ def _signed(number: float | None, digits: int) -> str:
     return "" if number is None else f"{number:+.{digits}f}"
 
 
+def late_line(told: Told) -> str:
+    """Of a fault that was not seen on its first day, in a line."""
+    plant, first = told.plant, told.first
+    seen = f"first seen by {first.detector} on day {first.day + 1}" if first else "seen by nobody"
+    return f"  {plant.fault.name} from {plant.first} on: {seen}"
+
+
 def sentences(told: Sequence[Told], quiet: Quiet | None) -> list[str]:
     """The figures in words."""
     found = figures(told)

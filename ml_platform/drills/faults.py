@@ -20,7 +20,7 @@ from ml_platform.drills.clean_year import CleanYear, clean_year
 from ml_platform.drills.compared import Profiles
 from ml_platform.drills.false_alarms import quiet_year
 from ml_platform.drills.fault_drill import Told, drill
-from ml_platform.drills.fault_page import sentences, table, write_page
+from ml_platform.drills.fault_page import late_line, sentences, table, write_page
 from ml_platform.drills.fault_table import as_json, figures
 from ml_platform.drills.planting import Plant
 from ml_platform.resources.profiles import Profile
@@ -44,8 +44,9 @@ def dates(first: date, last: date, count: int, seed: int) -> list[date]:
 
 
 def plants(faults: Iterable[Fault], days: Sequence[date], seed: int) -> list[Plant]:
-    """Every fault at every date."""
-    return [Plant(fault=fault, first=day, seed=seed) for fault in faults for day in days]
+    """Every fault at every date, date by date: what is known of a date is kept for the next fault."""
+    each = list(faults)
+    return [Plant(fault=fault, first=day, seed=seed) for day in days for fault in each]
 
 
 def chosen(known: dict[str, Fault], only: Sequence[str]) -> list[Fault]:
@@ -110,7 +111,11 @@ def faults(
         year = _year(project, service or next(iter(project.services)), track)
         profiles, first, last = Profiles(year=year), project.serves_from, year.last
         days = dates(first + _BEFORE, last - _AFTER, count, seed)
-        told: list[Told] = [drill(profiles, plant) for plant in track("faults")(plants(wanted, days, seed))]
+        told: list[Told] = []
+        for plant in track("faults")(plants(wanted, days, seed)):
+            told.append(drill(profiles, plant))
+            if told[-1].late:
+                click.echo(late_line(told[-1]))
         calm = quiet_year(profiles, first, last - timedelta(days=1), track("clean days")) if clean else None
     business = list(dict.fromkeys(name for one in told if one.cost_of_week for name in one.cost_of_week.business))
     Console(width=None if sys.stdout.isatty() else 180).print(table(told, business))

@@ -24,6 +24,7 @@ from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT
 # In the order in which a day's rows meet them.
 INGEST, CONTRACT, FRESHNESS, SKEW = "ingest", "contract", "freshness", "skew"
 PERFORMANCE = "performance"
+_COMPARED_DAYS = 14  # of a champion's first days, and of the newest: twice what the policy compares
 DETECTORS = (INGEST, CONTRACT, FRESHNESS, PROFILE, SKEW, DRIFT, ANSWERS, LABELS, PERFORMANCE)
 
 
@@ -147,5 +148,6 @@ def performed(year: CleanYear, history: pl.DataFrame, trained: date, day: date) 
 
 def noticed(year: CleanYear, answers: pl.DataFrame, trained: date, day: date) -> Verdict:
     """``performed`` on a day by what was known when it was closed."""
-    until = answers.filter(pl.col(PARTITION) <= day)
-    return performed(year, losses(year, until, year.closes(day)), trained, day)
+    first = pl.col(PARTITION) < trained + timedelta(days=_COMPARED_DAYS)
+    judged = pl.col(PARTITION).is_between(day - timedelta(days=_COMPARED_DAYS), day)
+    return performed(year, losses(year, answers.filter(first | judged), year.closes(day)), trained, day)
