@@ -122,7 +122,9 @@ def test_the_command_line_writes_and_reads_suite_files(tmp_path: Path) -> None:
 
 def _results() -> dict[str, Any]:
     rows = sales(D1, 20).with_columns(colour=pl.when(pl.col("value") == 9).then(pl.lit("green")).otherwise("colour"))
-    source = table(rows, rules=(*table(rows).rules, gxe.ExpectColumnMeanToBeBetween(column="value", max_value=2), *OWN))
+    source = table(
+        rows, rules=(*table(rows).rules, gxe.ExpectColumnMeanToBeBetween(column="value", max_value=2), OWN[0], OWN[2])
+    )
     found = judge(source, rows, {"shops": SHOPS}, around=gxe.Around())
     return as_results(source, rows, found, "2024-03-09", datetime(2024, 3, 10, tzinfo=UTC))
 
@@ -135,7 +137,7 @@ def test_results_are_told_as_great_expectations_tells_them() -> None:
     assert colour["result"]["partial_unexpected_counts"] == [{"value": "green", "count": 2}]
     mean = next(each for each in results["results"] if each["type"] == "expect_column_mean_to_be_between")
     assert (mean["success"], mean["result"]) == (False, {"observed_value": 4.5})
-    assert (results["evaluated"], results["successful"]) == (10, 8)
+    assert (results["evaluated"], results["successful"]) == (9, 7)
     json.dumps(results, allow_nan=False)
 
 
@@ -157,7 +159,7 @@ def test_great_expectations_reads_the_suite_files_and_draws_the_page(project: Pr
     for part in (
         "raw/sales",
         "green",
-        "80%",
+        "77.78%",
         "small",
         "must belong to this set",
         "As many rows as on the same weekdays",

@@ -78,7 +78,7 @@ def judge(
     flags[DUPLICATE] = _later_copies(table, rows, bad)
     bad = bad | flags[DUPLICATE]
     kept = rows.filter(bad) if bad.any() else rows.clear()  # mostly nothing is: then a reason need not be made
-    reasons = pl.select(_reasons(flags)).to_series().filter(bad) if kept.height else pl.Series([], dtype=pl.String)
+    reasons = reasons_of(flags).filter(bad) if kept.height else pl.Series([], dtype=pl.String)
     good, quarantined = rows.filter(~bad) if kept.height else rows, kept.with_columns(reasons.alias(REASON))
     if good.height + quarantined.height != rows.height:
         raise AssertionError(f"{table.name}: {rows.height} rows in, {good.height} + {quarantined.height} out")
@@ -198,11 +198,13 @@ def _nowhere(rows: pl.DataFrame) -> pl.Series:
     return pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True)
 
 
-def _reasons(flags: Mapping[str, pl.Series]) -> pl.Expr:
+def reasons_of(flags: Mapping[str, pl.Series]) -> pl.Series:
+    """Of each row the names of all rules that it broke, or null; flags: rule -> whether each row broke it."""
     names = [pl.when(pl.lit(broken)).then(pl.lit(name)) for name, broken in flags.items() if broken.any()]
     if not names:
-        return pl.lit(None, pl.String)
-    return pl.concat_str(names, separator=", ", ignore_nulls=True)
+        height = next((broken.len() for broken in flags.values()), 0)
+        return pl.repeat(None, height, dtype=pl.String, eager=True)
+    return pl.select(pl.concat_str(names, separator=", ", ignore_nulls=True).replace("", None)).to_series()
 
 
 def _share_verdict(table: SourceTable, rows: pl.DataFrame, bad: pl.Series, batch: pl.Expr | None) -> Verdict:
