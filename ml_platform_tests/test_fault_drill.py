@@ -18,14 +18,14 @@ from rich.console import Console
 from ml_platform import metrics
 from ml_platform.drills import faults as command
 from ml_platform.drills.clean_year import PROBABILITY, CleanYear, clean_year, refreshed
-from ml_platform.drills.compared import DRIFT, Profiles
+from ml_platform.drills.compared import Profiles
 from ml_platform.drills.cost import Cost, cost
 from ml_platform.drills.false_alarms import Alarm, Quiet
 from ml_platform.drills.fault_drill import Catch, Told, drill
 from ml_platform.drills.fault_page import sentences, table, write_page
 from ml_platform.drills.fault_table import as_json, figures, lines
 from ml_platform.drills.planting import Plant, admitted, unchecked
-from ml_platform.drills.watch import CONTRACT, FRESHNESS, INGEST, PERFORMANCE, SKEW, contract
+from ml_platform.drills.watch import CONTRACT, DRIFT, FRESHNESS, INGEST, PERFORMANCE, SKEW, contract
 from ml_platform.resources.projects import load_faults, load_project
 from ml_platform.spec import BusinessMetric, Fault, UnknownName
 from ml_platform.spec.wrongs import scaled, value

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from ml_platform.drills.clean_year import PROBABILITY, CleanYear
+from ml_platform.drills.watch import ANSWERS, DRIFT, LABELS, PROFILE, noticed
 from ml_platform.monitoring.drift import drift
 from ml_platform.monitoring.layouts import learn
 from ml_platform.monitoring.profile import Layout, profile
@@ -20,7 +21,6 @@ from ml_platform.spec import DriftPolicy, Verdict
 from ml_platform.spec.calendar import days_between
 from ml_platform.stores.delta import PARTITION
 
-PROFILE, DRIFT, ANSWERS, LABELS = "profile", "drift", "answers", "labels"
 # What a policy watches of a service -> who alarms.
 _BY: Mapping[str, str] = {"features": DRIFT, "predictions": ANSWERS, "labels": LABELS}
 _LEARN_DAYS = 84
@@ -44,6 +44,7 @@ class Profiles:
     year: CleanYear
     _layouts: dict[tuple[Source, date], list[Layout]] = field(default_factory=dict)
     _rows: dict[tuple[Source, date, date], pl.DataFrame] = field(default_factory=dict)
+    _asked_anyway: dict[tuple[date, date], bool] = field(default_factory=dict)
     _clean_verdicts: dict[tuple[str, date], Drifted] = field(default_factory=dict)
 
     def policies(self, tables: Iterable[str]) -> Iterator[tuple[str, DriftPolicy]]:
@@ -58,6 +59,13 @@ class Profiles:
             columns = uncovered(project, project.tables[name])
             if columns and project.tables[name].partitioned:
                 yield PROFILE, DriftPolicy(name=f"raw/{name}", table=name, columns=tuple(columns), sharp=RULE)
+
+    def asked_anyway(self, trained: date, day: date) -> bool:
+        """Whether late labels ask for another champion on a day without a fault."""
+        if (trained, day) not in self._asked_anyway:
+            found = noticed(self.year, self.year.answers(trained, day), trained, day)
+            self._asked_anyway[trained, day] = found.state == "fail"
+        return self._asked_anyway[trained, day]
 
     def clean(self, policy: DriftPolicy, by: str, day: date) -> Drifted:
         """The verdict on a day without a fault."""

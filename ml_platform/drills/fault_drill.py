@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from ml_platform.automation.deadlines import stale
+from ml_platform.automation.deadlines import deadline
 from ml_platform.drills.clean_year import CleanYear, Frames, refreshed, within
 from ml_platform.drills.compared import Profiles, Source
 from ml_platform.drills.cost import Cost, cost
@@ -78,7 +78,7 @@ def drill(profiles: Profiles, plant: Plant) -> Told:
     found = [
         *_before_answers(profiles, plant),
         *_of_answers(profiles, plant, wrong),
-        *_by_performance(year, plant, right, with_fault),
+        *_by_performance(profiles, plant, with_fault),
     ]
     first: dict[str, Catch] = {}
     for catch in sorted(found, key=lambda catch: (catch.day, DETECTORS.index(catch.detector))):
@@ -153,10 +153,9 @@ def _by_deadline(year: CleanYear, plant: Plant, day: date, number: int, looked: 
     """Only a table that was not made can miss its deadline."""
     if looked.batch is not None:
         return []
-    made = [year.closes(day - timedelta(days=1))]
-    table = year.project.tables[plant.fault.table]
-    found = stale(table, made, year.closes(day) + _AFTER_MIDNIGHT)
-    return [] if found.passed else [Catch(detector=FRESHNESS, day=number, reason=found.reason)]
+    last_made = year.closes(plant.first - timedelta(days=1))
+    found = deadline(year.project.tables[plant.fault.table], year.closes(day) + _AFTER_MIDNIGHT - last_made)
+    return [Catch(detector=FRESHNESS, day=number, reason=found.reason)] if found.state == "fail" else []
 
 
 def _by_drift(profiles: Profiles, day: date, number: int, tables: list[str], wrong: _Wrong) -> Iterator[Catch]:
@@ -192,19 +191,21 @@ def _by_skew(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Cat
             return
 
 
-def _by_performance(year: CleanYear, plant: Plant, right: pl.DataFrame, wrong: pl.DataFrame) -> Iterator[Catch]:
+def _by_performance(profiles: Profiles, plant: Plant, wrong: pl.DataFrame) -> Iterator[Catch]:
     """The first day on which late labels ask for another champion, and would not have without the fault.
 
-    right, wrong: answers of all days since the champion serves.
+    wrong: answers of all days since the champion serves.
     """
+    year = profiles.year
     first, last = _span(plant)
     trained = year.champion(plant.first)
     in_the_end = losses(year, wrong, year.closes(last))
     for number, day in enumerate(days_between(first, last)):
-        if performed(year, in_the_end, trained, day).state != "fail":
-            continue  # nor would it have asked with fewer labels
+        # What all labels do not ask for, fewer would not have asked for.
+        if performed(year, in_the_end, trained, day).state != "fail" or profiles.asked_anyway(trained, day):
+            continue
         found = noticed(year, wrong, trained, day)
-        if found.state == "fail" and noticed(year, right, trained, day).state != "fail":
+        if found.state == "fail":
             yield Catch(detector=PERFORMANCE, day=number, reason=found.reason)
             return
 

@@ -8,7 +8,6 @@ import polars as pl
 
 from ml_platform.decisions.retraining import Served, decide
 from ml_platform.drills.clean_year import PROBABILITY, CleanYear, Frames, referred
-from ml_platform.drills.compared import ANSWERS, DRIFT, LABELS, PROFILE
 from ml_platform.drills.planting import Plant, source_with
 from ml_platform.features.skew import compare, sampled
 from ml_platform.features.skew import verdict as skew_verdict
@@ -23,7 +22,7 @@ from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT
 
 # In the order in which a day's rows meet them.
 INGEST, CONTRACT, FRESHNESS, SKEW = "ingest", "contract", "freshness", "skew"
-PERFORMANCE = "performance"
+PROFILE, DRIFT, ANSWERS, LABELS, PERFORMANCE = "profile", "drift", "answers", "labels", "performance"
 _COMPARED_DAYS = 14  # of a champion's first days, and of the newest: twice what the policy compares
 DETECTORS = (INGEST, CONTRACT, FRESHNESS, PROFILE, SKEW, DRIFT, ANSWERS, LABELS, PERFORMANCE)
 

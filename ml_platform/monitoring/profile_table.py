@@ -143,7 +143,9 @@ def histories(rows: pl.DataFrame) -> dict[str, History]:
 
     rows: of one table, as ``to_rows`` makes them.
     """
-    return {str(name): _history(part) for (name,), part in _in_newest_bins(rows).group_by("column", maintain_order=True)}
+    return {
+        str(name): _history(part) for (name,), part in _in_newest_bins(rows).group_by("column", maintain_order=True)
+    }
 
 
 def _in_newest_bins(rows: pl.DataFrame) -> pl.DataFrame:
