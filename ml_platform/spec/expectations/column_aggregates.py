@@ -234,13 +234,13 @@ class _Distinct(ColumnAggregate):
 
     def measured(self, schema: Schema) -> pl.Expr:
         """How many different values are not in the set, the first of them, and which of the set are there."""
-        known = self.values(schema).drop_nulls()
+        known = self.values(schema).drop_nulls().unique()
         wanted = members(self.value_set or (), schema[self.column]).implode()
-        others = known.filter(~known.is_in(wanted)).unique()
+        others = known.filter(~known.is_in(wanted))
         return pl.struct(
             others=others.len(),
             shown=others.sort().head(SHOWN).implode(),
-            found=known.filter(known.is_in(wanted)).unique().implode(),
+            found=known.filter(known.is_in(wanted)).implode(),
         )
 
     def missing(self, value: Mapping[str, Any], schema: Schema) -> list[Any]:
