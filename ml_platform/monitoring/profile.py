@@ -177,7 +177,8 @@ def as_counted(frame: pl.DataFrame, column: str) -> pl.Series:
         known = frame.get_column(KNOWN_AT, default=None)
         if known is None or column == KNOWN_AT or not isinstance(known.dtype, pl.Datetime):
             return (values.dt.hour() + values.dt.minute() / 60).cast(pl.Float64)
-        return (known.dt.epoch("ms") - values.dt.epoch("ms")) / _HOUR_MS
+        behind: pl.Series = (known.dt.epoch("ms") - values.dt.epoch("ms")) / _HOUR_MS
+        return behind
     if isinstance(values.dtype, pl.Duration):
         return values.dt.total_milliseconds() / _HOUR_MS
     if values.dtype == pl.Float64 or kind_of(values.dtype) != "number":

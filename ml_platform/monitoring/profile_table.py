@@ -87,9 +87,14 @@ class History:
         return self._where((self.days >= np.datetime64(first)) & (self.days <= np.datetime64(last)))
 
     def _where(self, kept: NDArray[np.bool_]) -> "History":
-        parts = (self.days, self.counts, self.rest, self.rows, self.moments)
-        days, counts, rest, rows, moments = (part[kept] for part in parts)
-        return History(layout=self.layout, days=days, counts=counts, rest=rest, rows=rows, moments=moments)
+        return History(
+            layout=self.layout,
+            days=self.days[kept],
+            counts=self.counts[kept],
+            rest=self.rest[kept],
+            rows=self.rows[kept],
+            moments=self.moments[kept],
+        )
 
     def profiles(self) -> Iterator[ColumnProfile]:
         """One a day."""
@@ -143,9 +148,28 @@ def histories(rows: pl.DataFrame) -> dict[str, History]:
 
     rows: of one table, as ``to_rows`` makes them.
     """
-    return {
-        str(name): _history(part) for (name,), part in _in_newest_bins(rows).group_by("column", maintain_order=True)
-    }
+    kept = _in_newest_bins(rows)
+    if kept.is_empty():
+        return {}
+    columns, starts = kept["column"], kept["column"].rle_id().unique_counts().cum_sum()
+    counts = kept["counts"].explode(empty_as_null=False, keep_nulls=False).to_numpy()
+    bins = np.concatenate([[0], kept["counts"].list.len().cum_sum().to_numpy()])
+    days, per_day = kept[PARTITION].to_numpy().astype("datetime64[D]"), kept["rows"].to_numpy()
+    rest = kept.select("below", "above", "missing").to_numpy()
+    moments = kept.select(pl.col(name).fill_null(null).cast(pl.Float64) for name, null in _MOMENTS.items()).to_numpy()
+    found, first = {}, 0
+    for last in starts.to_list():
+        layout, part = layout_of(kept.row(last - 1, named=True)), slice(first, last)
+        found[str(columns[first])] = History(
+            layout=layout,
+            days=days[part],
+            counts=counts[bins[first] : bins[last]].reshape(last - first, layout.bins),
+            rest=rest[part],
+            rows=per_day[part],
+            moments=moments[part],
+        )
+        first = last
+    return found
 
 
 def _in_newest_bins(rows: pl.DataFrame) -> pl.DataFrame:
@@ -155,18 +179,6 @@ def _in_newest_bins(rows: pl.DataFrame) -> pl.DataFrame:
         return ordered
     bins = ("version", "edges", "categories")
     return ordered.filter(pl.all_horizontal(pl.col(name) == pl.col(name).last().over("column") for name in bins))
-
-
-def _history(part: pl.DataFrame) -> History:
-    layout = layout_of(part.row(-1, named=True))
-    return History(
-        layout=layout,
-        days=part[PARTITION].to_numpy().astype("datetime64[D]"),
-        counts=part["counts"].explode(empty_as_null=False).to_numpy().reshape(part.height, layout.bins),
-        rest=part.select("below", "above", "missing").to_numpy(),
-        rows=part["rows"].to_numpy(),
-        moments=np.column_stack([part[name].fill_null(nothing).to_numpy() for name, nothing in _MOMENTS.items()]),
-    )
 
 
 def layout_of(row: Mapping[str, object]) -> Layout:

@@ -6,7 +6,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from ml_platform.monitoring.joins import join_auc
+from ml_platform.monitoring.joins import join_distance
 from ml_platform.monitoring.served import served_features
 from ml_platform.monitoring.two_sample import Floats, joint_distance, two_sample_auc
 from ml_platform.spec import JointRule
@@ -19,7 +19,7 @@ def how_far(lake: Lake, service: str, day: date, days: Sequence[date], rule: Joi
     Where features of several views are served, what is looked for are rows joined wrongly; else any difference.
     """
     current = _sample(lake, service, day, rule.rows)
-    most = -(-2 * rule.rows // max(1, len(days)))
+    most = -(-4 * rule.rows // max(1, len(days)))  # half of the days to learn from, half to judge
     names = current.columns
     # Of days on which a model version answered that was given other features there is nothing to compare.
     parts = [part for part in (_sample(lake, service, one, most) for one in days) if {*names} <= {*part.columns}]
@@ -29,9 +29,8 @@ def how_far(lake: Lake, service: str, day: date, days: Sequence[date], rule: Joi
     of_day = np.repeat(np.arange(len(parts)), [part.height for part in parts])
     blocks, seed = views_of(names), day.toordinal()
     if len(blocks) > 1:
-        auc = join_auc(_matrix(current, names), reference, of_day, blocks, rule, seed)
-    else:
-        auc = two_sample_auc(_matrix(current, names), reference, rule, seed)
+        return join_distance(_matrix(current, names), reference, of_day, blocks, rule, seed)
+    auc = two_sample_auc(_matrix(current, names), reference, rule, seed)
     return None if auc is None else joint_distance(auc)
 
 

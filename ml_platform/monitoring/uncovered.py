@@ -39,7 +39,7 @@ def uncovered(project: Project, table: SourceTable) -> list[str]:
 
 def look(project: Project, lake: Lake, days: Sequence[date]) -> tuple[pl.DataFrame, list[Moved]]:
     """Rows of `drift.COLUMNS` about the uncovered columns, with ``table`` and day, and those that moved sharply."""
-    parts, moved = [_with_table(nothing(), "", days[0])], []
+    parts, moved = [_with_table(nothing(), "", days[0])], list[Moved]()
     for table in (table for table in project.tables.values() if table.partitioned):
         columns = uncovered(project, table)
         policy = DriftPolicy(table=table.name, columns=tuple(columns), sharp=RULE)

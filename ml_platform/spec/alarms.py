@@ -59,14 +59,14 @@ class AlarmBudget:
 class JointRule:
     """How a classifier looks for a change of what columns have to do with each other.
 
-    rows: sampled of the day and of its reference, at most so many of each.
+    rows: sampled of the day, at most so many; of its reference twice as many to learn from, and as many to judge.
     min_rows: fewer on either side are *unknown*.
-    folds: each row is judged by a classifier that was trained on the other folds.
+    folds: of a comparison of two samples: each row is judged by a classifier trained on the other folds.
     rounds, leaves: size of the trees.
     """
 
     rows: int = 1000
     min_rows: int = 100
     folds: int = 2
-    rounds: int = 30
+    rounds: int = 60
     leaves: int = 15
