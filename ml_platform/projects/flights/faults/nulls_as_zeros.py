@@ -8,9 +8,8 @@ from ml_platform.spec.wrongs import value
 nulls_as_zeros = Fault(
     kind="nulls as zeros",
     description="Where no gust was measured, it is written as 0.",
-    caught="no value is missing any more, and most are zero",
+    caught="gusts of zero, which are none",
     table="weather",
     columns=("wind_gust",),
     wrong=value("wind_gust", pl.col("wind_gust").fill_null(0)),
-    due="profile",
 )
