@@ -17,15 +17,16 @@ from rich.console import Console
 
 from ml_platform import metrics
 from ml_platform.drills import faults as command
-from ml_platform.drills.clean_year import PROBABILITY, CleanYear, clean_year, refreshed
+from ml_platform.drills.clean_year import PROBABILITY, CleanYear, clean_year, refreshed, within
 from ml_platform.drills.compared import Profiles
 from ml_platform.drills.cost import Cost, cost
 from ml_platform.drills.false_alarms import Alarm, Quiet
 from ml_platform.drills.fault_drill import Catch, Told, drill
 from ml_platform.drills.fault_page import sentences, table, write_page
 from ml_platform.drills.fault_table import as_json, figures, lines
+from ml_platform.drills.live_path import served_live
 from ml_platform.drills.planting import Plant, admitted, unchecked
-from ml_platform.drills.watch import CONTRACT, DRIFT, FRESHNESS, INGEST, PERFORMANCE, SKEW, contract
+from ml_platform.drills.watch import CONTRACT, DRIFT, FRESHNESS, INGEST, PERFORMANCE, SKEW, compared, contract, skewed
 from ml_platform.resources.projects import load_faults, load_project
 from ml_platform.spec import BusinessMetric, Fault, UnknownName
 from ml_platform.spec.wrongs import scaled, value
@@ -206,6 +207,22 @@ def test_what_is_served_wrong_is_seen_and_a_clean_day_is_not(spring: CleanYear) 
     assert quiet.catches == ()
     assert quiet.cost_of_week is not None
     assert (quiet.cost_of_week.changed, quiet.cost_of_week.auc, quiet.cost_of_week.business) == (0, 0, {"cost": 0})
+
+
+@pytest.mark.long
+def test_live_windows_that_were_told_everything_serve_what_is_recomputed(spring: CleanYear) -> None:
+    rows = compared(spring, spring.read(FIRST, FIRST))
+    frames = within(spring.project, spring.spec, spring.raw, FIRST, FIRST)
+    assert 150 < rows.height < 350, "a quarter of the day's questions"
+    told_all = replace(FAULTS["stream_lags"], wrong=lambda rows, planted: rows)
+    found = skewed(spring, served_live(spring, Plant(fault=told_all, first=FIRST, seed=1), rows), frames)
+    assert found.state == "pass", found.reason
+    for name in ("stream_lags", "stream_loses_events"):
+        found = skewed(spring, served_live(spring, Plant(fault=FAULTS[name], first=FIRST, seed=1), rows), frames)
+        assert found.state == "fail"
+        assert "origin_departures__dep_delay" in found.reason
+    empty = served_live(spring, Plant(fault=FAULTS["stream_lags"], first=FIRST, seed=1), rows.clear())
+    assert empty.is_empty()
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ from ml_platform.drills.watch import (
     CONTRACT,
     PERFORMANCE,
     SKEW,
+    compared,
     contract,
     noticed,
     skewed,
@@ -81,7 +82,7 @@ def _verdicts(profiles: Profiles, day: date) -> list[tuple[str, str, Verdict]]:
 
 def _of_skew(year: CleanYear, day: date) -> tuple[str, str, Verdict]:
     frames = within(year.project, year.spec, year.raw, day, day)
-    return SKEW, year.service.name, skewed(year, year.read(day, day), frames, _SKEW_SHARE)
+    return SKEW, year.service.name, skewed(year, compared(year, year.read(day, day), _SKEW_SHARE), frames)
 
 
 def _of_labels(year: CleanYear, day: date) -> tuple[str, str, Verdict]:

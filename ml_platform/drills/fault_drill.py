@@ -10,6 +10,7 @@ from ml_platform.automation.deadlines import deadline
 from ml_platform.drills.clean_year import CleanYear, Frames, refreshed, within
 from ml_platform.drills.compared import Profiles, Source
 from ml_platform.drills.cost import Cost, cost
+from ml_platform.drills.live_path import served_live
 from ml_platform.drills.planting import Plant, admitted, unchecked
 from ml_platform.drills.watch import (
     DETECTORS,
@@ -18,6 +19,7 @@ from ml_platform.drills.watch import (
     SKEW,
     Looked,
     changed_rows,
+    compared,
     contract,
     losses,
     noticed,
@@ -87,6 +89,11 @@ def drill(profiles: Profiles, plant: Plant) -> Told:
     return Told(plant=plant, catches=tuple(first.values()), cost_of_day=costs[0], cost_of_week=costs[1])
 
 
+def _is_served(plant: Plant) -> bool:
+    """Whether only what is served is wrong, so that no raw table can tell."""
+    return plant.fault.live or not plant.fault.table
+
+
 def _span(plant: Plant) -> tuple[date, date]:
     """The days on which answers may be wrong, and some on which labels tell of it."""
     return plant.first, plant.last + timedelta(days=_LABELS_WITHIN)
@@ -103,7 +110,7 @@ def _wrong_answers(year: CleanYear, plant: Plant) -> pl.DataFrame:
 
 def _before_answers(profiles: Profiles, plant: Plant) -> Iterator[Catch]:
     """Contract, deadline and drift of what the contract lets in, until the first of them has seen it."""
-    if not plant.fault.table:
+    if _is_served(plant):
         return
     year, table, raw = profiles.year, plant.fault.table, profiles.year.raw
     let_in = dict[date, pl.DataFrame]()
@@ -168,7 +175,7 @@ def _by_drift(profiles: Profiles, day: date, number: int, tables: list[str], wro
 
 def _of_answers(profiles: Profiles, plant: Plant, asked: pl.DataFrame) -> Iterator[Catch]:
     """Skew and drift of what is served otherwise than it is computed."""
-    if plant.fault.table:
+    if not _is_served(plant):
         return
     year = profiles.year
     yield from _by_skew(year, plant, asked)
@@ -183,9 +190,10 @@ def _of_answers(profiles: Profiles, plant: Plant, asked: pl.DataFrame) -> Iterat
 
 def _by_skew(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Catch]:
     for number, day in enumerate(days_between(plant.first, plant.last)):
-        rows = wrong.filter(pl.col(PARTITION) == day)
-        frames: Frames = within(year.project, year.spec, year.raw, day, day)
-        found: Verdict = skewed(year, rows, dict(frames), year.service.skew_share)
+        rows = compared(year, wrong.filter(pl.col(PARTITION) == day))
+        if plant.fault.live:
+            rows = served_live(year, plant, compared(year, year.read(day, day)))
+        found: Verdict = skewed(year, rows, dict(within(year.project, year.spec, year.raw, day, day)))
         if found.state == "fail":
             yield Catch(detector=SKEW, day=number, reason=found.reason)
             return

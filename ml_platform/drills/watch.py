@@ -112,10 +112,17 @@ def logged(year: CleanYear, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def skewed(year: CleanYear, rows: pl.DataFrame, frames: dict[str, pl.DataFrame], share: float) -> Verdict:
+def compared(year: CleanYear, rows: pl.DataFrame, share: float | None = None) -> pl.DataFrame:
+    """Those of the answers that the skew replay looks at: the service's share of them, chosen as it chooses."""
+    key = year.spec.task.key
+    chosen = sampled(rows.select(pl.col(key).alias("prediction_id")), share or year.service.skew_share)
+    return rows.filter(pl.col(key).is_in(chosen["prediction_id"].implode()))
+
+
+def skewed(year: CleanYear, rows: pl.DataFrame, frames: Frames) -> Verdict:
     """``skew/<service>`` of a day's answers against the raw tables."""
     views = {view.name: view for view in year.project.views_of(year.spec)}
-    return skew_verdict(*compare(sampled(logged(year, rows), share), views, frames))
+    return skew_verdict(*compare(logged(year, rows), views, frames))
 
 
 def losses(year: CleanYear, answers: pl.DataFrame, known: datetime) -> pl.DataFrame:

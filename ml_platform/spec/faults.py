@@ -33,6 +33,7 @@ class Fault:
         all rows of a reference table; the day's served features) -> as it gives them now. None: it is only late.
     late: so much later than known rows reach the platform.
     unreadable: the source cannot be read at all.
+    live: only the events that reach the live windows are wrong; the raw table is right.
     due: who ought to see it on the first day: ``contract`` for what rules over the batch could say, ``freshness`` for
         what a deadline could, ``profile`` for what only a comparison with other days shows, ``skew`` for what is
         served otherwise than it is recomputed.
@@ -48,6 +49,7 @@ class Fault:
     wrong: Wrong | None = None
     late: timedelta = timedelta(0)
     unreadable: bool = False
+    live: bool = False
     due: Due = "contract"
     days: int = 7
     name: str = ""

@@ -58,6 +58,16 @@ def kept(where: pl.Expr) -> Wrong:
     return wrong
 
 
+def thinned(share: float) -> Wrong:
+    """So many of the rows (0..1), by chance, are lost."""
+
+    def wrong(rows: pl.DataFrame, planted: Planted) -> pl.DataFrame:
+        lot = pl.Series(range(rows.height), dtype=pl.Int64).shuffle(seed=planted.seed + planted.day)
+        return rows.filter(lot >= share * rows.height)
+
+    return wrong
+
+
 def doubled(share: float = 1.0) -> Wrong:
     """So many of the rows (0..1) come twice."""
 
