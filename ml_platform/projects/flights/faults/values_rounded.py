@@ -8,9 +8,8 @@ from ml_platform.spec.wrongs import value
 values_rounded = Fault(
     kind="values rounded",
     description="Temperatures are rounded to whole degrees.",
-    caught="decimals that are all zero",
+    caught="readings that are no tenth of a degree Celsius",
     table="weather",
     columns=("temp",),
     wrong=value("temp", pl.col("temp").round()),
-    due="profile",
 )

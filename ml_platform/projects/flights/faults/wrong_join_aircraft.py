@@ -6,9 +6,8 @@ from ml_platform.spec.wrongs import permuted
 wrong_join_aircraft = Fault(
     kind="wrong join",
     description="The outcomes of a day stand beside the wrong tail numbers; the column's values are those of the day.",
-    caught="the day's rows can be told from others though no column can; or aircraft that the timetable does not name",
+    caught="aircraft that fly for another carrier than ever before",
     table="flight_outcomes",
     columns=("tailnum",),
     wrong=permuted("tailnum"),
-    due="profile",
 )
