@@ -188,9 +188,9 @@ def test_nothing_planted_is_nothing_changed(spring: CleanYear, name: str) -> Non
     column = {"planes": "seats", "weather": "temp"}.get(name, "tailnum")
     plant = Plant(fault=replace(NOTHING, table=name, wrong=value(column, pl.col(column))), first=FIRST, seed=1)
     declared, clean = spring.project.tables[name], spring.raw[name]
-    key = [*declared.key, "known_at"]
+    key, columns = [*declared.key, "known_at"], list(declared.columns)
     frames = unchecked(plant, spring)
-    assert frames[name].sort(key).select(declared.columns).equals(clean.sort(key).select(declared.columns))
+    assert frames[name].sort(key).select(columns).equals(clean.sort(key).select(columns))
     last = plant.last + timedelta(days=1)
     found = refreshed(spring, frames, name, FIRST, last)
     assert found.equals(spring.read(FIRST, last), null_equal=True)
