@@ -359,8 +359,9 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
 
 for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
     main.add_command(command)
-for command in (serve, bring_back, contract, dead_letters, explain, bench, drill, image, *KEYS):
+for command in (serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS):
     main.add_command(command)
+main.add_command(contract)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def frame(rng: Rng) -> pl.DataFrame:
             "word": pl.Series(words.tolist(), dtype=pl.String),
             "letter": pl.Series(rng.choice(["a", "b", "c"], rows).tolist(), dtype=pl.String),
             "moment": pl.Series(moments, dtype=pl.Datetime("us", "UTC")),
+            "doc": pl.Series(rng.choice(['{"x": 1}', '{"x": "a"}', "[]", "{}"], rows).tolist(), dtype=pl.String),
             "whole": pl.Series(rng.integers(0, 3, rows), dtype=pl.Int64),
         }
     )
@@ -203,6 +204,8 @@ def _flag(rng: Rng) -> bool:
 
 # Of texts: with numbers Great Expectations fails to write down the pairs that it found (numpy's are no JSON).
 _PAIR_SET = [("a", "a"), ("b", "ab"), ("c", None), (None, "a"), (None, "abc"), ("a", "b"), ("z", "z"), ("b", "b")]
+_SHAPE = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+_TYPES = ("int64", "float64", "int", "float", "bool", "str")
 SHARED: tuple[Make, ...] = (
     _column(gxe.ExpectColumnValuesToNotBeNull, _any),
     _column(gxe.ExpectColumnValuesToBeNull, _any),
@@ -240,6 +243,12 @@ SHARED: tuple[Make, ...] = (
     _column(gxe.ExpectColumnValuesToMatchStrftimeFormat, _text, strftime_format=lambda rng: "%Y-%m-%d"),
     _column(gxe.ExpectColumnValuesToBeJsonParseable, _text),
     _column(gxe.ExpectColumnValuesToBeDateutilParseable, _text),
+    # Others raise at a text that is no JSON.
+    _column(gxe.ExpectColumnValuesToMatchJsonSchema, lambda rng: "doc", json_schema=lambda rng: dict(_SHAPE)),
+    # Columns without gaps: pandas makes others of another type.
+    lambda rng: gxe.ExpectColumnValuesToBeOfType(column="whole", type_=_pick(rng, _TYPES)),
+    lambda rng: gxe.ExpectColumnValuesToBeInTypeList(column="whole", type_list=_some(rng, _TYPES) or _TYPES),
+    lambda rng: gxe.ExpectColumnValuesToBeOfType(column="real", type_=_pick(rng, _TYPES)),
     _bounded(gxe.ExpectColumnMinToBeBetween, -4, 4),
     _bounded(gxe.ExpectColumnMaxToBeBetween, -4, 4),
     _bounded(gxe.ExpectColumnMeanToBeBetween, -2, 2),
@@ -265,9 +274,9 @@ SHARED: tuple[Make, ...] = (
     _several(gxe.ExpectMulticolumnSumToEqual, sum_total=lambda rng: int(rng.integers(-2, 3))),
     lambda rng: gxe.ExpectTableRowCountToBeBetween(**_bounds(rng, 0, 30, whole=True), **_common(rng, mostly=False)),
     lambda rng: gxe.ExpectTableRowCountToEqual(value=int(rng.integers(0, 10)), **_common(rng, mostly=False)),
-    lambda rng: gxe.ExpectTableColumnCountToEqual(value=int(rng.integers(8, 11))),
+    lambda rng: gxe.ExpectTableColumnCountToEqual(value=int(rng.integers(9, 12))),
     lambda rng: gxe.ExpectTableColumnCountToBeBetween(
-        min_value=int(rng.integers(0, 11)), max_value=int(rng.integers(11, 13))
+        min_value=int(rng.integers(0, 12)), max_value=int(rng.integers(12, 14))
     ),
     lambda rng: gxe.ExpectTableColumnsToMatchOrderedList(column_list=_columns(rng)),
     lambda rng: gxe.ExpectTableColumnsToMatchSet(column_set=_columns(rng), exact_match=_flag(rng)),

@@ -54,16 +54,13 @@ def test_great_expectations_says_the_same() -> None:
     assert all(0 < failed[kind] < compared[kind] for kind in compared)
 
 
-# Those that Great Expectations' pandas engine has not, and types: pandas holds other ones than Polars.
+# Those that Great Expectations' pandas engine has not; SQL's patterns are compared with SQLite in test_expectations.py.
 NOT_COMPARED = {
     "expect_column_values_to_match_like_pattern",
     "expect_column_values_to_not_match_like_pattern",
     "expect_column_values_to_match_like_pattern_list",
     "expect_column_values_to_not_match_like_pattern_list",
     "expect_table_row_count_to_equal_other_table",
-    "expect_column_values_to_be_of_type",
-    "expect_column_values_to_be_in_type_list",
-    "expect_column_values_to_match_json_schema",
 }
 
 

@@ -26,17 +26,10 @@ def check_specs(table: SourceTable, key: dg.AssetKey) -> list[dg.AssetCheckSpec]
 def check_results(key: dg.AssetKey, found: Ingested, lost: Verdict) -> list[dg.AssetCheckResult]:
     """Both checks of a batch that was written."""
     rules = {f"rule: {name}": verdict.reason for name, verdict in found.rules.items()}
-    held = {"columns_held": ", ".join(held_columns(found))} if found.contract.state == "fail" else {}
     return [
-        _named(CONTRACT, key, found.contract, {**held, **rules}),
+        _named(CONTRACT, key, found.contract, rules),
         _named(NOTHING_LOST, key, lost, {}),
     ]
-
-
-def held_columns(found: Ingested) -> list[str]:
-    """The columns whose rules failed in a batch that was written: what uses none of them can go on."""
-    failed = [finding.expectation for name, finding in found.findings.items() if found.rules[name].state == "fail"]
-    return list(dict.fromkeys(column for rule in failed for column in rule.columns))
 
 
 def refused(key: dg.AssetKey, reason: str) -> dg.AssetCheckResult:

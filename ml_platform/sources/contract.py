@@ -140,7 +140,8 @@ def checked_schema(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
 def conditions(table: SourceTable, references: Mapping[str, pl.DataFrame]) -> dict[str, pl.Expr]:
     """Rule name -> what holds for a good row, of the rules that one row alone decides and that keep a row out.
 
-    So events are judged as they arrive; the other rules look at a day once it is over.
+    Null where the rule does not look at the row. So events are judged as they arrive; the other rules look at a day
+    once it is over.
 
     Raises:
         DeclarationError: a rule refers to a table that is not among ``references``, or shares a name.
@@ -148,7 +149,7 @@ def conditions(table: SourceTable, references: Mapping[str, pl.DataFrame]) -> di
     _refuse_shared_names(table)
     schema, around = pl.Schema(table.columns), Around(references=references)
     return {
-        rule.name: ~rule.unexpected(schema, around)
+        rule.name: rule.holding(schema, around)
         for rule in table.rules
         if isinstance(rule, RowExpectation) and rule.by_row and rule.action in ("quarantine", "stop")
     }
@@ -163,7 +164,8 @@ def broken_rules(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.
     # Added to every condition, so that one that is a literal has a value for each row.
     each_row = pl.repeat(True, pl.len(), dtype=pl.Boolean)
     try:
-        frame = rows.select(~(each_row & condition).fill_null(False).alias(name) for name, condition in holds.items())
+        broken = ((each_row & ~holds_or_null.fill_null(True)).alias(name) for name, holds_or_null in holds.items())
+        frame = rows.select(broken)
     except pl.exceptions.PolarsError as error:
         raise DeclarationError(f"a rule of table {table.name!r} cannot be evaluated: {error}") from error
     return {name: frame[name] for name in holds}
@@ -178,8 +180,7 @@ def all_hold(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.Expr
     if not holds:
         return True
     try:
-        every = pl.all_horizontal(condition.fill_null(False) for condition in holds.values())
-        return bool(rows.select(every.all()).item())
+        return bool(rows.select(pl.all_horizontal(*holds.values()).all()).item())  # null: not looked at
     except pl.exceptions.PolarsError as error:
         raise DeclarationError(f"a rule of table {table.name!r} cannot be evaluated: {error}") from error
 

@@ -6,7 +6,7 @@ The file is one that Great Expectations reads: its own types stand under ``expec
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -109,7 +109,8 @@ def _from_entry(entry: Mapping[str, Any]) -> Expectation:
         "severity": entry.get("severity") or "critical",
         "notes": "\n".join(notes) if isinstance(notes, list) else notes,
     }
-    return BY_TYPE[kind](**{name: _held(name, value) for name, value in given.items()}, **more, **said)
+    thing: Callable[..., Expectation] = BY_TYPE[kind]
+    return thing(**{name: _held(name, value) for name, value in given.items()}, **more, **said)
 
 
 def _given(rule: Expectation) -> dict[str, Any]:

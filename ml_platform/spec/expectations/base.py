@@ -20,6 +20,12 @@ Scope = Literal["row", "rows", "batch"]
 Schema = Mapping[str, pl.DataType | type[pl.DataType]]
 
 SHOWN = 20  # values that a result lists; Great Expectations shows as many
+_CLOSED: Mapping[tuple[bool, bool], Literal["both", "right", "left", "none"]] = {
+    (False, False): "both",
+    (True, False): "right",
+    (False, True): "left",
+    (True, True): "none",
+}
 # Fields that say what follows from a failure; everything else is an argument of the type.
 _ABOUT = ("severity", "action", "name", "notes")
 
@@ -167,6 +173,11 @@ class RowExpectation(Expectation, ABC):
     def expected(self, schema: Schema, around: Around) -> pl.Expr:
         """Whether the row is as expected; null where it is not looked at, as a missing value."""
 
+    def holding(self, schema: Schema, around: Around) -> pl.Expr:
+        """Whether the row is as expected; null where it is not looked at, by the condition or by itself."""
+        expected = self.expected(schema, around)
+        return expected if self.condition is None else pl.when(self.condition.expression(schema)).then(expected)
+
     def unexpected(self, schema: Schema, around: Around) -> pl.Expr:
         """Whether the row fails."""
         fails = ~self.expected(schema, around).fill_null(True)
@@ -213,13 +224,12 @@ def snake_case(name: str) -> str:
 
 
 def within(value: pl.Expr, low: Any, high: Any, strict_min: bool = False, strict_max: bool = False) -> pl.Expr:
-    """Whether the value lies between the bounds; a bound that is ``None`` is none."""
-    conditions = []
+    """Whether the value lies between the bounds, of which one may be ``None``: no bound."""
+    if low is not None and high is not None:
+        return value.is_between(low, high, closed=_CLOSED[bool(strict_min), bool(strict_max)])
     if low is not None:
-        conditions.append(value > low if strict_min else value >= low)
-    if high is not None:
-        conditions.append(value < high if strict_max else value <= high)
-    return pl.all_horizontal(conditions) if conditions else value.is_not_null()
+        return value > low if strict_min else value >= low
+    return value < high if strict_max else value <= high
 
 
 def between(value: Any, low: Any, high: Any, strict_min: bool = False, strict_max: bool = False) -> bool:

@@ -36,6 +36,7 @@ _IN_STEPS = {
 # Shares of a day's values that are there at least, below the least of 2013, and one more than its longest runs.
 _THERE = {"temp": 0.9, "dewp": 0.9, "humid": 0.9, "wind_speed": 0.9, "wind_dir": 0.75, "pressure": 0.3, "visib": 0.9}
 _RUNS = {"temp": 15, "dewp": 16, "humid": 14, "wind_speed": 12, "wind_dir": 14, "pressure": 8}
+_RUNS_BESIDES = {"visib": (18, 10.0), "precip": (8, 0.0)}  # clear and dry days are long
 _HOURLY: dict[str, Any] = {"by": ("origin",), "time": "observed_at", "within": _DELAY}
 _LOCAL_HOUR = pl.col("observed_at").dt.convert_time_zone(LOCAL).dt.hour()
 
@@ -93,6 +94,10 @@ weather = SourceTable(
         *(
             gxe.ExpectColumnValueRunsToBeAtMost(column=name, longest=longest, by=("origin",))
             for name, longest in _RUNS.items()
+        ),
+        *(
+            gxe.ExpectColumnValueRunsToBeAtMost(column=name, longest=longest, besides=(usual,), by=("origin",))
+            for name, (longest, usual) in _RUNS_BESIDES.items()
         ),
         # Values of another hour or another airport jump.
         gxe.ExpectColumnValueStepsToBeAtMost(column="temp", largest=8, mostly=0.85, **_HOURLY),
