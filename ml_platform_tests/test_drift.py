@@ -12,9 +12,9 @@ from ml_platform.monitoring.drift import ALL, COLUMNS, JOINT, SCORE, Together, d
 from ml_platform.monitoring.drift_plot import drift_png
 from ml_platform.monitoring.layouts import learn
 from ml_platform.monitoring.pages import changed_most, write_drift_page
-from ml_platform.monitoring.profile import Layout, profile
+from ml_platform.monitoring.profile import Layout
 from ml_platform.monitoring.profile_table import COLUMNS as PROFILED
-from ml_platform.monitoring.profile_table import to_rows
+from ml_platform.monitoring.profiling import profiles_by_day
 from ml_platform.spec import AlarmBudget, DriftPolicy, Seasons, SharpRule, Verdict
 
 DAY = date(2024, 3, 10)
@@ -42,10 +42,8 @@ def a_fortnight(seed: int, rows: int = 120, length: int = 15) -> tuple[pl.DataFr
 
 
 def profiles(frame: pl.DataFrame, days: pl.Series, layouts: list[Layout] | None = None) -> pl.DataFrame:
-    """A row a column and day, in bins of the days before."""
-    layouts = layouts or learn(frame.filter(days < DAY), days=days.n_unique())
-    parts = [to_rows(profile(frame.filter(days == day), layouts), day) for day in days.unique().sort()]
-    return pl.concat([pl.DataFrame(schema=dict(PROFILED)), *parts])
+    """In bins of the days before."""
+    return profiles_by_day(frame, days, layouts or learn(frame.filter(days < DAY), days=days.n_unique()))
 
 
 def judged(
@@ -180,6 +178,16 @@ def test_huge_counts_of_categories_are_compared() -> None:
     assert judged(ids, days)[0].state == "pass"
     renamed = today(ids, days, "line", pl.col("line").replace("A", "a"))
     assert judged(renamed, days)[0].state == "fail"
+
+
+def test_a_number_that_grows_from_day_to_day_is_judged_by_its_missing_values_alone() -> None:
+    frame, days = a_fortnight(1)
+    hours = pl.Series("hour", [24.0 * (day - DAY).days + n % 24 for n, day in enumerate(days)])
+    grows = frame.select("always").with_columns(hours)
+    verdict, table = judged(grows, days)
+    assert (verdict.state, table.filter(pl.col("feature") == "hour")["of"].to_list()) == ("pass", ["missing values"])
+    lost, table = judged(today(grows, days, "hour", pl.lit(None)), days)
+    assert (lost.state, table["feature"][0], table["of"][0]) == ("fail", "hour", "missing values")
 
 
 def test_order_of_rows_does_not_matter() -> None:

@@ -48,6 +48,14 @@ def keep_profiles(
     return Kept(rows=rows, columns=len(layouts), version=_version(layouts))
 
 
+def profiles_by_day(rows: pl.DataFrame, days: pl.Series, layouts: Sequence[Layout] | None = None) -> pl.DataFrame:
+    """The profiles of rows in memory as `drift.drift` takes them: the day of each row in ``days``, one row a column and
+    day. layouts: the bins; by default those that all the rows give."""
+    held = days.unique().sort().to_list()
+    bins = learn(rows, days=max(1, len(held))) if layouts is None else layouts
+    return _profiles({day: rows.filter(days == day) for day in held}, bins)
+
+
 def _lately(lake: Lake, table: str, days: set[date]) -> pl.DataFrame:
     """The profiles of the newest four weeks of these days."""
     if not days:
