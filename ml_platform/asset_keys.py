@@ -58,6 +58,11 @@ def drift_report(policy: str) -> dg.AssetKey:
     return dg.AssetKey(["drift_reports", policy])
 
 
+def incidents(service: str) -> dg.AssetKey:
+    """What began that which drifted or stands still, one incident a cause."""
+    return dg.AssetKey(["incidents", service])
+
+
 def decision(policy: str) -> dg.AssetKey:
     """Whether to retrain, and why."""
     return dg.AssetKey(["decisions", policy])

@@ -9,18 +9,22 @@ import polars as pl
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
+from ml_platform.automation.gates import reads
 from ml_platform.automation.partitions import days_of
 from ml_platform.features.refresh import GRID, read_for_recall
 from ml_platform.features.skew import compare, note_skew, sampled
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.features.skew_since import given_since, telling_of_others
 from ml_platform.monitoring.drift_assets import drift_assets
+from ml_platform.monitoring.incident_assets import incident_assets
 from ml_platform.monitoring.performance import cohorts, first_followed, newest
 from ml_platform.monitoring.plots import performance_plot
 from ml_platform.monitoring.profile_assets import profile_assets
 from ml_platform.resources import metadata
+from ml_platform.sources.columns import refuse_use
 from ml_platform.spec import Project, Service
-from ml_platform.spec.calendar import day_start
+from ml_platform.spec.calendar import day_start, days_shown
+from ml_platform.spec.lineage import Column, view_columns
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.forgotten import Forgotten
@@ -39,6 +43,7 @@ def monitoring_assets(project: Project, days: dg.DailyPartitionsDefinition) -> l
         *(_performance(project, service, days) for service in services),
         *profile_assets(project, days),
         *drift_assets(project, days),
+        *incident_assets(project),
     ]
 
 
@@ -52,12 +57,12 @@ class _Daily(TypedDict):
     group_name: str
 
 
-def _daily(days: dg.DailyPartitionsDefinition) -> _Daily:
+def _daily(days: dg.DailyPartitionsDefinition, **told: Any) -> _Daily:
     return {
         "partitions_def": days,
         "backfill_policy": dg.BackfillPolicy.single_run(),
         "automation_condition": each_day(),
-        "metadata": {"fresh_within_hours": 26},
+        "metadata": {"fresh_within_hours": 26, **told},
         "group_name": GROUP,
     }
 
@@ -65,7 +70,8 @@ def _daily(days: dg.DailyPartitionsDefinition) -> _Daily:
 def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     spec = project.models[service.model]
     views, stored = {view.name: view for view in project.views_of(spec)}, project.feature_views_of(spec)
-    tables = dict.fromkeys(table for view in stored for table in view.sources)
+    tables = {table: project.tables[table].partitioned for view in stored for table in view.sources}
+    columns = frozenset[Column]().union(*(view_columns(view, project.tables) for view in stored))
     key = asset_keys.skew(service.name)
 
     @dg.asset(
@@ -83,7 +89,7 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         f"values that differ in any bit.",
         kinds=asset_keys.kinds(key, "deltalake", "polars"),
         owners=[service.owner],
-        **_daily(days),
+        **_daily(days, **reads(columns)),
     )
     def skew(
         context: dg.AssetExecutionContext,
@@ -93,6 +99,7 @@ def _skew(project: Project, service: Service, days: dg.DailyPartitionsDefinition
         forgotten: dg.ResourceParam[Forgotten],
     ) -> _Events:
         span = days_of(context)
+        refuse_use(lake, f"skew/{service.name} of {days_shown(span)}", columns, span, tables)
         answers = lake.read(f"predictions/{service.name}", first=span[0], last=span[-1])
         chosen = sampled(answers, service.skew_share)
         served = given_since(chosen, forgotten.answers_compared_from)

@@ -9,6 +9,7 @@ import polars as pl
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
+from ml_platform.automation.gates import reads
 from ml_platform.automation.partitions import days_of
 from ml_platform.monitoring.profiling import Kept, keep_profiles
 from ml_platform.monitoring.served import answered, truths
@@ -55,7 +56,7 @@ def _spec(of: dg.AssetKey, owner: str, what: str) -> dg.AssetSpec:
         description=f"What {what} holds, by the day: a histogram, missing, infinite and zero values, least, greatest, "
         f"mean; days add up exactly.",
         automation_condition=each_day(),
-        metadata={"fresh_within_hours": 26},
+        metadata={"fresh_within_hours": 26, **reads(())},  # of a refused column it counts the missing values
         kinds=asset_keys.kinds(key, "deltalake", "polars"),
         owners=[owner],
         group_name=GROUP,
@@ -91,7 +92,8 @@ def _rows_of(lake: Lake, profiles: dg.AssetKey, day: date) -> pl.DataFrame:
 
 
 def _reference_tables(project: Project, tables: Sequence[SourceTable]) -> dg.AssetsDefinition:
-    specs = [_of_table(table).replace_attributes(metadata={}) for table in tables]  # made anew only when the table is
+    # Made anew only when the table is.
+    specs = [_of_table(table).replace_attributes(metadata=reads(())) for table in tables]
 
     @dg.multi_asset(name="profile_reference_tables", specs=specs, can_subset=True)
     def profiles(

@@ -1,12 +1,13 @@
 """A source table's contract applied to a batch: good rows, quarantined rows with reasons, a verdict a rule."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 
 import polars as pl
 
-from ml_platform.sources.observe import Finding, observe
+from ml_platform.sources.observe import Finding, observe, without_parts
 from ml_platform.sources.said import examples, verdict_of
 from ml_platform.spec import KNOWN_AT, ContractBroken, DeclarationError, SchemaChanged, SourceTable, Verdict
 from ml_platform.spec.expectations import Around, RowExpectation
@@ -50,6 +51,7 @@ def judge(
     *,
     batch: pl.Expr | None = None,
     around: Around | None = None,
+    excused: Mapping[str, Collection[date | None]] | None = None,
 ) -> Validated:
     """Judge every row by every rule; nothing is refused here.
 
@@ -64,6 +66,7 @@ def judge(
         batch: an expression over the columns; by default all rows are one part.
         around: earlier rows and when the parts ended, if the parts are there as a whole. Without it, rows of a part may
             be missing, and only rules that one row alone decides are judged.
+        excused: rule -> the parts that it is not asked about; ``None`` where all rows are one part.
 
     Raises:
         SchemaChanged: columns are missing, new or of another type.
@@ -73,6 +76,9 @@ def judge(
     _refuse_shared_names(table)
     known = replace(around or Around(), references=references)
     found = observe(table.rules, rows, known, parts=batch, whole=around is not None, table=table.name)
+    if excused:
+        part = pl.Series([None] * rows.height) if batch is None else rows.select(batch).to_series()
+        found = {name: without_parts(finding, excused.get(name, ()), part) for name, finding in found.items()}
     flags = _set_aside(found)
     bad = pl.select(pl.any_horizontal(*flags.values())).to_series() if flags else _nowhere(rows)
     flags[DUPLICATE] = _later_copies(table, rows, bad)
@@ -120,21 +126,24 @@ def checked_schema(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
     Raises:
         SchemaChanged: columns are missing, new or of another type; near names are offered.
     """
-    declared, found = pl.Schema(table.columns), rows.schema
-    changes = []
+    if changes := schema_changes(table, rows.schema):
+        raise SchemaChanged(
+            f"the source of raw/{table.name} changed: {'; '.join(changes.values())}. Nothing was written; correct the "
+            f"reader, or the columns declared for {table.name!r} if the change is meant"
+        )
+    return rows.select(list(table.columns))
+
+
+def schema_changes(table: SourceTable, found: pl.Schema) -> dict[str, str]:
+    """Column -> in which way it is not as declared: missing (near names are offered), of another type, undeclared."""
+    declared, changes = pl.Schema(table.columns), dict[str, str]()
     for name in declared.names():
         if name not in found:
             near = difflib.get_close_matches(name, [n for n in found if n not in declared], n=1, cutoff=0.5)
-            changes.append(f"{name} is missing" + (f" (renamed to {near[0]}?)" if near else ""))
+            changes[name] = f"{name} is missing" + (f" (renamed to {near[0]}?)" if near else "")
         elif found[name] != declared[name]:
-            changes.append(f"{name} is {found[name]} instead of {declared[name]}")
-    changes += [f"{name} ({found[name]}) is not declared" for name in found if name not in declared]
-    if changes:
-        raise SchemaChanged(
-            f"the source of raw/{table.name} changed: {'; '.join(changes)}. Nothing was written; correct the reader, "
-            f"or the columns declared for {table.name!r} if the change is meant"
-        )
-    return rows.select(declared.names())
+            changes[name] = f"{name} is {found[name]} instead of {declared[name]}"
+    return changes | {name: f"{name} ({found[name]}) is not declared" for name in found if name not in declared}
 
 
 def conditions(table: SourceTable, references: Mapping[str, pl.DataFrame]) -> dict[str, pl.Expr]:
@@ -206,6 +215,11 @@ def reasons_of(flags: Mapping[str, pl.Series]) -> pl.Series:
         height = next((broken.len() for broken in flags.values()), 0)
         return pl.repeat(None, height, dtype=pl.String, eager=True)
     return pl.select(pl.concat_str(names, separator=", ", ignore_nulls=True).replace("", None)).to_series()
+
+
+def most_set_aside(table: SourceTable, rows: int) -> float:
+    """How many of so many rows may be set aside; one alone never exceeds a share above zero."""
+    return max(rows * table.max_quarantined, float(table.max_quarantined > 0))
 
 
 def _share_verdict(table: SourceTable, rows: pl.DataFrame, bad: pl.Series, batch: pl.Expr | None) -> Verdict:

@@ -1,13 +1,14 @@
 """From a source into the lake: read the days asked for, apply the contract, write good and quarantined rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
 from ml_platform.sources.admission import Admit, everything
-from ml_platform.sources.contract import Validated, checked_schema, judge
+from ml_platform.sources.columns import Refusal, conformed, excused_by, marks_of, refused_columns, without, write_marks
+from ml_platform.sources.contract import Validated, judge
 from ml_platform.sources.observe import Finding
 from ml_platform.spec import KNOWN_AT, ContractBroken, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start, days_between
@@ -31,6 +32,8 @@ class Batch:
     empty_days: days that gave no row although the table may not be empty.
     contract: all rules in one verdict; ``rules`` holds each, ``findings`` what each found.
     refusal: why the batch must not be used, or ``None``.
+    refused: columns that must not be used, though the batch may: ``good`` and ``quarantined`` hold nothing of them.
+    undeclared: columns that the source gave though nobody declared them; they are left out.
     """
 
     good: pl.DataFrame
@@ -42,6 +45,8 @@ class Batch:
     rules: Mapping[str, Verdict]
     findings: Mapping[str, Finding]
     refusal: str | None
+    refused: tuple[Refusal, ...] = ()
+    undeclared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,21 +104,29 @@ def fetch(
 
     A reference table is read whole, whatever the days. ``references`` are the raw tables that rules refer to.
     ``after`` leaves out what was known at that moment already; ``admit`` what was forgotten, before the contract.
-    ``whole``: rules about a day as a whole are judged, too, of the days that are over; ``before`` are the earlier rows
-    that they look back at.
+    ``whole``: rules about a day as a whole are judged, too, of the days that are over, and columns may be refused;
+    ``before`` are the earlier rows that such rules look back at. Otherwise the rows are on their way into live windows,
+    where a row is an event that is judged alone: a bad one is set aside, and nothing is refused of those beside it.
 
     Raises:
-        SourceError: the source could not be read, or its columns changed.
+        SourceError: the source could not be read, or columns without which there are no rows changed.
     """
     days = days_between(first_day, last_day) if table.partitioned else None
     start, end = _interval(table, first_day, last_day, now, timezone)
     start = max(start, after + _TICK) if after else start
-    rows = checked_schema(table, table.read(start, end))
+    rows, refused, undeclared = conformed(table, table.read(start, end), days or [None])
     guarded = replace(table, rules=(_inside(start, end), *table.rules))
     local_day = _local_day(first_day, last_day, timezone) if days else None
     admitted = admit(table, rows)
+    admitted = admitted.sort(KNOWN_AT, *table.key, maintain_order=True)  # as they are judged
     around = Around(before=before, ends=_ends(days, now, timezone)) if whole else None
-    found = judge(guarded, admitted, references, batch=local_day, around=around)
+    excused = excused_by(guarded, refused)
+    found = judge(guarded, admitted, references, batch=local_day, around=around, excused=excused)
+    asked = found
+    if whole and (more := refused_columns(guarded, admitted, found.findings, local_day)):
+        refused += more
+        masked, excused = without(table, admitted, refused, local_day), excused_by(guarded, refused)
+        found = judge(guarded, masked, references, batch=local_day, around=around, excused=excused)
     empty = _empty_days(table, rows, local_day, days, now, timezone)
     return Batch(
         good=_dated(found.good, local_day),
@@ -121,10 +134,12 @@ def fetch(
         rows_read=rows.height,
         rows_forgotten=rows.height - admitted.height,
         empty_days=empty,
-        contract=_summary(table, found, rows.height, empty),
-        rules=found.verdicts,
-        findings=found.findings,
+        contract=_summary(table, found, rows.height, empty, _notes(refused, undeclared)),
+        rules=asked.verdicts,
+        findings=asked.findings,
         refusal=found.refusal,
+        refused=tuple(refused),
+        undeclared=tuple(undeclared),
     )
 
 
@@ -146,7 +161,8 @@ def ingest(
     hand; otherwise they are read from the lake. ``admit`` leaves out what was forgotten.
 
     Raises:
-        SourceError: the source could not be read, or its columns changed; nothing was written.
+        SourceError: the source could not be read, or columns without which there are no rows changed; nothing was
+            written.
         ContractBroken: the batch was refused; ``raw`` is as before, the offending rows are in ``quarantine``.
         MissingHistory: a table that a rule refers to was never written.
     """
@@ -160,7 +176,12 @@ def ingest(
             f"{batch.refusal}. Nothing was written to {raw_name(table)}; {batch.quarantined.height} rows are kept in "
             f"{quarantine_name(table)} with their reasons: mend the source or the contract and materialize again"
         )
+    # While raw is exchanged, what was or will be refused is: a reader may meet either state of the rows.
+    refused_before = marks_of(lake, table.name, days)
+    write_marks(lake, table, [*refused_before, *batch.refused], days)
     version = lake.replace(raw_name(table), batch.good, days)
+    if refused_before:
+        write_marks(lake, table, batch.refused, days)
     return Ingested(**vars(batch), raw_version=version)
 
 
@@ -172,11 +193,11 @@ def examined(
     Nothing is written. A reference table is examined whole.
 
     Raises:
-        SourceError: the source could not be read, or its columns changed.
+        SourceError: the source could not be read, or columns without which there are no rows changed.
         MissingHistory: a table that a rule refers to was never written.
     """
-    rows = admit(table, checked_schema(table, table.read(*_interval(table, day, day, now, timezone))))
-    rows = rows.sort(KNOWN_AT, *table.key, maintain_order=True)
+    given, _, _ = conformed(table, table.read(*_interval(table, day, day, now, timezone)), [])
+    rows = admit(table, given).sort(KNOWN_AT, *table.key, maintain_order=True)
     days = [day] if table.partitioned else None
     around = Around(before=read_before(table, lake, day), ends=_ends(days, now, timezone))
     local_day = _local_day(day, day, timezone) if days else None
@@ -194,7 +215,7 @@ def nothing_lost(
     admit: Admit = everything,
 ) -> Verdict:
     """Whether the source's rows, counted anew, are those in ``raw`` and in ``quarantine`` and the forgotten ones."""
-    rows = table.read(*_interval(table, first_day, last_day, now, timezone))
+    rows, _, _ = conformed(table, table.read(*_interval(table, first_day, last_day, now, timezone)), [])
     source, forgotten = rows.height, rows.height - admit(table, rows).height
     days = (first_day, last_day) if table.partitioned else (None, None)
     raw, quarantined = (lake.count(name(table), *days) for name in (raw_name, quarantine_name))
@@ -254,7 +275,7 @@ def _empty_days(
     return tuple(day for day in days if day not in filled and day_start(day, timezone) <= now)
 
 
-def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[date, ...]) -> Verdict:
+def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[date, ...], notes: str) -> Verdict:
     measures = {"rows_read": rows_read, "rows_quarantined": found.quarantined.height, "days_empty": len(empty)}
     broken = {name: v.measures["broken"] for name, v in found.verdicts.items() if v.measures.get("broken")}
     if empty or (not table.partitioned and not table.may_be_empty and not rows_read):
@@ -263,15 +284,22 @@ def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[
         reason = f"the source of {raw_name(table)} gave no rows {where}; look whether its feed stopped"
         return Verdict.unknown(reason, **measures, **broken)
     if not broken:
-        reason = f"all {len(found.verdicts)} rules hold on {rows_read} rows"
-        return Verdict(state="pass", reason=reason, measures=measures)
+        reason = f"all {len(found.verdicts)} rules hold on {rows_read} rows{notes}"
+        return Verdict(state="warn" if notes else "pass", reason=reason, measures=measures)
     aside = [
         name for name in broken if name not in found.findings or found.findings[name].expectation.action == "quarantine"
     ]
     listed = ", ".join(f"{name} ({broken[name]})" for name in aside)
     told = [f"{found.quarantined.height} of {rows_read} rows were set aside in {quarantine_name(table)}: {listed}"]
     others = [name for name in broken if name not in aside]
-    reason = "; ".join([*(told if aside else []), *(found.verdicts[name].reason for name in others)])
+    reason = "; ".join([*(told if aside else []), *(found.verdicts[name].reason for name in others)]) + notes
     states = {found.verdicts[name].state for name in broken}
-    state: State = "fail" if "fail" in states else "warn" if "warn" in states else "pass"
+    state: State = "fail" if "fail" in states else "warn" if notes or "warn" in states else "pass"
     return Verdict(state=state, reason=reason, measures={**measures, **broken})
+
+
+def _notes(refused: Sequence[Refusal], undeclared: Sequence[str]) -> str:
+    names = ", ".join(dict.fromkeys(one.column for one in refused))
+    told = [f"refused, see the check of columns: {names}"] if names else []
+    told += [f"undeclared columns were left out: {', '.join(undeclared)}"] if undeclared else []
+    return "".join(f"; {one}" for one in told)

@@ -1,6 +1,6 @@
 """A batch looked at by a contract's expectations: which rows fail each, and what was observed of the whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,18 @@ class Finding:
         if self.unexpected is not None:
             return int(self.unexpected.sum())
         return sum(not each.success for each in (self.observed or {}).values())
+
+
+def without_parts(finding: Finding, parts: Collection[Any], part: pl.Series) -> Finding:
+    """The finding, had nothing been asked about these parts. part: that of each row, missing if there is but one."""
+    if not parts:
+        return finding
+    hit = pl.repeat(True, part.len(), eager=True) if part.null_count() == part.len() else part.is_in(list(parts))
+    if finding.unexpected is not None:
+        left = finding.unexpected & ~hit
+        return replace(finding, unexpected=left, success=finding.success or not left.any())
+    seen = {name: one for name, one in (finding.observed or {}).items() if name not in parts and None not in parts}
+    return replace(finding, observed=seen, success=all(one.success for one in seen.values()) if seen else None)
 
 
 def observe(

@@ -3,6 +3,7 @@
 from ml_platform.spec.alarms import AlarmBudget, JointRule, Seasons, SharpRule
 from ml_platform.spec.compute import Workers
 from ml_platform.spec.errors import (
+    ColumnRefused,
     ContractBroken,
     DeclarationError,
     HomeDamaged,
@@ -59,6 +60,7 @@ __all__ = [
     "AlarmBudget",
     "Between",
     "BusinessMetric",
+    "ColumnRefused",
     "Computed",
     "ContractBroken",
     "DeclarationError",
