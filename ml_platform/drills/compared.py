@@ -15,7 +15,7 @@ from ml_platform.monitoring.drift import drift
 from ml_platform.monitoring.layouts import learn
 from ml_platform.monitoring.profile import Layout, profile
 from ml_platform.monitoring.profile_table import to_rows
-from ml_platform.monitoring.uncovered import RULE, uncovered
+from ml_platform.monitoring.uncovered import MIN_ROWS, RULE, uncovered
 from ml_platform.monitoring.watched import source_of
 from ml_platform.spec import DriftPolicy, Verdict
 from ml_platform.spec.calendar import days_between
@@ -58,7 +58,10 @@ class Profiles:
         for name in tables:
             columns = uncovered(project, project.tables[name])
             if columns and project.tables[name].partitioned:
-                yield PROFILE, DriftPolicy(name=f"raw/{name}", table=name, columns=tuple(columns), sharp=RULE)
+                yield (
+                    PROFILE,
+                    DriftPolicy(name=f"raw/{name}", table=name, columns=tuple(columns), sharp=RULE, min_rows=MIN_ROWS),
+                )
 
     def asked_anyway(self, trained: date, day: date) -> bool:
         """Whether late labels ask for another champion on a day without a fault."""

@@ -6,7 +6,8 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from ml_platform.decisions.retraining import Served, decide
+from ml_platform.decisions.past import Served
+from ml_platform.decisions.windows import judge_losses
 from ml_platform.drills.clean_year import PROBABILITY, CleanYear, Frames, referred
 from ml_platform.drills.planting import Plant, source_with
 from ml_platform.features.skew import compare, sampled
@@ -17,12 +18,14 @@ from ml_platform.spec import ASKED_AT, KNOWN_AT, SchemaChanged, SourceError, Sou
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.expectations.base import PART
 from ml_platform.spec.request_views import request_fields
+from ml_platform.spec.verdict import State
 from ml_platform.stores.delta import PARTITION
 from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT
 
 # In the order in which a day's rows meet them.
 INGEST, CONTRACT, FRESHNESS, SKEW = "ingest", "contract", "freshness", "skew"
 PROFILE, DRIFT, ANSWERS, LABELS, PERFORMANCE = "profile", "drift", "answers", "labels", "performance"
+_STATES: dict[str, State] = {"bad": "fail", "borne": "pass", "unknown": "unknown"}
 _COMPARED_DAYS = 14  # of a champion's first days, and of the newest: twice what the policy compares
 DETECTORS = (INGEST, CONTRACT, FRESHNESS, PROFILE, SKEW, DRIFT, ANSWERS, LABELS, PERFORMANCE)
 
@@ -65,8 +68,8 @@ def contract(year: CleanYear, table: SourceTable, day: date, raw: Frames | None 
         return Looked(by=CONTRACT, verdict=Verdict(state="fail", reason=str(error)), batch=None)
     except SourceError as error:
         return Looked(by=INGEST, verdict=Verdict(state="fail", reason=str(error)), batch=None)
-    refused = Verdict(state="fail", reason=batch.refusal) if batch.refusal else None
-    return Looked(by=CONTRACT, verdict=refused or batch.contract, batch=batch)
+    told = batch.refusal or "; ".join(dict.fromkeys(refusal.sentence for refusal in batch.refused))
+    return Looked(by=CONTRACT, verdict=Verdict(state="fail", reason=told) if told else batch.contract, batch=batch)
 
 
 def before(raw: Frames, table: SourceTable, day: date) -> pl.DataFrame | None:
@@ -144,12 +147,10 @@ def performed(year: CleanYear, history: pl.DataFrame, trained: date, day: date) 
         return Verdict.unknown(f"model {year.spec.name} has no retraining policy, so nobody looks at late labels")
     policy, moment = year.project.retrain_policies[name], day_start(trained, year.project.timezone)
     served = Served(version="1", first_day=trained, trained_at=moment, last_training_at=moment)
-    found = decide(policy, history.filter(pl.col(COHORT) <= day), served, day, year.closes(day))
-    ratio = found.measures.get("ratio")
-    if ratio is None:
-        return Verdict.unknown(found.reason)
-    worse = float(ratio) > policy.max_loss_ratio
-    return Verdict(state="fail" if worse else "pass", reason=found.reason, measures=found.measures)
+    if policy.max_loss_ratio is None:
+        return Verdict.unknown(f"retraining policy {name} looks at no losses")
+    found = judge_losses(policy, history.filter(pl.col(COHORT) <= day), served, day)
+    return Verdict(state=_STATES[found.state], reason=found.reason, measures=found.measures)
 
 
 def noticed(year: CleanYear, answers: pl.DataFrame, trained: date, day: date) -> Verdict:
