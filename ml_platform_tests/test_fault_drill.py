@@ -51,8 +51,8 @@ FOUND = [
     told("feed_unreadable", (INGEST, 0), (FRESHNESS, 0)),
     told("feed_unreadable", (PERFORMANCE, 4), day=DAYS[1], auc=None),
     told("served_single", (SKEW, 0)),
-    told("unit_wind", (DRIFT, 2)),
-    told("values_rounded"),
+    told("airport_merged", (DRIFT, 2)),
+    told("cancellations_lost"),
 ]
 QUIET = Quiet(
     first=DAYS[0],
@@ -65,32 +65,31 @@ QUIET = Quiet(
 
 def test_figures_count_what_was_seen_when_and_by_whom() -> None:
     found = figures(FOUND)
-    assert (found.plants, found.unseen) == (7, (("values_rounded", "2013-05-01"),))
+    assert (found.plants, found.unseen) == (7, (("cancellations_lost", "2013-05-01"),))
     assert (found.due_early, found.seen_early) == (4, 3)
     assert found.share_early == 0.75
     assert found.by_performance == (("feed_unreadable", "2013-06-01"),)
-    # unit_celsius and unit_wind are of one class.
-    assert (found.kinds, found.kinds_seen) == (4, 3)
+    assert (found.kinds, found.kinds_seen) == (5, 4)
 
 
 def test_a_line_a_fault() -> None:
-    celsius, unreadable, *_, rounded = lines(FOUND)
+    celsius, unreadable, *_, lost = lines(FOUND)
     assert (celsius.on_day_one, celsius.missed, celsius.latest, celsius.first_by) == (2, 0, 0, {CONTRACT: 2})
     assert (unreadable.on_day_one, unreadable.latest) == (1, 4)
     assert unreadable.mean_cost("auc") == pytest.approx(-0.01), "a day of one class has no AUC"
     assert unreadable.mean_cost("cost") == 12
-    assert (rounded.missed, rounded.latest, rounded.first_by) == (1, None, {"nobody": 1})
+    assert (lost.missed, lost.latest, lost.first_by) == (1, None, {"nobody": 1})
 
 
 def test_who_was_not_seen_is_told_as_such_everywhere(tmp_path: Path) -> None:
     words = "\n".join(sentences(FOUND, QUIET))
-    assert "nobody saw values_rounded from 2013-05-01 on" in words
+    assert "nobody saw cancellations_lost from 2013-05-01 on" in words
     assert "1 of them were first seen by performance, days late: feed_unreadable (2013-06-01)" in words
     assert "drift: 1 false alarms in 14 looks, 0.50 a week (delay_inputs 01 May)" in words
     console = Console(width=200, record=True, file=(tmp_path / "table").open("w"))
     console.print(table(FOUND, ["cost"]))
     shown = console.export_text()
-    row = next(line for line in shown.splitlines() if "values_rounded" in line)
+    row = next(line for line in shown.splitlines() if "cancellations_lost" in line)
     assert "nobody 1" in row
     assert "never" in row
     page = write_page(FOUND, QUIET, ["cost"], tmp_path / "page.html").read_text()
