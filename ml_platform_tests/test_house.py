@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from ml_platform.bench import loading
 from ml_platform.spec import (
     DriftPolicy,
+    Fault,
     FeatureView,
     ModelSpec,
     RequestView,
@@ -35,12 +36,12 @@ FLIGHTS = ROOT / "ml_platform" / "projects" / "flights"
 DECLARATIONS = sorted(
     path
     for folder in [
-        *(FLIGHTS / name for name in ("tables", "models", "policies", "services")),
+        *(FLIGHTS / name for name in ("tables", "models", "policies", "services", "faults")),
         ROOT / "feature_defs/views",
     ]
     for path in folder.glob("[!_]*.py")
 )
-DECLARED = (SourceTable, FeatureView, RequestView, ModelSpec, DriftPolicy, RetrainPolicy, RolloutPolicy, Service)
+DECLARED = (SourceTable, FeatureView, RequestView, ModelSpec, DriftPolicy, RetrainPolicy, RolloutPolicy, Service, Fault)
 # Names that Feast's interface gives to arguments and methods of an offline store.
 DICTATED = {"ml_platform/features/feast_offline.py": {"entity_df", "_to_df_internal"}}
 AVOIDED = {"pipeline", "manager", "handler", "helper", "helpers", "util", "utils", "processor", "df", "data2"}

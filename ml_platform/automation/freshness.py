@@ -66,7 +66,7 @@ def judge(definitions: dg.Definitions, instance: dg.DagsterInstance, at: datetim
     stale = []
     for key, policy in policies.items():
         old = before[key].freshness_state if key in before else None
-        new = _verdict(policy, at - made[key] if key in made else None)
+        new = state_at(policy, at - made[key] if key in made else None)
         if new is not old:
             change = FreshnessStateChange(
                 key=key,
@@ -79,7 +79,8 @@ def judge(definitions: dg.Definitions, instance: dg.DagsterInstance, at: datetim
     return stale
 
 
-def _verdict(policy: TimeWindowFreshnessPolicy, age: timedelta | None) -> FreshnessState:
+def state_at(policy: TimeWindowFreshnessPolicy, age: timedelta | None) -> FreshnessState:
+    """What the policy says of an asset that was last made so long ago; ``None``: never."""
     if age is None:
         return FreshnessState.UNKNOWN
     if age >= policy.fail_window.to_timedelta():

@@ -2,6 +2,7 @@
 
 import click
 
+from ml_platform.drills.faults import faults
 from ml_platform.drills.rollback import rollback
 
 
@@ -11,3 +12,4 @@ def drill() -> None:
 
 
 drill.add_command(rollback)
+drill.add_command(faults)

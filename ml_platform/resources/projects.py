@@ -14,6 +14,7 @@ from ml_platform.spec import (
     Active,
     DeclarationError,
     DriftPolicy,
+    Fault,
     FeatureView,
     Latest,
     ModelSpec,
@@ -27,13 +28,23 @@ from ml_platform.spec import (
     UnknownName,
 )
 from ml_platform.spec.compute import refuse_compute
+from ml_platform.spec.features import feature_name
 from ml_platform.spec.lineage import roots
 from ml_platform.spec.models import Approval
 from ml_platform.spec.request_views import request_fields
 from ml_platform.spec.rollouts import PROBABILITY, TRUTH
 
 Declared = TypeVar(
-    "Declared", SourceTable, FeatureView, RequestView, ModelSpec, RetrainPolicy, DriftPolicy, RolloutPolicy, Service
+    "Declared",
+    SourceTable,
+    FeatureView,
+    RequestView,
+    ModelSpec,
+    RetrainPolicy,
+    DriftPolicy,
+    RolloutPolicy,
+    Service,
+    Fault,
 )
 # Kinds that share a folder: a file of one is none of the other.
 _BESIDE: Mapping[type, tuple[type, ...]] = {
@@ -72,6 +83,35 @@ def load_project(package: str) -> Project:
     _check_references(found)
     keyed = {name: replace(view, key=found.tables[view.source].key) for name, view in found.views.items()}
     return replace(found, views=keyed)
+
+
+def load_faults(package: str) -> dict[str, Fault]:
+    """What the project plants in drills: ``<package>/faults/<name>.py``, by name; nothing else needs them.
+
+    Raises:
+        DeclarationError: a declaration is wrong, or says that it changes what there is not.
+        UnknownName: it names a table, column or feature that does not exist.
+    """
+    found = _declared(Fault, _import(package, "the setting ML_PLATFORM_PROJECT names it"), "faults")
+    for fault in found.values():
+        check_fault(fault, load_project(package))
+    return found
+
+
+def check_fault(fault: Fault, project: Project) -> None:
+    """A fault changes something, and something that there is.
+
+    Raises:
+        DeclarationError, UnknownName: as ``load_faults``.
+    """
+    if fault.wrong is None and not fault.late and not fault.unreadable:
+        raise DeclarationError(f"fault {fault.name} changes nothing; give it wrong=, late= or unreadable=")
+    if fault.table:
+        _known(f"source table (fault {fault.name})", [fault.table], project.tables)
+        _known(f"column of {fault.table} (fault {fault.name})", fault.columns, project.tables[fault.table].columns)
+        return
+    served = {feature_name(view.name, name) for view in project.all_views.values() for name in view.schema()}
+    _known(f"served feature (fault {fault.name})", fault.columns, served)
 
 
 def _import(package: str, why: str) -> ModuleType:

@@ -28,6 +28,7 @@ from ml_platform.spec.errors import (
     WindowsLost,
     WordRefused,
 )
+from ml_platform.spec.faults import Fault, Planted
 from ml_platform.spec.features import Active, Entity, Feature, FeatureView, Latest, Window
 from ml_platform.spec.models import (
     ASKED_AT,
@@ -66,6 +67,7 @@ __all__ = [
     "DriftPolicy",
     "Entity",
     "Fairness",
+    "Fault",
     "Feature",
     "FeatureView",
     "GatePolicy",
@@ -81,6 +83,7 @@ __all__ = [
     "NoChampion",
     "NoContributions",
     "NotExplained",
+    "Planted",
     "PlatformError",
     "PortInUse",
     "Project",

@@ -28,6 +28,16 @@ FIRST_INSTANT = datetime(2013, 1, 1, 5, tzinfo=UTC)
 UNLISTED = ("BQN", "PSE", "SJU", "STT")
 ZONE_OF_UNLISTED = "America/Puerto_Rico"
 DESTINATIONS_KNOWN = (gxe.ExpectColumnValuesToReferTo(column="dest", table="airports", other="faa", besides=UNLISTED),)
+# An aircraft flies for one carrier: on no day of 2013 do more than .14 % of the flights break this; of those that were
+# joined to another flight's tail number nine in ten do.
+AIRCRAFT_KEEP_CARRIER = gxe.ExpectColumnValuesToBeConstantWithin(
+    name="aircraft_keep_their_carrier",
+    column="carrier",
+    by=("tailnum",),
+    row_condition=gxe.Column("tailnum").is_not_null(),
+    mostly=0.95,
+    action="stop",
+)
 # How a flight is named: carrier, number, origin, and the day in New York on which it is to leave.
 FLIGHT_ID = pl.format(
     "{}{}-{}-{}", "carrier", "flight", "origin", pl.col("sched_dep").dt.convert_time_zone(LOCAL).dt.strftime("%Y%m%d")

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.projects.flights.nycflights13 import (
+    AIRCRAFT_KEEP_CARRIER,
     DESTINATIONS_KNOWN,
     FLIGHT_ID,
     LOCAL,
@@ -72,6 +73,7 @@ flight_departures = SourceTable(
             action="stop",
         ),
         *DESTINATIONS_KNOWN,
+        AIRCRAFT_KEEP_CARRIER,
         gxe.ExpectColumnDistinctValuesToContainSet(column="origin", value_set=ORIGINS),
         # A blizzard left a third of an airport's departures, and none after 15:20.
         gxe.ExpectTableRowCountToBeUsual(by=("origin",), min_ratio=0.2, max_ratio=1.6),

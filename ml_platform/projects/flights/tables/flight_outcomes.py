@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.projects.flights.nycflights13 import (
+    AIRCRAFT_KEEP_CARRIER,
     DESTINATIONS_KNOWN,
     FLIGHT_ID,
     ORIGINS,
@@ -94,6 +95,7 @@ flight_outcomes = SourceTable(
         # All clocks shifted together leave the rules above alone, but not the destination's distance to UTC.
         gxe.ExpectInvariantToHold(name="destination_keeps_its_zone", holds=_OFFSET.is_in(_ZONES), action="stop"),
         *DESTINATIONS_KNOWN,
+        AIRCRAFT_KEEP_CARRIER,
         gxe.ExpectColumnDistinctValuesToContainSet(column="origin", value_set=ORIGINS),
         gxe.ExpectTableRowCountToBeUsual(by=("origin",), min_ratio=0.45, max_ratio=1.6),
         gxe.ExpectTableToBeFresh(by=("origin",), within=timedelta(hours=4)),

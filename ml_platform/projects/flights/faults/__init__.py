@@ -1,0 +1,1 @@
+"""One file a declaration; the file name is its name."""
