@@ -1,12 +1,11 @@
-"""What counts as drift: little is noise here, since a day has eighty trips."""
+"""What counts as drift: much is noise here, since a day has eighty trips."""
 
-from ml_platform.spec import DriftPolicy
+from ml_platform.spec import DriftPolicy, Seasons, SharpRule
 
 inputs = DriftPolicy(
     service="desk",
     description="Each served feature against the days before.",
     min_rows=20,
-    min_days=3,
-    min_distance=0.5,
-    ratio=1.2,
+    seasons=Seasons(recent_days=28, min_days=3),
+    sharp=SharpRule(min_distance=0.45, odds=1.5),
 )
