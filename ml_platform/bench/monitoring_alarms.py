@@ -4,20 +4,10 @@ Run it: ``python -m ml_platform.bench.monitoring_alarms``. Made-up stationary an
 2013; beside the rules those that monitors come with.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-import click
-import numpy as np
-
-from ml_platform.bench.arms import machine
-from ml_platform.bench.monitoring_days import Compared, Days, Floats
-from ml_platform.bench.monitoring_flights import flights_days
-from ml_platform.bench.monitoring_naive import BEFORE, naive
-from ml_platform.bench.monitoring_planted import JOINT, SHARP, Fault
-from ml_platform.bench.monitoring_worlds import seasonal, stationary
-from ml_platform.bench.rollout_figures import Figure, share_of
+from ml_platform.bench.monitoring_days import Compared
 from ml_platform.monitoring.conformal import followed
 from ml_platform.spec.alarms import AlarmBudget, JointRule, Seasons, SharpRule
 

@@ -4,8 +4,8 @@ The features are those that a question was answered with: as of its moment, by t
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import polars as pl
 from ml_platform.bench.monitoring_days import Days, Floats
 from ml_platform.bench.split import raw_frames
 from ml_platform.resources.projects import load_project
-from ml_platform.spec import HAPPENS_AT, ModelSpec, Project
+from ml_platform.spec import HAPPENS_AT, Project
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.request_views import request_fields
 from ml_platform.training.encoding import Encoding
