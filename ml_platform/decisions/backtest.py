@@ -15,7 +15,7 @@ from ml_platform.decisions.backtest_cohorts import Cohorts
 from ml_platform.decisions.backtest_drift import drift_verdicts
 from ml_platform.decisions.backtest_figures import Judged, Outcome, gain, judged, losses_of, mean_losses, outcome
 from ml_platform.decisions.backtest_history import History
-from ml_platform.decisions.backtest_policies import DECLARED, NEVER, Policy, by_evidence, drawn, every, never, on_drift
+from ml_platform.decisions.backtest_policies import DECLARED, DRIFT, NEVER, by_evidence, drawn, every, never, on_drift
 from ml_platform.decisions.backtest_replay import Arena, Replayed, replay
 from ml_platform.decisions.backtest_versions import Floats, Versions, without_holdout
 from ml_platform.spec import BusinessMetric, DeclarationError, DriftPolicy, ModelSpec, Project, RetrainPolicy
@@ -32,7 +32,7 @@ class Question:
     first, last: the days that are replayed. since: the first day whose answers are judged.
     gated: whether versions are judged as the model declares; else each takes over, and learns from the newest rows.
     lag_days: from the gate's word to taking over. draws: of random times. varied: other declarations, by name.
-    timers: further ones, in days.
+    timers: further ones, in days. skipped: names of policies that are left out.
     """
 
     first: date
@@ -44,6 +44,7 @@ class Question:
     seed: int = 2013
     varied: Mapping[str, RetrainPolicy] = field(default_factory=dict)
     timers: tuple[int, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +105,15 @@ def backtest(
     refuse_days(history, asked)
     arena = arena_of(history, asked, folder, threads)
     policies = [never(), every(_WEEK, WEEKLY), every(_FOUR_WEEKS, TIMER), *(every(days) for days in asked.timers)]
-    if declared.drift:
+    if declared.drift and DRIFT not in asked.skipped:
         rest = declared.policy.cooldown if declared.policy else timedelta(0)
         verdicts = drift_verdicts(arena, declared.drift, folder, _counted(told, "drift", arena))
         policies.append(on_drift(verdicts, rest))
     if declared.policy:
         policies.append(by_evidence(declared.policy))
     policies += [by_evidence(policy, name) for name, policy in asked.varied.items()]
-    replayed = {one.name: replay(one, arena, _counted(told, one.name, arena)) for one in policies}
+    chosen = [one for one in policies if one.name in (NEVER, TIMER) or one.name not in asked.skipped]
+    replayed = {one.name: replay(one, arena, _counted(told, one.name, arena)) for one in chosen}
     random = _random(arena, asked, replayed, told)
     return _found(arena, declared, asked, replayed, random)
 

@@ -1,4 +1,4 @@
-"""A replayed service's performance as it was known at the end of each day, by the function that watches the real one."""
+"""A replayed service's performance as known at the end of each day, by the function that watches the real one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -77,7 +77,7 @@ class Cohorts:
         if asked is None:
             return None
         asked = asked.filter(pl.col(ASKED_AT) >= self.started)
-        given = pl.Series("probability", span.version.of(asked[ROW]))
+        given = pl.Series("probability", span.version.answers.of(asked[ROW]))
         answers = asked.drop(ROW).with_columns(given, pl.lit(span.name).alias("model_version"))
         end = day_start(looked + timedelta(days=1), self.history.timezone)
         told = self.history.labels.get(cohort)

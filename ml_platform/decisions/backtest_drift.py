@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.decisions.backtest_replay import Arena
-from ml_platform.monitoring.drift import drift
+from ml_platform.monitoring.drift import drift, reference
 from ml_platform.spec import HAPPENS_AT, DriftPolicy, Verdict
 from ml_platform.spec.calendar import days_between
 from ml_platform.spec.fingerprint import fingerprint
@@ -39,7 +39,10 @@ def _judged(arena: Arena, policy: DriftPolicy, told: Callable[[date], object]) -
     served, days = arena.versions.at(arena.started).encoding.encoded(rows), rows["asked_on"]
     found = {}
     for day in days_between(arena.first, arena.last):
-        near = days.is_between(day - timedelta(days=2 * policy.reference_days), day)
+        for back in (policy.reference_days, 2 * policy.reference_days):  # as far as the platform looks back
+            near = days.is_between(day - timedelta(days=back), day)
+            if len(reference(days.filter(near), day, policy)) == policy.reference_days:
+                break
         found[day], _ = drift(served.filter(near), days.filter(near), day, policy)
         told(day)
     return found

@@ -10,7 +10,9 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ml_platform.sources.whole import read_whole
 from ml_platform.spec import ASKED_AT, HAPPENS_AT, KNOWN_AT, ModelSpec, Project, TooFewLabels
@@ -94,6 +96,12 @@ class History:
         named = pl.col(self.spec.task.key).cast(pl.String).alias(_ID)
         rows = self.questions.select(ASKED_ON, named, ASKED_AT, ROW)
         return {day: part.drop(ASKED_ON) for (day,), part in rows.group_by(ASKED_ON, maintain_order=True)}  # type: ignore[misc]
+
+    @cached_property
+    def months(self) -> NDArray[np.int64]:
+        """The row with which each month of asking begins."""
+        month = self.questions[ASKED_ON].dt.truncate("1mo")
+        return np.flatnonzero((month != month.shift(1)).fill_null(True).to_numpy())
 
     def digest(self, first: datetime, end: datetime) -> str:
         """A text that differs when anything about the events of [first, end)'s local days does."""

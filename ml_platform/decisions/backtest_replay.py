@@ -79,7 +79,7 @@ class Arena:
 
     def _evidence(self, challenger: Version, champion: Version) -> Evidence:
         rows, spec = self.versions.holdout(challenger.now), self.versions.spec
-        given = (challenger.of(rows[ROW]), champion.of(rows[ROW]))
+        given = (challenger.answers.of(rows[ROW]), champion.answers.of(rows[ROW]))
         scored = beside_each_other(rows, *given, self.history.timezone, challenger.beside)
         return Evidence(
             scored=fresh(scored, champion.trained_until),
@@ -201,5 +201,5 @@ def _answers(arena: Arena, spans: list[Span]) -> Floats:
     found = np.full(rows.height, np.nan)
     for span in spans:
         own = rows["asked_on"].is_between(span.first, span.last).to_numpy()
-        found[own] = span.version.of(rows[ROW].filter(pl.Series(own)))
+        found[own] = span.version.answers.of(rows[ROW].filter(pl.Series(own)))
     return found

@@ -74,8 +74,8 @@ def sentences(found: Backtest) -> list[str]:
     """What stands under the table."""
     asked = found.question
     told = [
-        f"{found.rows:,} labelled answers of {len(found.days)} days, {found.days[0]} to {found.days[-1]}, replayed from "
-        f"{asked.first}; features and labels as known at each moment, from {found.source}",
+        f"{found.rows:,} labelled answers of {len(found.days)} days, {found.days[0]} to {found.days[-1]}, replayed "
+        f"from {asked.first}; features and labels as known at each moment, from {found.source}",
         "the gate judges each version, as the model declares; its holdout is not trained on"
         if asked.gated
         else "no gate: each version takes over, trained on the newest rows, too",

@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ml_platform import training
+from ml_platform.decisions.backtest_answers import Answers
 from ml_platform.decisions.backtest_history import ROW, History
 from ml_platform.evaluation.baselines import baselines
 from ml_platform.evaluation.cost import latency_ms
@@ -38,15 +39,13 @@ _MODEL, _TOLD, _BESIDE = "model", "told.json", "beside.npz"
 class Version:
     """A model as it would have been registered at ``now``.
 
-    trained_until: its newest training event. first_row: the first question that it answers; ``answers`` are its
-    probabilities for all from there on. seconds, processor_seconds: that its training took.
+    trained_until: its newest training event. seconds, processor_seconds: that its training took.
     beside: what each baseline answers to the holdout. latency_ms: of single rows.
     """
 
     now: datetime
     trained_until: datetime
-    first_row: int
-    answers: Floats
+    answers: Answers
     seconds: float
     processor_seconds: float
     rows: int
@@ -54,10 +53,6 @@ class Version:
     weights: Floats
     beside: Mapping[str, Floats]
     latency_ms: tuple[float, ...]
-
-    def of(self, rows: pl.Series) -> Floats:
-        """Its answers to these questions, by their row; they are at or after ``first_row``."""
-        return self.answers[rows.to_numpy() - self.first_row]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +159,10 @@ class Versions:
             draft.rename(place)
 
     def _version(self, now: datetime, model: Model, told: Mapping[str, Any], beside: Mapping[str, Floats]) -> Version:
-        first_row = self._first_row(now)
         return Version(
             now=now,
             trained_until=datetime.fromisoformat(told["trained_until"]),
-            first_row=first_row,
-            answers=self._answers(now, model, first_row),
+            answers=Answers(model=model, history=self.history, folder=self._place(now)),
             seconds=told["seconds"],
             processor_seconds=told["processor_seconds"],
             rows=told["rows"],
@@ -178,23 +171,6 @@ class Versions:
             beside=beside,
             latency_ms=tuple(told["latency_ms"]),
         )
-
-    def _first_row(self, now: datetime) -> int:
-        return int(self.history.questions[HAPPENS_AT].search_sorted(now - self.spec.gate.holdout, side="left"))
-
-    def _answers(self, now: datetime, model: Model, first_row: int) -> Floats:
-        """To every question from the holdout on; a version may serve until the end, and be judged on its rows."""
-        rows = self.history.questions[first_row:]
-        start, end = rows[HAPPENS_AT].to_list()[0], rows[HAPPENS_AT].to_list()[-1]
-        kept = self._place(now) / f"answers-{self.history.digest(start, end)[:24]}.npy"
-        if kept.exists():
-            return np.asarray(np.load(kept), dtype=np.float64)
-        found = model.predict(rows)
-        draft = kept.with_name(f"{kept.name}.draft")
-        with draft.open("wb") as target:
-            np.save(target, found)
-        draft.replace(kept)
-        return found
 
 
 def _sources() -> str:

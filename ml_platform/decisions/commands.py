@@ -33,6 +33,7 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 @click.option("--lag", default=0, show_default=True, type=click.IntRange(0), help="Days from the gate to taking over.")
 @click.option("--vary", multiple=True, metavar="FIELD=V,V", help="Other values of the policy's fields; spans in days.")
 @click.option("--every", "timers", multiple=True, type=click.IntRange(1), help="A further timer, in days.")
+@click.option("--skip", multiple=True, help="A policy to leave out; all but never and four-weekly can be.")
 @click.option("--price", type=click.FloatRange(0), help="Of a retraining, in the unit of the first business metric.")
 @click.option("--draws", default=20, show_default=True, type=click.IntRange(0), help="Of random times.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there.")
@@ -46,6 +47,7 @@ def backtest(
     lag: int,
     vary: tuple[str, ...],
     timers: tuple[int, ...],
+    skip: tuple[str, ...],
     price: float | None,
     draws: int,
     json_path: Path | None,
@@ -79,6 +81,7 @@ def backtest(
         draws=draws,
         varied=varied(declared.policy, vary) if declared.policy else {},
         timers=timers,
+        skipped=skip,
     )
     with Home(profile.home).used("backtest"), progress(quiet) as told:
         known = _history(profile, project, spec, asked, told)
