@@ -43,8 +43,8 @@ class History:
 
     spec: ModelSpec
     timezone: str
-    questions: pl.DataFrame
-    outcomes: pl.DataFrame
+    questions: pl.DataFrame = field(repr=False)
+    outcomes: pl.DataFrame = field(repr=False)
     columns: tuple[str, ...]
     until: date
     source: str = ""

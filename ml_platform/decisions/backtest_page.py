@@ -11,8 +11,9 @@ from ml_platform.decisions.backtest_table import head, lines, sentences
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#1f2328}"
     "table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}"
-    "td,th{border-bottom:1px solid #d8dee4;padding:.25em .7em;text-align:left;vertical-align:top}th{color:#57606a;font-size:.85em}img{max-width:100%}"
-    "td:first-child{white-space:nowrap}h2{margin-top:2em;font-size:1.15rem}small{color:#57606a}"
+    "td,th{border-bottom:1px solid #d8dee4;padding:.25em .7em;text-align:left;vertical-align:top}"
+    "th{color:#57606a;font-size:.85em}img{max-width:100%}small{color:#57606a}"
+    "td:first-child{white-space:nowrap}h2{margin-top:2em;font-size:1.15rem}"
 )
 
 
