@@ -171,11 +171,10 @@ def _check_references(project: Project) -> None:
                 f"reference, so it could never judge; lower min_days or raise reference_days"
             )
     for retrain in project.retrain_policies.values():
-        if retrain.window < timedelta(days=1) or retrain.window % timedelta(days=1):
-            raise DeclarationError(
-                f"retraining policy {retrain.name} has the window {retrain.window}; it is judged by whole days, "
-                f"so give it one or more of them"
-            )
+        problems = retrain.problems()
+        if problems:
+            raise DeclarationError(f"retraining policy {retrain.name}: {'; '.join(problems)}")
+        _known(f"drift policy (retraining policy {retrain.name})", retrain.triggers, project.drift_policies)
     _check_who_retrains(project)
     for rollout in project.rollout_policies.values():
         _check_rollout(rollout, project)
