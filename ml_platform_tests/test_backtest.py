@@ -166,7 +166,7 @@ def _asks(policy: object, day: date) -> bool:
 def test_drift_asks_once_a_cooldown(arena: Arena) -> None:
     days = days_between(FIRST, LAST)
     states = {day: Verdict(state="fail" if day >= SHIFTS_ON else "pass", reason="as it is") for day in days}
-    found = replay(on_drift(states, timedelta(days=3)), arena)
+    found = replay(on_drift("inputs", {"inputs": states}, timedelta(days=3)), arena)
     # The clocks change in the first of these nights, so that three days later is an hour after midnight.
     assert [one.day.day for one in found.retrainings] == [9, 13, 16, 19]
 
@@ -251,7 +251,7 @@ def test_truths_are_those_known_in_the_end(known: History, arena: Arena) -> None
 def test_everything_together(trips: Project, known: History, arena: Arena, tmp_path: Path) -> None:
     declared = declared_for(trips, trips.models["late"])
     assert declared.policy is not None
-    assert declared.drift is not None
+    assert list(declared.drifts) == ["inputs"]
     asked = replace(ASKED, varied=varied(declared.policy, ["max_loss_ratio=1.7,50", "cooldown=2"]), timers=(5,))
     found = backtest(known, declared, asked, arena.versions.folder, threads=1)
     names = [one.name for one in found.outcomes]

@@ -15,7 +15,17 @@ from ml_platform.decisions.backtest_cohorts import Cohorts
 from ml_platform.decisions.backtest_drift import drift_verdicts
 from ml_platform.decisions.backtest_figures import Judged, Outcome, gain, judged, losses_of, mean_losses, outcome
 from ml_platform.decisions.backtest_history import History
-from ml_platform.decisions.backtest_policies import DECLARED, DRIFT, NEVER, by_evidence, drawn, every, never, on_drift
+from ml_platform.decisions.backtest_policies import (
+    DECLARED,
+    DRIFT,
+    NEVER,
+    Drifts,
+    by_evidence,
+    drawn,
+    every,
+    never,
+    on_drift,
+)
 from ml_platform.decisions.backtest_replay import Arena, Replayed, replay
 from ml_platform.decisions.backtest_versions import Floats, Versions, without_holdout
 from ml_platform.spec import BusinessMetric, DeclarationError, DriftPolicy, ModelSpec, Project, RetrainPolicy
@@ -72,10 +82,10 @@ class Backtest:
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What the project says about a model: its policy, the drift policy of its service, what its answers cost."""
+    """What the project says about a model: its policy, its service's drift policies, what its answers cost."""
 
     policy: RetrainPolicy | None
-    drift: DriftPolicy | None
+    drifts: Mapping[str, DriftPolicy]
     metrics: Mapping[str, BusinessMetric]
 
 
@@ -88,7 +98,7 @@ def declared_for(project: Project, spec: ModelSpec) -> Declared:
     rollouts = (policy for policy in project.rollout_policies.values() if policy.service in services)
     return Declared(
         policy=project.retrain_policies[spec.policy] if spec.policy else None,
-        drift=next((policy for policy in project.drift_policies.values() if policy.service in services), None),
+        drifts={name: policy for name, policy in project.drift_policies.items() if policy.service in services},
         metrics={name: metric for policy in rollouts for name, metric in policy.metrics.items()},
     )
 
@@ -104,18 +114,30 @@ def backtest(
     """
     refuse_days(history, asked)
     arena = arena_of(history, asked, folder, threads)
+    drifts = _drifts(arena, declared, asked, folder, told)
     policies = [never(), every(_WEEK, WEEKLY), every(_FOUR_WEEKS, TIMER), *(every(days) for days in asked.timers)]
-    if declared.drift and DRIFT not in asked.skipped:
-        rest = declared.policy.cooldown if declared.policy else timedelta(0)
-        verdicts = drift_verdicts(arena, declared.drift, folder, _counted(told, "drift", arena))
-        policies.append(on_drift(verdicts, rest))
+    rest = declared.policy.cooldown if declared.policy else timedelta(0)
+    policies += [on_drift(name, drifts, rest) for name in list(drifts)[:1]]
     if declared.policy:
-        policies.append(by_evidence(declared.policy))
-    policies += [by_evidence(policy, name) for name, policy in asked.varied.items()]
+        policies.append(by_evidence(declared.policy, drifts=drifts))
+    policies += [by_evidence(policy, name, drifts) for name, policy in asked.varied.items()]
     chosen = [one for one in policies if one.name in (NEVER, TIMER) or one.name not in asked.skipped]
     replayed = {one.name: replay(one, arena, _counted(told, one.name, arena)) for one in chosen}
     random = _random(arena, asked, replayed, told)
     return _found(arena, declared, asked, replayed, random)
+
+
+def _drifts(arena: Arena, declared: Declared, asked: Question, folder: Path, told: Told) -> Drifts:
+    """The verdicts of the drift policies that somebody looks at."""
+    looked = set() if declared.policy is None else set(declared.policy.triggers)
+    looked |= {name for policy in asked.varied.values() for name in policy.triggers}
+    if DRIFT not in asked.skipped:
+        looked |= set(list(declared.drifts)[:1])
+    return {
+        name: drift_verdicts(arena, policy, folder, _counted(told, f"drift {name}", arena))
+        for name, policy in declared.drifts.items()
+        if name in looked
+    }
 
 
 def refuse_days(history: History, asked: Question) -> None:

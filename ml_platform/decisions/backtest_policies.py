@@ -1,30 +1,40 @@
 """When to train again: the policies that a backtest sets beside each other."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from ml_platform.decisions.retraining import Decision, Served, decide
-from ml_platform.monitoring.performance import newest
+from ml_platform.decisions.past import Past
+from ml_platform.decisions.retraining import Decision, Estimate, decide
+from ml_platform.monitoring.performance import COLUMNS
 from ml_platform.spec import RetrainPolicy, Verdict
 from ml_platform.spec.calendar import days_between
 
 NEVER, DECLARED, DRIFT = "never", "declared", "drift"
+_NO_COHORTS = pl.DataFrame(schema=COLUMNS)
+
+
+Drifts = Mapping[str, Mapping[date, Verdict]]  # by drift policy and day
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a policy may look at when ``day`` has ended. first: the replay's first day. cohorts: as the platform's
-    performance table, computed when it is looked at."""
+    """What a policy may look at when ``day`` has ended.
+
+    first: the replay's first day. cohorts: as the platform's performance table, computed when it is looked at.
+    estimate: what a retraining would gain.
+    """
 
     first: date
     day: date
     now: datetime
-    champion: Served
+    timezone: str
+    past: Past
     cohorts: Callable[[], pl.DataFrame]
+    estimate: Estimate | None = None
 
 
 Decide = Callable[[Seen], Decision]
@@ -32,11 +42,15 @@ Decide = Callable[[Seen], Decision]
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Its name in the table, what it does in words, and its decision at the end of a day."""
+    """Its name in the table, what it does in words, and its decision at the end of a day.
+
+    drifts: the verdicts of the drift policies that trigger it.
+    """
 
     name: str
     description: str
     decide: Decide
+    drifts: Drifts = field(default_factory=dict)
 
 
 def never() -> Policy:
@@ -75,26 +89,32 @@ def drawn(first: date, last: date, retrainings: int, *, grid_days: int, draws: i
     return [on({moments[place] for place in places}, f"random {number}") for number, places in enumerate(chosen, 1)]
 
 
-def on_drift(verdicts: Mapping[date, Verdict], cooldown: timedelta) -> Policy:
-    """On each day whose inputs drifted, by the verdicts of the platform's drift policy, after a cooldown."""
+def by_evidence(policy: RetrainPolicy, name: str = DECLARED, drifts: Drifts | None = None) -> Policy:
+    """The decision of the platform itself. drifts: the verdicts of all drift policies."""
 
-    def drifted(seen: Seen) -> Decision:
-        found = verdicts[seen.day]
-        if found.state != "fail":
-            return _wait(found.reason)
-        rested = seen.now - seen.champion.last_training_at >= cooldown
-        return _retrain(found.reason) if rested else _wait(f"{found.reason}; within the cooldown")
+    def decided(seen: Seen) -> Decision:
+        cohorts = _NO_COHORTS if policy.max_loss_ratio is None else seen.cohorts()
+        return decide(policy, cohorts, seen.past, seen.day, seen.now, seen.timezone, seen.estimate)
 
-    return Policy(name=DRIFT, description="when the inputs drift, by the drift policy", decide=drifted)
-
-
-def by_evidence(policy: RetrainPolicy, name: str = DECLARED) -> Policy:
-    """The decision of the platform itself."""
+    known = drifts or {}
     return Policy(
         name=name,
         description=policy.description or "by late labels",
-        decide=lambda seen: decide(policy, newest(seen.cohorts()), seen.champion, seen.day, seen.now),
+        decide=decided,
+        drifts={trigger: known[trigger] for trigger in policy.triggers if trigger in known},
     )
+
+
+def on_drift(name: str, drifts: Drifts, cooldown: timedelta) -> Policy:
+    """On drift of the inputs alone, whatever labels say. name: of the drift policy."""
+    policy = RetrainPolicy(
+        description="when the inputs drift, by the drift policy",
+        max_loss_ratio=None,
+        triggers=(name,),
+        cooldown=cooldown,
+        breaker=None,
+    )
+    return by_evidence(policy, DRIFT, drifts)
 
 
 def _retrain(reason: str) -> Decision:

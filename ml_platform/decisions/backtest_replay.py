@@ -1,7 +1,7 @@
 """A policy carried through the past: day by day it decides, versions are trained, judged and take over."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 
@@ -12,7 +12,8 @@ from ml_platform.decisions.backtest_cohorts import Cohorts, Span
 from ml_platform.decisions.backtest_history import ROW, History
 from ml_platform.decisions.backtest_policies import Policy, Seen
 from ml_platform.decisions.backtest_versions import Floats, Version, Versions
-from ml_platform.decisions.retraining import Decision, Served
+from ml_platform.decisions.past import Fact, Outcome, Past, Served, Trained
+from ml_platform.decisions.retraining import Decision
 from ml_platform.evaluation.comparison import beside_each_other, fresh
 from ml_platform.evaluation.gate import Evidence, judge
 from ml_platform.spec import ASKED_AT, TooFewLabels, Verdict
@@ -94,14 +95,32 @@ class Arena:
 
 @dataclass
 class _Stand:
-    """Where a replay stands. due: the reason of a retraining that is wanted and was not carried out yet."""
+    """Where a replay stands. due: the reason of a retraining that is wanted and was not carried out yet.
+
+    asked: drift that nothing has answered. wanted: how many retrainings were decided.
+    """
 
     spans: list[Span]
     served: Served
+    trainings: list[Trained]
+    asked: list[Fact] = field(default_factory=list)
+    lines: int = 0
+    spared_at: datetime | None = None
+    wanted: int = 0
     due: str | None = None
     coming: tuple[date, Version] | None = None
     retrainings: list[Retraining] = field(default_factory=list)
     failures: dict[date, str] = field(default_factory=dict)
+
+    def past(self) -> Past:
+        """As the platform's record would tell it."""
+        return Past(
+            champion=self.served,
+            trainings=tuple(self.trainings),
+            facts=tuple(self.asked),
+            spared_at=self.spared_at,
+            wanted=self.wanted if self.due else 0,
+        )
 
 
 def replay(policy: Policy, arena: Arena, told: Callable[[date], object] = lambda _: None) -> Replayed:
@@ -114,18 +133,16 @@ def replay(policy: Policy, arena: Arena, told: Callable[[date], object] = lambda
     """
     stand, decisions = _begun(arena), {}
     for day in days_between(arena.first, arena.last)[:-1]:
-        now = day_start(day + timedelta(days=1), arena.history.timezone)
-        seen = Seen(
-            first=arena.first,
-            day=day,
-            now=now,
-            champion=stand.served,
-            cohorts=lambda day=day: arena.cohorts.until(day, stand.spans),  # type: ignore[misc]
-        )
-        found = decisions[day] = policy.decide(seen)
-        if found.answer == "retrain" or stand.due:
-            _carry_out(arena, stand, day, now, stand.due or found.reason)
-        if stand.coming and stand.coming[0] == day + timedelta(days=1):
+        now = day_start(_next(day), arena.history.timezone)
+        _hear(stand, policy, day, now)
+        found = decisions[day] = policy.decide(_seen(arena, stand, day, now))
+        stand.asked = [fact for fact in stand.asked if fact.line not in found.spares]
+        stand.spared_at = now if found.spares_time else stand.spared_at
+        if found.answer == "retrain" and not stand.due:
+            stand.wanted, stand.due = stand.wanted + 1, found.reason
+        if stand.due:
+            _carry_out(arena, stand, day, now, stand.due)
+        if stand.coming and stand.coming[0] == _next(day):
             _take_over(arena, stand, *stand.coming)
         told(day)
     return Replayed(
@@ -142,15 +159,39 @@ def name_of(version: Version) -> str:
     return f"of {version.now:%Y-%m-%d}"
 
 
-def _begun(arena: Arena) -> _Stand:
-    first = arena.versions.at(arena.started)
-    begins = arena.first if arena.started == day_start(arena.first, arena.history.timezone) else _next(arena.first)
-    served = Served(version=name_of(first), first_day=begins, trained_at=arena.started, last_training_at=arena.started)
-    return _Stand(spans=[Span(version=first, name=name_of(first), first=arena.first, last=arena.last)], served=served)
-
-
 def _next(day: date) -> date:
     return day + timedelta(days=1)
+
+
+def _begun(arena: Arena) -> _Stand:
+    first, at = arena.versions.at(arena.started), arena.started
+    begins = arena.first if at == day_start(arena.first, arena.history.timezone) else _next(arena.first)
+    return _Stand(
+        spans=[Span(version=first, name=name_of(first), first=arena.first, last=arena.last)],
+        served=Served(version=name_of(first), first_day=begins, trained_at=at, last_training_at=at),
+        trainings=[Trained(version=name_of(first), at=at, outcome="promoted")],
+    )
+
+
+def _hear(stand: _Stand, policy: Policy, day: date, now: datetime) -> None:
+    """What drifted on the day asks until it is answered."""
+    for name, verdicts in policy.drifts.items():
+        if verdicts[day].state == "fail":
+            stand.lines += 1
+            stand.asked.append(Fact(kind="drift", at=now, reason=verdicts[day].reason, name=name, line=stand.lines))
+
+
+def _seen(arena: Arena, stand: _Stand, day: date, now: datetime) -> Seen:
+    spans = tuple(stand.spans)
+    return Seen(
+        first=arena.first,
+        day=day,
+        now=now,
+        timezone=arena.history.timezone,
+        past=stand.past(),
+        # Of the champion alone: whatever else answered before is not looked at.
+        cohorts=lambda: arena.cohorts.until(day, spans[-1:]),
+    )
 
 
 def _carry_out(arena: Arena, stand: _Stand, day: date, now: datetime, reason: str) -> None:
@@ -158,11 +199,14 @@ def _carry_out(arena: Arena, stand: _Stand, day: date, now: datetime, reason: st
     try:
         challenger = arena.versions.at(now)
     except TooFewLabels as error:
-        stand.due, stand.failures[day] = reason, str(error)
+        stand.failures[day] = str(error)
         return
     verdict = arena.gate(challenger, stand.spans[-1].version)
-    stand.due = None
-    stand.served = _trained(stand.served, now)
+    stand.due, stand.asked = None, []
+    stand.served = replace(stand.served, last_training_at=now)
+    stand.trainings = [replace(one, outcome="ended") if one.outcome == "open" else one for one in stand.trainings]
+    outcome: Outcome = "open" if verdict.passed else "ended"
+    stand.trainings.append(Trained(version=name_of(challenger), at=now, outcome=outcome, decision=stand.wanted))
     stand.retrainings.append(
         Retraining(
             day=day,
@@ -177,22 +221,12 @@ def _carry_out(arena: Arena, stand: _Stand, day: date, now: datetime, reason: st
         stand.coming = (_next(day) + arena.lag, challenger)
 
 
-def _trained(served: Served, now: datetime) -> Served:
-    return Served(
-        version=served.version, first_day=served.first_day, trained_at=served.trained_at, last_training_at=now
-    )
-
-
 def _take_over(arena: Arena, stand: _Stand, first: date, version: Version) -> None:
-    last = stand.spans[-1]
-    stand.spans[-1] = Span(version=last.version, name=last.name, first=last.first, last=first - timedelta(days=1))
-    stand.spans.append(Span(version=version, name=name_of(version), first=first, last=arena.last))
-    stand.served = Served(
-        version=name_of(version),
-        first_day=first,
-        trained_at=version.now,
-        last_training_at=stand.served.last_training_at,
-    )
+    name = name_of(version)
+    stand.spans[-1] = replace(stand.spans[-1], last=first - timedelta(days=1))
+    stand.spans.append(Span(version=version, name=name, first=first, last=arena.last))
+    stand.served = replace(stand.served, version=name, first_day=first, trained_at=version.now)
+    stand.trainings = [replace(one, outcome="promoted") if one.version == name else one for one in stand.trainings]
     stand.coming = None
 
 
