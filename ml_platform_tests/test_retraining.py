@@ -1,7 +1,7 @@
 """Whether to retrain: every branch and its sentence."""
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -10,7 +10,7 @@ import pytest
 from ml_platform.decisions.past import Fact, Past, Review, Trained
 from ml_platform.decisions.retraining import decide
 from ml_platform.monitoring.performance import COLUMNS
-from ml_platform.spec import RetrainPolicy, Verdict
+from ml_platform.spec import Verdict
 from ml_platform_tests.decision_world import CHAMPION, FIRST, NEW_YORK, POLICY, STANDS, asked, cohort, days, midnight
 
 # Losses on late labels
@@ -125,9 +125,7 @@ def test_the_deadline_needs_no_labels_but_keeps_the_cooldown() -> None:
     refused = replace(CHAMPION, last_training_at=CHAMPION.trained_at + timedelta(days=30))
     found = asked([], 30, policy, Past(champion=refused))
     assert found.answer == "wait"
-    assert found.reason.endswith(
-        "the policy's deadline is 30 days, but the cooldown of 10 days lasts 10 more"
-    )
+    assert found.reason.endswith("the policy's deadline is 30 days, but the cooldown of 10 days lasts 10 more")
 
 
 @pytest.mark.parametrize("apart", [1, 3])

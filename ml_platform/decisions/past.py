@@ -73,8 +73,9 @@ class Past:
     """All that the record says: plain values, so that a simulation can make them, too.
 
     trainings: oldest first. facts: those that nothing has answered yet, oldest first. reviews: without a word so far.
-    spared_at: when a retraining that time asked for was last found to gain nothing. reset_line: by which a
-    person last asked for one, which closes the breaker. wanted: number of a retraining that is wanted and not registered yet (0: none).
+    spared_at: when a retraining that time asked for was last found to gain nothing.
+    reset_line: of the ledger, by which a person last asked for one, which closes the breaker.
+    wanted: number of a retraining that is wanted and not registered yet (0: none).
     declared: fingerprint of what is declared now (None: not known).
     """
 

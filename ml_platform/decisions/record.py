@@ -86,7 +86,9 @@ def trainings(ledger: Ledger, model: str) -> tuple[Trained, ...]:
     gathered = ledger.entries(GATHERING, model)
     promoted, ended = _ends(ledger, model)
     newest = str(lines[-1].body["version"]) if lines else None
-    return tuple(_trained(line, gathered, _outcome(str(line.body["version"]), promoted, ended, newest)) for line in lines)
+    return tuple(
+        _trained(line, gathered, _outcome(str(line.body["version"]), promoted, ended, newest)) for line in lines
+    )
 
 
 def _trained(line: Entry, gathered: Sequence[Entry], outcome: Outcome) -> Trained:
@@ -144,9 +146,7 @@ def _first_full_day(moment: datetime, timezone: str) -> date:
     return day if day_start(day, timezone) == moment else day + timedelta(days=1)
 
 
-def write(
-    ledger: Ledger, policy: RetrainPolicy, model: str, key: str, at: datetime, decision: Decision
-) -> Entry:
+def write(ledger: Ledger, policy: RetrainPolicy, model: str, key: str, at: datetime, decision: Decision) -> Entry:
     """Write the decision down; a retry finds the line that stands under its key (a day).
 
     A new retraining gets a number above all that were answered, also those that another policy of the model wanted.

@@ -21,7 +21,9 @@ class Rest:
 
 def rests(policy: RetrainPolicy, past: Past, now: datetime) -> list[Rest]:
     """Everything that would hold a retraining back now."""
-    return [rest for rest in (_cooldown(policy, past, now), _budget(policy, past, now), _breaker(policy, past, now)) if rest]
+    return [
+        rest for rest in (_cooldown(policy, past, now), _budget(policy, past, now), _breaker(policy, past, now)) if rest
+    ]
 
 
 def _cooldown(policy: RetrainPolicy, past: Past, now: datetime) -> Rest | None:

@@ -60,11 +60,17 @@ def decide(
     day: the last closed local day; now: the platform's time; timezone: the project's.
     estimate: what a retraining would gain; it is called at most once, and only where the answer hangs on it.
     """
-    losses = _losses(policy, cohorts, past, day)
+    return weigh(policy, past, _losses(policy, cohorts, past, day), now, timezone, estimate)
+
+
+def weigh(
+    policy: RetrainPolicy, past: Past, losses: Losses, now: datetime, timezone: str, estimate: Estimate | None = None
+) -> Decision:
+    """The same of losses that were judged."""
     asked = triggers(policy, past, losses, now, timezone)
     held = rests(policy, past, now)
     if not asked:
-        return _quiet(policy, past, losses, held)
+        return _quiet(past, losses, held)
     free = [one for one in asked if not _holding(one, held)]
     measures = {**losses.measures, **{name: value for one in asked for name, value in one.measures.items()}}
     weighed = _Weighed(asked=asked, free=free, held=held, measures=measures)
@@ -89,7 +95,7 @@ def _holding(trigger: Trigger, held: Sequence[Rest]) -> list[Rest]:
     return [rest for rest in held if rest.kind not in PASSES.get(trigger.kind, ())]
 
 
-def _quiet(policy: RetrainPolicy, past: Past, losses: Losses, held: Sequence[Rest]) -> Decision:
+def _quiet(past: Past, losses: Losses, held: Sequence[Rest]) -> Decision:
     """Nothing asks. Where losses cannot be judged, that is not known to be right."""
     answer: Answer = "unknown" if losses.state == "unknown" else "wait"
     waiting = [

@@ -38,9 +38,7 @@ class Trigger:
     measures: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
-def triggers(
-    policy: RetrainPolicy, past: Past, losses: Losses | None, now: datetime, timezone: str
-) -> list[Trigger]:
+def triggers(policy: RetrainPolicy, past: Past, losses: Losses | None, now: datetime, timezone: str) -> list[Trigger]:
     """Everything that asks for a retraining now. losses: None where they ask for nothing."""
     found = [_of_fact(fact) for fact in past.facts if fact.kind != "drift" or fact.name in policy.triggers]
     found += [one for one in (_change(policy, past, now), *_time(policy, past, now, timezone)) if one]
@@ -76,7 +74,8 @@ def _time(policy: RetrainPolicy, past: Past, now: datetime, timezone: str) -> It
     if looked is None or began is None:
         return
     if policy.every is not None and _local(now, timezone) - _local(looked, timezone) >= policy.every:
-        reason = f"the last training began {(_local(now, timezone) - _local(began, timezone)).days} days ago; every {in_days(policy.every)} one is due"
+        days = (_local(now, timezone) - _local(began, timezone)).days
+        reason = f"the last training began {days} days ago; every {in_days(policy.every)} one is due"
         yield Trigger(kind="schedule", since=looked + policy.every, reason=reason)
     tick = last_tick(policy.cron, now, timezone) if policy.cron is not None else None
     if tick is not None and tick > looked:

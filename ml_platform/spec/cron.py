@@ -64,10 +64,10 @@ def _ticks(cron: str, day: date, timezone: str) -> list[datetime]:
 def _parsed(cron: str) -> tuple[frozenset[int], ...]:
     parts = cron.split()
     if len(parts) != len(_FIELDS):
-        raise ValueError(f"cron={cron!r} has {len(parts)} fields; write five: {', '.join(name for name, *_ in _FIELDS)}")
-    found = [
-        frozenset(_numbers(cron, part, *field)) for part, field in zip(parts, _FIELDS, strict=True)
-    ]
+        raise ValueError(
+            f"cron={cron!r} has {len(parts)} fields; write five: {', '.join(name for name, *_ in _FIELDS)}"
+        )
+    found = [frozenset(_numbers(cron, part, *field)) for part, field in zip(parts, _FIELDS, strict=True)]
     return (*found[:4], frozenset(number % 7 for number in found[4]))
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from math import inf
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ml_platform.spec.cron import problems as cron_problems
 
@@ -15,10 +15,10 @@ class RetrainPolicy:
     """When a model is trained again; it becomes ``decisions/<name>``. What may ask for it, and what holds it back.
 
     Late labels: window: length of the judged windows of event days, each compared with the champion's first one at
-        the same age. max_loss_ratio: a window is bad when its log-loss exceeds this multiple of the reference (``None``:
-        losses ask for nothing). bad, of: so many of the last so many windows, which end ``apart`` from each other,
-        must be bad, and the latest among them. min_rows: labels that a window needs. min_maturity: share of its labels
-        (0..1) that must have arrived; less is *unknown*.
+        the same age. max_loss_ratio: a window is bad when its log-loss exceeds this multiple of the reference
+        (``None``: losses ask for nothing). bad, of: so many of the last so many windows, which end ``apart`` from
+        each other, must be bad, and the latest among them. min_rows: labels that a window needs.
+        min_maturity: share of its labels (0..1) that must have arrived; less is *unknown*.
     triggers: drift policies whose failed verdict asks for a retraining. Other drift opens a review for a person.
     every, cron: time asks for it: so long after the last training, or at five cron fields in the project's timezone.
     deadline: retrain in any case when the champion is older (``None``: never on age alone).
@@ -57,13 +57,10 @@ class RetrainPolicy:
     description: str = ""
     name: str = ""
 
-    def rules(self) -> dict[str, float | str | list[str] | None]:
+    def rules(self) -> dict[str, Any]:
         """Its numbers as they are written into the ledger; spans in seconds."""
-        told = {name.name: getattr(self, name.name) for name in fields(self) if name.name not in ("description", "name")}
-        return {
-            name: value.total_seconds() if isinstance(value, timedelta) else list(value) if name == "triggers" else value
-            for name, value in told.items()
-        }
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: _plain(value) for name, value in told.items() if name not in ("description", "name")}
 
     def problems(self) -> list[str]:
         """What is wrong with it, in words; empty: nothing."""
@@ -95,6 +92,12 @@ class RetrainPolicy:
         if self.cron is not None:
             wrong += cron_problems(self.cron)
         return wrong
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True, kw_only=True)

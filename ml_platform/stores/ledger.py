@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.spec import HomeDamaged, Verdict
-from ml_platform.stores.ledger_body import fields, opened, sealed, taken_out, without
+from ml_platform.stores.ledger_body import fields, opened, sealed, without
+from ml_platform.stores.ledger_body import read as opened_with_gaps
 from ml_platform.stores.ledger_chain import GENESIS, Head, Line, behind, breaks
 from ml_platform.stores.ledger_head import Note, held, read
 from ml_platform.stores.ledger_kinds import CHAIN, REDACTION
@@ -84,7 +85,8 @@ class Ledger:
     ) -> Entry:
         """Add a line, or return the one that already stands under this key (a retry changes nothing).
 
-        body: where it follows from other lines, a function that reads them: nobody else writes while it does. A reason is kept without the examples that name rows. A ledger from before the chain is chained first.
+        body: where it follows from other lines, a function that reads them: nobody else writes while it does. A reason
+        is kept without the examples that name rows. A ledger from before the chain is chained first.
 
         Raises:
             HomeDamaged: the file is not a ledger any more.
@@ -306,4 +308,5 @@ def _naming(rows: Iterable[Sequence[Any]], words: Words) -> dict[int, list[str]]
 def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
     number, at, kind, subject, key, body = row
     told: dict[str, Any] = {"number": number, "at": datetime.fromisoformat(at), "kind": kind, "subject": subject}
-    return Entry(**told, key=key, body=opened(body), redacted=taken_out(body))
+    fields_told, redacted = opened_with_gaps(body)
+    return Entry(**told, key=key, body=fields_told, redacted=redacted)

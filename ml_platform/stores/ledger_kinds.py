@@ -12,7 +12,7 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 | reviewed | a model | a person's word on it | review (its line), answer (retrain, leave), by, reason |
 | request | a model | a person asked for a retraining | by, reason |
 | gathering | a model | a training set was gathered | decision, manifest, heard (the last line before it began) |
-| training | a model | a version was registered | version, decision, heard, manifest (its digest), files (path: SHA-256) |
+| training | a model | a version was registered | version, decision, heard, manifest (digest), files (path: SHA-256) |
 | files | a model | a forgetting is about to change files of a version | version, files (path: SHA-256), reason |
 | gate | a model | a version was judged | version, state, reason, champion, measures |
 | hold | a model | a promotion has to wait | version, before, reason, gate |
@@ -66,5 +66,6 @@ CHAIN = "chain"
 # After which another version serves than before, or with another share.
 SERVING = (PROMOTION, FOUND, ADOPTION, ROLLOUT, ROLLBACK, ABORT)
 # What a model's history tells.
-_ITS_WAY = (REQUEST, REVIEW, REVIEWED, TRAINING, FILES, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, BEGIN, PAUSE, RESUME)
-OF_A_MODEL = (*_ITS_WAY, *SERVING, REDACTION)
+_ASKED = (REQUEST, REVIEW, REVIEWED)
+_ITS_WAY = (TRAINING, FILES, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, BEGIN, PAUSE, RESUME)
+OF_A_MODEL = (*_ASKED, *_ITS_WAY, *SERVING, REDACTION)
