@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import click
 
 from ml_platform.bench.commands import bench
-from ml_platform.decisions.commands import backtest
+from ml_platform.decisions.backtest_commands import backtest
 from ml_platform.drills.commands import drill
 from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary

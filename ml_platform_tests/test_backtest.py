@@ -33,7 +33,7 @@ from ml_platform.decisions.backtest_history import ROW, History, history
 from ml_platform.decisions.backtest_policies import drawn, every, never, on, on_drift
 from ml_platform.decisions.backtest_replay import Arena, replay
 from ml_platform.decisions.backtest_vary import varied
-from ml_platform.decisions.commands import backtest as command
+from ml_platform.decisions.backtest_commands import backtest as command
 from ml_platform.evaluation.intervals import draw
 from ml_platform.monitoring.performance import cohorts, first_followed, newest
 from ml_platform.resources.projects import load_project

@@ -41,8 +41,8 @@ class Answers:
     def _kept(self, number: int) -> Floats:
         starts = [*self.history.months.tolist(), self.history.questions.height]
         rows = self.history.questions[starts[number] : starts[number + 1]]
-        moments = rows[HAPPENS_AT].to_list()
-        path = self.folder / f"answers-{self.history.digest(moments[0], moments[-1])[:24]}.npy"
+        moments = rows[HAPPENS_AT]
+        path = self.folder / f"answers-{self.history.digest(moments.item(0), moments.item(-1))[:24]}.npy"
         if path.exists():
             return np.asarray(np.load(path), dtype=np.float64)
         found = self.model.predict(rows)

@@ -169,7 +169,7 @@ def _begun(arena: Arena) -> _Stand:
     return _Stand(
         spans=[Span(version=first, name=name_of(first), first=arena.first, last=arena.last)],
         served=Served(version=name_of(first), first_day=begins, trained_at=at, last_training_at=at),
-        trainings=[Trained(version=name_of(first), at=at, outcome="promoted")],
+        trainings=[Trained(version=name_of(first), at=at, outcome="promoted", since=at)],
     )
 
 
@@ -206,7 +206,8 @@ def _carry_out(arena: Arena, stand: _Stand, day: date, now: datetime, reason: st
     stand.served = replace(stand.served, last_training_at=now)
     stand.trainings = [replace(one, outcome="ended") if one.outcome == "open" else one for one in stand.trainings]
     outcome: Outcome = "open" if verdict.passed else "ended"
-    stand.trainings.append(Trained(version=name_of(challenger), at=now, outcome=outcome, decision=stand.wanted))
+    told = {"version": name_of(challenger), "at": now, "since": now, "decision": stand.wanted, "heard": stand.lines}
+    stand.trainings.append(Trained(**told, outcome=outcome))
     stand.retrainings.append(
         Retraining(
             day=day,

@@ -118,7 +118,7 @@ class Versions:
         told = {
             **spent,
             "rows": learned.height,
-            "trained_until": learned[HAPPENS_AT].to_list()[-1].isoformat(),
+            "trained_until": learned[HAPPENS_AT].item(-1).isoformat(),
             "latency_ms": slow,
         }
         self._keep(now, model, told, beside)
@@ -131,7 +131,7 @@ class Versions:
     def _place(self, now: datetime) -> Path:
         """Where the version lies, if it was ever made of the same."""
         window = self.spec.train_window
-        first = self.history.questions[HAPPENS_AT].to_list()[0]
+        first = self.history.questions[HAPPENS_AT].item(0)
         start = first if window is None else now - self.spec.gate.holdout - window
         content = f"{self._tag} {now.isoformat()} {self.history.digest(start, now)}"
         return self.folder / sha256(content.encode()).hexdigest()[:24]
