@@ -66,6 +66,9 @@ class ListLedger(Ledger):
             self.keys[(kind, subject, key)] = stands
         return stands
 
+    def all(self) -> list[Entry]:
+        return list(self.lines)
+
     def about(self, subject: str, kinds: Collection[str]) -> list[Entry]:
         return [line for line in self.lines if line.subject == subject and line.kind in kinds]
 

@@ -11,6 +11,7 @@ from ml_platform import asset_keys
 from ml_platform.automation.conditions import follows_days
 from ml_platform.decisions import record
 from ml_platform.decisions.retraining import decide
+from ml_platform.decisions.why import why
 from ml_platform.spec import ModelSpec, Project, RetrainPolicy, Service
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.clock import Clock
@@ -72,8 +73,9 @@ def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service:
         past = record.past(ledger, policy, spec.name, project.timezone, fingerprint)
         history = lake.read(f"performance/{service.name}")
         found = decide(policy, history, past, day, now, project.timezone)
-        line = record.write(ledger, policy, spec.name, day.isoformat(), now, found)
-        yield dg.MaterializeResult(asset_key=decision_key, metadata=_told(line.body, history))
+        line = record.write(ledger, policy, spec.name, day.isoformat(), now, found, project.timezone)
+        told = why(ledger, spec.name, now).text
+        yield dg.MaterializeResult(asset_key=decision_key, metadata={**_told(line.body, history), "why": told})
         due = outstanding(ledger, spec.name)
         if due:
             alarm: dict[str, Any] = {"reason": due.body["reason"], "wanted": due.body["wanted"], "decided_on": due.key}

@@ -146,7 +146,9 @@ def _first_full_day(moment: datetime, timezone: str) -> date:
     return day if day_start(day, timezone) == moment else day + timedelta(days=1)
 
 
-def write(ledger: Ledger, policy: RetrainPolicy, model: str, key: str, at: datetime, decision: Decision) -> Entry:
+def write(
+    ledger: Ledger, policy: RetrainPolicy, model: str, key: str, at: datetime, decision: Decision, timezone: str = "UTC"
+) -> Entry:
     """Write the decision down; a retry finds the line that stands under its key (a day).
 
     A new retraining gets a number above all that were answered, also those that another policy of the model wanted.
@@ -162,6 +164,7 @@ def write(ledger: Ledger, policy: RetrainPolicy, model: str, key: str, at: datet
             "measures": dict(decision.measures),
             "wanted": answered + 1 if is_new else before,
             "consumed": answered,
+            "timezone": timezone,
             **_evidence(policy, decision),
         }
 

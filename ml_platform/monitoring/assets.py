@@ -15,6 +15,7 @@ from ml_platform.features.skew import compare, note_skew, sampled
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.features.skew_since import given_since, telling_of_others
 from ml_platform.monitoring.drift import drift, reference
+from ml_platform.monitoring.drift_record import note
 from ml_platform.monitoring.pages import page_days, write_drift_page
 from ml_platform.monitoring.performance import cohorts, first_followed, newest
 from ml_platform.monitoring.plots import performance_plot
@@ -161,9 +162,16 @@ def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefini
         owners=[project.services[policy.service].owner],
         **_daily(days),
     )
-    def drifted(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> _Events:
+    def drifted(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        ledger: dg.ResourceParam[Ledger],
+        clock: dg.ResourceParam[Clock],
+    ) -> _Events:
         span = days_of(context)
         judged = [_drift_on(day, lake, policy) for day in span]
+        for day, (verdict, _) in zip(span, judged, strict=True):
+            note(ledger, project, policy.name, day, clock.now(), verdict)
         rows = pl.concat(
             table.with_columns(pl.lit(day).alias(PARTITION)) for day, (_, table) in zip(span, judged, strict=True)
         )

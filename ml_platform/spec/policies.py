@@ -1,5 +1,6 @@
 """When a model is trained again and what counts as drift."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from math import inf
@@ -61,6 +62,17 @@ class RetrainPolicy:
         """Its numbers as they are written into the ledger; spans in seconds."""
         told = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: _plain(value) for name, value in told.items() if name not in ("description", "name")}
+
+    @classmethod
+    def of_rules(cls, rules: Mapping[str, Any]) -> "RetrainPolicy":
+        """Back from ``rules``; what is not there, or is not known any more, is as declared by default."""
+        spans = {field.name for field in fields(cls) if "timedelta" in str(field.type)}
+        known = {field.name: rules[field.name] for field in fields(cls) if field.name in rules}
+        given = {
+            name: timedelta(seconds=value) if name in spans and value is not None else value
+            for name, value in known.items()
+        }
+        return cls(**{**given, "triggers": tuple(given.get("triggers", ()))})
 
     def problems(self) -> list[str]:
         """What is wrong with it, in words; empty: nothing."""

@@ -161,6 +161,14 @@ class Ledger:
         entries = self.entries(kind, subject)
         return entries[-1] if entries else None
 
+    def all(self) -> list[Entry]:
+        """Every line, oldest first.
+
+        Raises:
+            HomeDamaged: the file is not a ledger any more.
+        """
+        return [_entry(row) for row in self._rows(f"{_ENTRY} ORDER BY number")]
+
     def of_kind(self, kind: str) -> list[Entry]:
         """All lines of this kind, whatever they are about, oldest first."""
         return [_entry(row) for row in self._rows(f"{_ENTRY} WHERE kind = ? ORDER BY number", kind)]
