@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ml_platform.decisions.backtest_history import History
     from ml_platform.spec import ModelSpec, Project
 
+_WIDTH = 160  # of a table that goes into a file
 _DAY = click.DateTime(["%Y-%m-%d"])
 
 
@@ -155,7 +156,8 @@ def _show(found: "Backtest", reports: Path, price: float | None, json_path: Path
         table.add_column(title, justify="right" if number else "left")
     for line in lines(found, price):
         table.add_row(*line)
-    Console().print(table)
+    wide = None if sys.stdout.isatty() else _WIDTH
+    Console(width=wide).print(table)
     for sentence in sentences(found):
         click.echo(sentence)
     if json_path:

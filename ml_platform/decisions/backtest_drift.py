@@ -20,9 +20,7 @@ def drift_verdicts(
 ) -> dict[date, Verdict]:
     """Each day's verdict; kept in the folder, found by its content. told: is told of each day that is judged."""
     moments = arena.history.questions.filter(pl.col("asked_on").is_between(arena.first, arena.last))[HAPPENS_AT]
-    content = (
-        f"{fingerprint(policy)} {arena.started} {arena.history.digest(moments.item(0), moments.item(-1))}"
-    )
+    content = f"{fingerprint(policy)} {arena.started} {arena.history.digest(moments.item(0), moments.item(-1))}"
     kept = folder / f"drift-{sha256(content.encode()).hexdigest()[:24]}.json"
     if not kept.exists():
         found = _judged(arena, policy, told)

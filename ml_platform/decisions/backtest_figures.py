@@ -127,4 +127,4 @@ def losses_of(replayed: Replayed, on: Judged) -> Floats:
 
 def mean_losses(replayed: Sequence[Replayed], on: Judged) -> Floats:
     """Of several policies, row by row: what one of them drawn at random loses in the mean."""
-    return np.mean([losses_of(one, on) for one in replayed], axis=0)
+    return np.asarray(np.mean([losses_of(one, on) for one in replayed], axis=0), dtype=np.float64)

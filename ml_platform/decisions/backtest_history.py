@@ -88,14 +88,14 @@ class History:
         told = self.outcomes.select(*task.label.on, KNOWN_AT, task.label.value.cast(pl.Int64).alias(_VALUE))
         named = told.join(asked, on=list(task.label.on), how="inner")
         rows = named.select(ASKED_ON, pl.col(task.key).cast(pl.String).alias(_ID), _VALUE, KNOWN_AT)
-        return {day: part.drop(ASKED_ON) for (day,), part in rows.group_by(ASKED_ON)}  # type: ignore[misc]
+        return {day: part.drop(ASKED_ON) for (day,), part in rows.group_by(ASKED_ON)}
 
     @cached_property
     def asked(self) -> Mapping[date, pl.DataFrame]:
         """By the day of asking: ``prediction_id``, ``asked_at`` and ``row``."""
         named = pl.col(self.spec.task.key).cast(pl.String).alias(_ID)
         rows = self.questions.select(ASKED_ON, named, ASKED_AT, ROW)
-        return {day: part.drop(ASKED_ON) for (day,), part in rows.group_by(ASKED_ON, maintain_order=True)}  # type: ignore[misc]
+        return {day: part.drop(ASKED_ON) for (day,), part in rows.group_by(ASKED_ON, maintain_order=True)}
 
     @cached_property
     def months(self) -> NDArray[np.int64]:
@@ -123,7 +123,7 @@ def _by_day(questions: pl.DataFrame, outcomes: pl.DataFrame, spec: ModelSpec, ti
     found = {key[0]: content_hash(part) for key, part in dated.group_by("_day", maintain_order=True)}
     for key, part in told.group_by("_day", maintain_order=True):
         found[key[0]] += content_hash(part)
-    return found  # type: ignore[return-value]
+    return found
 
 
 def history(

@@ -205,9 +205,7 @@ def _carry_out(arena: Arena, stand: _Stand, day: date, now: datetime, reason: st
     stand.due, stand.asked = None, []
     stand.served = replace(stand.served, last_training_at=now)
     stand.trainings = [replace(one, outcome="ended") if one.outcome == "open" else one for one in stand.trainings]
-    outcome: Outcome = "open" if verdict.passed else "ended"
-    told = {"version": name_of(challenger), "at": now, "since": now, "decision": stand.wanted, "heard": stand.lines}
-    stand.trainings.append(Trained(**told, outcome=outcome))
+    stand.trainings.append(_registered(challenger, stand, "open" if verdict.passed else "ended"))
     stand.retrainings.append(
         Retraining(
             day=day,
@@ -220,6 +218,17 @@ def _carry_out(arena: Arena, stand: _Stand, day: date, now: datetime, reason: st
     )
     if verdict.passed:
         stand.coming = (_next(day) + arena.lag, challenger)
+
+
+def _registered(version: Version, stand: _Stand, outcome: Outcome) -> Trained:
+    return Trained(
+        version=name_of(version),
+        at=version.now,
+        outcome=outcome,
+        since=version.now,
+        decision=stand.wanted,
+        heard=stand.lines,
+    )
 
 
 def _take_over(arena: Arena, stand: _Stand, first: date, version: Version) -> None:

@@ -14,14 +14,13 @@ def head(found: Backtest, price: float | None) -> list[str]:
     """Titles of the columns."""
     costs = [f"{name} an answer" for name in found.metrics]
     priced = [f"{name} in all" for name in list(found.metrics)[:1]] if price is not None else []
-    worth = ["a retraining is worth"] if found.metrics else []
+    worth = ["saved a retraining"] if found.metrics else []
     return [
         "policy",
-        "retrained",
-        "took over",
+        "retrained (took over)",
         "log-loss",
-        f"better than {NEVER} by",
-        f"better than {TIMER} by",
+        f"better than {NEVER}",
+        f"better than {TIMER}",
         "AUC",
         "training s",
         *costs,
@@ -40,8 +39,7 @@ def _line(found: Backtest, one: Outcome, price: float | None) -> list[str]:
     worth = worth_of(found, one) if metric else None
     return [
         one.name,
-        str(len(one.retrainings)),
-        str(one.promoted),
+        f"{len(one.retrainings)} ({one.promoted})",
         f"{one.log_loss:.4f}",
         *(with_interval(one.against[name]) if one.name != name else "" for name in (NEVER, TIMER)),
         f"{one.auc:.4f}",

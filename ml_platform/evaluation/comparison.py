@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import polars as pl
-from numpy.typing import ArrayLike
 
 from ml_platform.evaluation.baselines import Answer
 from ml_platform.spec import HAPPENS_AT
+from ml_platform.training.encoding import Floats
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import LABEL
 
@@ -33,10 +33,10 @@ def score(
 
 def beside_each_other(
     holdout: pl.DataFrame,
-    challenger: ArrayLike,
-    champion: ArrayLike | None,
+    challenger: Floats,
+    champion: Floats | None,
     timezone: str,
-    baselines: Mapping[str, ArrayLike],
+    baselines: Mapping[str, Floats],
 ) -> pl.DataFrame:
     """The same from the answers to the rows."""
     rival = pl.lit(None, pl.Float64).alias(CHAMPION) if champion is None else pl.Series(CHAMPION, champion)
