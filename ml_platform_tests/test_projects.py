@@ -209,7 +209,7 @@ CLASHES = {
             "policies/weekly.py": "from datetime import timedelta\nfrom ml_platform.spec import RetrainPolicy\n"
             "weekly = RetrainPolicy(window=timedelta(hours=36))"
         },
-        "retraining policy weekly has the window 1 day, 12:00:00; it is judged by whole days",
+        "retraining policy weekly: it has the window 1 day, 12:00:00; it is judged by whole days",
     ),
     "a reference that is always too short": (
         {"policies/inputs.py": FILES["policies/inputs.py"].replace('"desk"', '"desk", reference_days=5')},

@@ -40,10 +40,9 @@ STRICT = RetrainPolicy(
 EASY = RetrainPolicy(name="easy", cooldown=timedelta(days=1), every=timedelta(days=5), breaker=None)
 FIRST_CHAMPION = Served(version="0", first_day=BEGAN.date(), trained_at=BEGAN, last_training_at=BEGAN)
 LOSSES = {
-    state: Losses(state=state, reason=f"losses are {state}", measures={})  # type: ignore[arg-type]
-    for state in ("bad", "borne", "unknown")
+    state: Losses(state=state, reason=f"losses are {state}", measures={}) for state in ("bad", "borne", "unknown")
 }
-GAIN = {state: Verdict(state=state, reason=f"estimate: {state}") for state in ("pass", "fail", "unknown")}  # type: ignore[arg-type]
+GAIN = {state: Verdict(state=state, reason=f"estimate: {state}") for state in ("pass", "fail", "unknown")}
 
 
 class ListLedger(Ledger):

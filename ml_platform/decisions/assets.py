@@ -10,6 +10,7 @@ import polars as pl
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import follows_days
 from ml_platform.decisions import record
+from ml_platform.decisions.estimate import estimator
 from ml_platform.decisions.retraining import decide
 from ml_platform.decisions.why import why
 from ml_platform.spec import ModelSpec, Project, RetrainPolicy, Service
@@ -18,6 +19,7 @@ from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_wants import outstanding
+from ml_platform.stores.tracking import Tracking
 from ml_platform.training.manifest import declared
 
 GROUP = "decisions"
@@ -36,7 +38,8 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service: Service) -> dg.AssetsDefinition:
     decision_key, alarm_key = asset_keys.decision(policy.name), asset_keys.retrain(policy.name)
     watched = [asset_keys.performance(service.name)]
-    watched += [asset_keys.drift(p.name) for p in project.drift_policies.values() if p.service == service.name]
+    drifts = project.drift_policies.values()
+    watched += [asset_keys.drift(p.name) for p in drifts if p.service == service.name or p.name in policy.triggers]
     fingerprint = declared(project, spec)
 
     @dg.multi_asset(
@@ -66,13 +69,15 @@ def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service:
     def decision(
         lake: dg.ResourceParam[Lake],
         ledger: dg.ResourceParam[Ledger],
+        tracking: dg.ResourceParam[Tracking],
         clock: dg.ResourceParam[Clock],
     ) -> Iterator[dg.MaterializeResult[Any]]:
         now = clock.now()
         day = day_of(now, project.timezone) - timedelta(days=1)
         past = record.past(ledger, policy, spec.name, project.timezone, fingerprint)
         history = lake.read(f"performance/{service.name}")
-        found = decide(policy, history, past, day, now, project.timezone)
+        estimate = estimator(lake, tracking, project, spec, service, policy, now)
+        found = decide(policy, history, past, day, now, project.timezone, estimate)
         line = record.write(ledger, policy, spec.name, day.isoformat(), now, found, project.timezone)
         told = why(ledger, spec.name, now).text
         yield dg.MaterializeResult(asset_key=decision_key, metadata={**_told(line.body, history), "why": told})

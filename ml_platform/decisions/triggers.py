@@ -94,5 +94,5 @@ def _deadline(policy: RetrainPolicy, past: Past, now: datetime) -> list[Trigger]
         return []
     age = (now - champion.trained_at).days
     reason = f"version {champion.version} is {age} days old; the policy's deadline is {in_days(policy.deadline)}"
-    measures = {"version": champion.version, "age_days": age}
+    measures: dict[str, float | int | str] = {"version": champion.version, "age_days": age}
     return [Trigger(kind="deadline", since=champion.trained_at + policy.deadline, reason=reason, measures=measures)]

@@ -45,11 +45,11 @@ def why(ledger: Ledger, model: str, at: datetime) -> Why:
         return Why(model=model, at=at, sentences=(f"By {moment(at)} the record says nothing of {model}.",), plain={})
     upcoming = next_time(lines, model, decided, at)
     told = [
+        *_decision(lines, model, decided),
+        *_next(model, decided, upcoming),
+        *_reviews(lines, model),
         *_champion(served),
         *_last_training(lines, model, decided, served),
-        *_decision(lines, model, decided),
-        *_reviews(lines, model),
-        *_next(model, decided, upcoming),
     ]
     return Why(model=model, at=at, sentences=tuple(told), plain=_plain(served, decided, upcoming))
 
@@ -112,7 +112,8 @@ def _last_training(lines: Lines, model: str, decided: Sequence[Entry], served: S
         yield f"It was trained on {moment(last.at)}, {_reason_of(last, decided)}; none was trained since."
         return
     yield f"Version {version} was trained last, on {moment(last.at)}, {_reason_of(last, decided)}."
-    yield f"Version {version} {fate(lines, model, version)}."
+    if not (served and served[-1].canary == version):  # of a canary that was said above
+        yield f"Version {version} {fate(lines, model, version)}."
 
 
 def _reason_of(training: Entry, decided: Sequence[Entry]) -> str:
@@ -177,7 +178,7 @@ def _held_so_long(decided: Sequence[Entry]) -> Iterator[str]:
         return
     if decided[-1].body["asked"]:
         yield f"Something has asked for it since {waited[-1].key[:10]}, at {len(waited) + 1} decisions in a row."
-    else:
+    elif decided[-1].body["measures"].get("version") == waited[0].body["measures"].get("version"):
         kinds = " and ".join(dict.fromkeys(_WORDS[one["kind"]] for one in waited[0].body["asked"]))
         yield f"Until {waited[0].key[:10]} {kinds} asked for it; that is over, without a retraining."
 

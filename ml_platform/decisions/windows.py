@@ -123,8 +123,8 @@ def _unready(loss: _Loss | None, which: str, champion: Served, day: date, policy
     measures: dict[str, float | int | str] = {"days_served": served, "version": champion.version}
     if served <= policy.window.days:
         reason = (
-            f"version {champion.version} served {served} days until {day}; its first {policy.window.days} are what "
-            f"later ones are compared with"
+            f"version {champion.version} served {served} day{'' if served == 1 else 's'} until {day}; its first "
+            f"{policy.window.days} are what later ones are compared with"
         )
         return Losses(state="unknown", reason=reason, measures=measures)
     whose = f"version {champion.version}'s {which} {policy.window.days} days"

@@ -68,7 +68,7 @@ class RetrainPolicy:
         """Back from ``rules``; what is not there, or is not known any more, is as declared by default."""
         spans = {field.name for field in fields(cls) if "timedelta" in str(field.type)}
         known = {field.name: rules[field.name] for field in fields(cls) if field.name in rules}
-        given = {
+        given: dict[str, Any] = {
             name: timedelta(seconds=value) if name in spans and value is not None else value
             for name, value in known.items()
         }
