@@ -81,10 +81,9 @@ class Cohorts:
         answers = asked.drop(ROW).with_columns(given, pl.lit(span.name).alias("model_version"))
         end = day_start(looked + timedelta(days=1), self.history.timezone)
         told = self.history.labels.get(cohort)
-        known = _NO_LABELS if told is None else told.filter(pl.col(KNOWN_AT) < end)
+        known = self.history.no_labels if told is None else told.filter(pl.col(KNOWN_AT) < end)
         found = cohorts(answers, known, self.history.timezone)
         return found.row(0) if found.height else None
 
 
 _ANSWERED, _RESOLVED = list(COLUMNS).index("answered"), list(COLUMNS).index("resolved")
-_NO_LABELS = pl.DataFrame(schema={"prediction_id": pl.String, "value": pl.Int64, KNOWN_AT: pl.Datetime("us", "UTC")})

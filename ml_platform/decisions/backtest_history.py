@@ -14,12 +14,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ml_platform.features.windows import AS_OF
 from ml_platform.sources.whole import read_whole
 from ml_platform.spec import ASKED_AT, HAPPENS_AT, KNOWN_AT, ModelSpec, Project, TooFewLabels
 from ml_platform.spec.calendar import day_of, day_start, days_between
 from ml_platform.stores.delta import Lake
 from ml_platform.training.training_set import (
     LABEL,
+    LABEL_KNOWN_AT,
+    QUANTITY,
     content_hash,
     join_features,
     questions_asked,
@@ -89,6 +92,17 @@ class History:
         named = told.join(asked, on=list(task.label.on), how="inner")
         rows = named.select(ASKED_ON, pl.col(task.key).cast(pl.String).alias(_ID), _VALUE, KNOWN_AT)
         return {day: part.drop(ASKED_ON) for (day,), part in rows.group_by(ASKED_ON)}
+
+    @property
+    def no_labels(self) -> pl.DataFrame:
+        """Of a day of which nothing is known."""
+        return pl.DataFrame(schema={_ID: pl.String, _VALUE: pl.Int64, KNOWN_AT: pl.Datetime("us", "UTC")})
+
+    @property
+    def inputs(self) -> list[str]:
+        """The columns that a model answers from."""
+        told = {self.spec.task.key, HAPPENS_AT, AS_OF, LABEL, LABEL_KNOWN_AT, QUANTITY}
+        return [name for name in self.columns if name not in told]
 
     @cached_property
     def asked(self) -> Mapping[date, pl.DataFrame]:

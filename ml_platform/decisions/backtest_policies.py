@@ -25,7 +25,7 @@ class Seen:
     """What a policy may look at when ``day`` has ended.
 
     first: the replay's first day. cohorts: as the platform's performance table, computed when it is looked at.
-    estimate: what a retraining would gain.
+    estimate: what a retraining would gain, if it is to be more than a given log-loss; None: nobody says.
     """
 
     first: date
@@ -34,7 +34,7 @@ class Seen:
     timezone: str
     past: Past
     cohorts: Callable[[], pl.DataFrame]
-    estimate: Estimate | None = None
+    estimate: Callable[[float], Verdict] | None = None
 
 
 Decide = Callable[[Seen], Decision]
@@ -94,7 +94,9 @@ def by_evidence(policy: RetrainPolicy, name: str = DECLARED, drifts: Drifts | No
 
     def decided(seen: Seen) -> Decision:
         cohorts = _NO_COHORTS if policy.max_loss_ratio is None else seen.cohorts()
-        return decide(policy, cohorts, seen.past, seen.day, seen.now, seen.timezone, seen.estimate)
+        ask = seen.estimate
+        gain: Estimate | None = None if ask is None else lambda: ask(policy.min_gain)
+        return decide(policy, cohorts, seen.past, seen.day, seen.now, seen.timezone, gain)
 
     known = drifts or {}
     return Policy(

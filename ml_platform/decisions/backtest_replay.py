@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from ml_platform.decisions.backtest_cohorts import Cohorts, Span
+from ml_platform.decisions.backtest_estimate import estimated
 from ml_platform.decisions.backtest_history import ROW, History
 from ml_platform.decisions.backtest_policies import Policy, Seen
 from ml_platform.decisions.backtest_versions import Floats, Version, Versions
@@ -61,6 +62,7 @@ class Arena:
     started: datetime
     lag: timedelta = timedelta(0)
     _judged: dict[tuple[datetime, datetime], Verdict] = field(default_factory=dict, init=False, repr=False)
+    _estimates: dict[tuple[datetime, datetime, float], Verdict] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def rows(self) -> pl.DataFrame:
@@ -77,6 +79,14 @@ class Arena:
         if key not in self._judged:
             self._judged[key] = judge(self._evidence(challenger, champion), self.versions.spec).verdict
         return self._judged[key]
+
+    def estimate(self, now: datetime, champion: Version, min_gain: float) -> Verdict:
+        """What the platform would have said that a retraining gains."""
+        key = (now, champion.now, min_gain)
+        if key not in self._estimates:
+            spec = self.history.spec  # the days that a gate would look at, whether or not there is one
+            self._estimates[key] = estimated(self.history, spec, champion, self.started, now, min_gain)
+        return self._estimates[key]
 
     def _evidence(self, challenger: Version, champion: Version) -> Evidence:
         rows, spec = self.versions.holdout(challenger.now), self.versions.spec
@@ -191,6 +201,7 @@ def _seen(arena: Arena, stand: _Stand, day: date, now: datetime) -> Seen:
         past=stand.past(),
         # Of the champion alone: whatever else answered before is not looked at.
         cohorts=lambda: arena.cohorts.until(day, spans[-1:]),
+        estimate=lambda min_gain: arena.estimate(now, spans[-1].version, min_gain),
     )
 
 

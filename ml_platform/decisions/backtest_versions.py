@@ -33,8 +33,9 @@ from ml_platform.training.training_set import HOLDOUT, LABEL_KNOWN_AT, PART, TRA
 
 Floats = NDArray[np.float64]
 # Of the stage's modules those that change no version: whoever edits them need not train all again.
-_NOT_TRAINING = frozenset(
-    "assets steps upkeep described by_hand lineage manifest reproduce search study study_plots feature_record".split()
+_NOT_TRAINING = (
+    *("assets", "steps", "upkeep", "described", "by_hand", "lineage", "manifest", "reproduce"),
+    *("search", "study", "study_plots", "feature_record"),
 )
 _MODEL, _TOLD, _BESIDE = "model", "told.json", "beside.npz"
 
