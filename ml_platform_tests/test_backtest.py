@@ -289,7 +289,7 @@ def test_everything_together(trips: Project, known: History, arena: Arena, tmp_p
     assert mine.all[0].day == SHIFTS_ON
     assert found.drawn
     assert min(found.drawn) <= found.outcomes[-1].log_loss <= max(found.drawn)
-    part = backtest(known, declared, replace(asked, since=SHIFTS_ON), arena.versions.folder, threads=1)
+    part = found.again(SHIFTS_ON)
     assert part.rows < found.rows
     assert part.days[0] == SHIFTS_ON
 
@@ -378,18 +378,33 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_command_writes_table_picture_page_and_figures(there: Path) -> None:
-    words = ["late", "--to", str(LAST), "--draws", "2", "--skip", "drift", "--json", str(there / "out" / "found.json")]
+    words = [
+        "late",
+        "--to",
+        str(LAST),
+        "--draws",
+        "2",
+        "--since",
+        str(SHIFTS_ON),
+        "--skip",
+        "drift",
+        "--json",
+        str(there / "out" / "found.json"),
+    ]
     done = CliRunner().invoke(command, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "labelled answers of 15 days, 2024-03-06 to 2024-03-20" in done.output
     assert "from the sources" in done.output
-    found = json.loads((there / "out" / "found.json").read_text())
+    found, part = json.loads((there / "out" / "found.json").read_text())
+    assert (part["judged_since"], part["policies"][3]["policy"]) == (str(SHIFTS_ON), DECLARED)
+    assert part["answers"] < found["answers"]
     told = {one["policy"]: one for one in found["policies"]}
     assert list(told) == [NEVER, WEEKLY, TIMER, DECLARED, RANDOM]
     assert told[DECLARED]["events"][0]["day"] == str(SHIFTS_ON)
     assert f"{told[DECLARED]['log_loss']:.4f}" in done.output
     assert (there / "reports" / "backtest-late.png").read_bytes().startswith(b"\x89PNG")
     page = (there / "reports" / "backtest-late.html").read_text()
+    assert f"From {SHIFTS_ON} on" in page
     assert "late labels: log-loss" in page
     assert "it beats the champion" in page
 

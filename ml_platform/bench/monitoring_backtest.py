@@ -42,10 +42,11 @@ def _year(project: Project, lake: Lake, folder: Path, threads: int, quick: bool,
     last = first.replace(month=first.month + 1) if quick else project.ends or project.replay_until
     asked = Question(first=first, last=last, since=first, skipped=(DRIFT,) if quick else ())
     known, declared = read_history(project, spec, lake, last), declared_for(project, spec)
-    _print(backtest(known, declared, asked, folder, threads=threads), echo)
+    found = backtest(known, declared, asked, folder, threads=threads)
+    _print(found, echo)
     since = date(first.year, *_CHOSEN_UNTIL)
-    if since < last:
-        _print(backtest(known, declared, replace(asked, since=since), folder, threads=threads), echo)
+    if first < since < last:
+        _print(found.again(since), echo)
 
 
 def _streams(project: Project, folder: Path, threads: int, quick: bool, echo: Echo) -> None:

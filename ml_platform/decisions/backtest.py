@@ -61,7 +61,7 @@ class Question:
 class Backtest:
     """What was found. outcomes: one a policy. drawn: loss of each draw of random times. days: of ``saved``.
 
-    policies: what was replayed, with every day's decision.
+    policies: what was replayed, with every day's decision. again: the same replays, judged from another day on.
     """
 
     model: str
@@ -74,6 +74,7 @@ class Backtest:
     drawn_saved: tuple[Floats, ...]
     metrics: Mapping[str, BusinessMetric]
     policies: Mapping[str, Replayed]
+    again: Callable[[date], "Backtest"] = field(repr=False, compare=False)
 
     def of(self, name: str) -> Outcome | None:
         """The policy's figures, if it was replayed."""
@@ -209,6 +210,7 @@ def _found(
         drawn_saved=tuple(one.saved for one in draws),
         metrics=declared.metrics,
         policies=replayed,
+        again=lambda day: _found(arena, declared, replace(asked, since=day), replayed, random),
     )
 
 

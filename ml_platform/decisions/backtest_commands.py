@@ -29,7 +29,7 @@ _DAY = click.DateTime(["%Y-%m-%d"])
     "--from", "first", type=_DAY, help="First day that is replayed (default: the project's first of serving)."
 )
 @click.option("--to", "last", type=_DAY, help="Last day (default: the project's last of data).")
-@click.option("--since", type=_DAY, help="Judge the answers from this day on (default: all that are replayed).")
+@click.option("--since", "parts", multiple=True, type=_DAY, help="Also judge the answers from this day on alone.")
 @click.option("--gate/--no-gate", default=True, show_default=True, help="Judge versions as the model declares.")
 @click.option("--lag", default=0, show_default=True, type=click.IntRange(0), help="Days from the gate to taking over.")
 @click.option("--vary", multiple=True, metavar="FIELD=V,V", help="Other values of the policy's fields; spans in days.")
@@ -43,7 +43,7 @@ def backtest(
     model: str,
     first: datetime | None,
     last: datetime | None,
-    since: datetime | None,
+    parts: tuple[datetime, ...],
     gate: bool,
     lag: int,
     vary: tuple[str, ...],
@@ -61,6 +61,7 @@ def backtest(
     """
     from ml_platform.decisions.backtest import Question, declared_for
     from ml_platform.decisions.backtest import backtest as carry_through
+    from ml_platform.decisions.backtest_table import as_json
     from ml_platform.decisions.backtest_vary import varied
     from ml_platform.resources.projects import load_project
     from ml_platform.spec import DeclarationError
@@ -76,7 +77,7 @@ def backtest(
     asked = Question(
         first=start,
         last=end,
-        since=_date(since) or start,
+        since=start,
         gated=gate,
         lag_days=lag,
         draws=draws,
@@ -88,7 +89,11 @@ def backtest(
         known = _history(profile, project, spec, asked, told)
         folder = profile.backtest_path
         found = carry_through(known, declared, asked, folder, threads=os.cpu_count() or 1, told=told)
-    _show(found, profile.reports_path, price, json_path)
+    founds = [found, *(found.again(day.date()) for day in parts)]
+    _show(founds, profile.reports_path, price)
+    if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps([as_json(one, price) for one in founds], indent=2) + "\n")
 
 
 def model_of(project: "Project", name: str) -> "ModelSpec":
@@ -138,29 +143,29 @@ def progress(quiet: bool) -> Iterator["Told"]:
         yield lambda doing, done, of: bar.update(task, description=doing, completed=done, total=of)
 
 
-def _show(found: "Backtest", reports: Path, price: float | None, json_path: Path | None) -> None:
+def _show(founds: "list[Backtest]", reports: Path, price: float | None) -> None:
+    """The first one's picture; every one's table, also on the page."""
     from rich.console import Console
     from rich.table import Table
 
     from ml_platform.decisions.backtest_page import page
     from ml_platform.decisions.backtest_plot import picture
-    from ml_platform.decisions.backtest_table import as_json, head, lines, sentences
+    from ml_platform.decisions.backtest_table import head, lines, sentences
 
     reports.mkdir(parents=True, exist_ok=True)
-    png = picture(found)
-    image, target = reports / f"backtest-{found.model}.png", reports / f"backtest-{found.model}.html"
+    model, png = founds[0].model, picture(founds[0])
+    image, target = reports / f"backtest-{model}.png", reports / f"backtest-{model}.html"
     image.write_bytes(png)
-    target.write_text(page(found, png, price))
-    table = Table(box=None, header_style="dim", padding=(0, 1))
-    for number, title in enumerate(head(found, price)):
-        table.add_column(title, justify="right" if number else "left")
-    for line in lines(found, price):
-        table.add_row(*line)
+    target.write_text(page(founds[0], png, price, founds[1:]))
     wide = None if sys.stdout.isatty() else _WIDTH
-    Console(width=wide).print(table)
-    for sentence in sentences(found):
-        click.echo(sentence)
-    if json_path:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(as_json(found, price), indent=2) + "\n")
+    for found in founds:
+        table = Table(box=None, header_style="dim", padding=(0, 1))
+        for number, title in enumerate(head(found, price)):
+            table.add_column(title, justify="right" if number else "left")
+        for line in lines(found, price):
+            table.add_row(*line)
+        Console(width=wide).print(table)
+        for sentence in sentences(found):
+            click.echo(sentence)
+        click.echo("")
     click.echo(f"page: {target}, picture: {image}")

@@ -17,18 +17,24 @@ _STYLE = (
 )
 
 
-def page(found: Backtest, png: bytes, price: float | None) -> str:
-    """HTML with its picture inside; nothing is fetched."""
+def page(found: Backtest, png: bytes, price: float | None, parts: Sequence[Backtest] = ()) -> str:
+    """HTML with its picture inside; nothing is fetched. parts: the same replays judged from other days on."""
     title = f"Backtest of {found.model}"
     body = [
         f"<h1>{_safe(title)}</h1>",
         _table(head(found, price), lines(found, price)),
         *(f"<p><small>{_safe(each)}</small></p>" for each in sentences(found)),
         f'<img alt="log-loss saved by each policy" src="data:image/png;base64,{b64encode(png).decode()}">',
+        *(_part(part, price) for part in parts),
         *(_way(one) for one in found.outcomes if one.all and one.name != RANDOM),
     ]
     top = f'<meta charset="utf-8"><title>{_safe(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{top}</head><body>\n{"".join(body)}\n</body></html>\n'
+
+
+def _part(part: Backtest, price: float | None) -> str:
+    told = f"<p><small>{_safe(sentences(part)[0])}</small></p>"
+    return f"<h2>From {part.question.since} on</h2>{_table(head(part, price), lines(part, price))}{told}"
 
 
 def _way(one: Outcome) -> str:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ml_platform.decisions.backtest import TIMER, Backtest
+from ml_platform.decisions.backtest import RANDOM, TIMER, Backtest
 from ml_platform.decisions.backtest_figures import Outcome
-from ml_platform.decisions.backtest_policies import NEVER
+from ml_platform.decisions.backtest_policies import DECLARED, NEVER
 from ml_platform.evaluation.intervals import Interval
 
 _MINUS = "\N{MINUS SIGN}"
@@ -82,6 +82,9 @@ def sentences(found: Backtest) -> list[str]:
     if found.drawn:
         low, high = min(found.drawn), max(found.drawn)
         told.append(f"random: the mean of {len(found.drawn)} draws, whose log-loss is {low:.4f} to {high:.4f}")
+    mine = found.of(DECLARED)
+    if mine is not None and RANDOM in mine.against:
+        told.append(f"{DECLARED} is better than {RANDOM} by {with_interval(mine.against[RANDOM])}")
     told += [f"{name}: {metric.description}" for name, metric in found.metrics.items()]
     return told
 
