@@ -378,19 +378,8 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_command_writes_table_picture_page_and_figures(there: Path) -> None:
-    words = [
-        "late",
-        "--to",
-        str(LAST),
-        "--draws",
-        "2",
-        "--since",
-        str(SHIFTS_ON),
-        "--skip",
-        "drift",
-        "--json",
-        str(there / "out" / "found.json"),
-    ]
+    words = ["late", "--to", str(LAST), "--since", str(SHIFTS_ON), "--draws", "2", "--skip", "drift"]
+    words += ["--json", str(there / "out" / "found.json")]
     done = CliRunner().invoke(command, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "labelled answers of 15 days, 2024-03-06 to 2024-03-20" in done.output
