@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import click
 
 from ml_platform.bench.commands import bench
+from ml_platform.decisions.backtest_commands import backtest
 from ml_platform.decisions.commands import COMMANDS as DECISIONS
 from ml_platform.drills.commands import drill
 from ml_platform.evaluation.commands import explain
@@ -360,7 +361,7 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
 
 for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
     main.add_command(command)
-for command in (serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS, *DECISIONS):
+for command in (backtest, serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS, *DECISIONS):
     main.add_command(command)
 main.add_command(contract)
 

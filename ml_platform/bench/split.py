@@ -7,7 +7,7 @@ the same rows. The trees find their number of rounds on September, the others on
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 
 import click
 import numpy as np
@@ -16,7 +16,7 @@ import polars as pl
 from ml_platform import metrics
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
-from ml_platform.sources.contract import judge
+from ml_platform.sources.whole import read_whole
 from ml_platform.spec import HAPPENS_AT, KNOWN_AT, ModelSpec, Project
 from ml_platform.spec.calendar import day_start
 from ml_platform.training.estimators import patient_threads, train
@@ -25,8 +25,6 @@ from ml_platform.training.model import Model
 from ml_platform.training.training_set import LABEL, QUANTITY, training_rows
 
 STOP_FROM, TEST_FROM = (9, 1), (10, 1)  # month and day of the project's first year
-_ORIGIN_OF_TIME = datetime(1, 1, 2, tzinfo=UTC)  # a reference table is read from here on
-_AROUND = timedelta(days=3)  # facts of the year's first and last events become known up to so long before or after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +36,9 @@ class Arm:
     measures: Mapping[str, float]
 
 
-def raw_frames(project: Project) -> dict[str, pl.DataFrame]:
-    """Every source table over the whole of the project's time, good rows only."""
-    last = project.ends or project.replay_until
-    start, end = day_start(project.starts, project.timezone) - _AROUND, day_start(last, project.timezone) + _AROUND
-    read = {
-        name: table.read(start if table.partitioned else _ORIGIN_OF_TIME, end) for name, table in project.tables.items()
-    }
-    return {name: judge(table, read[name], read).good for name, table in project.tables.items()}
-
-
 def labelled_rows(project: Project, spec: ModelSpec) -> pl.DataFrame:
     """Every labelled question since the project's features have enough history."""
-    frames = raw_frames(project)
+    frames = read_whole(project)
     views = project.views_of(spec)
     whole = replace(spec, train_window=None)
     spine, outcomes = frames[spec.task.spine], frames[spec.task.label.table]

@@ -7,6 +7,7 @@ import polars as pl
 
 from ml_platform.evaluation.baselines import Answer
 from ml_platform.spec import HAPPENS_AT
+from ml_platform.training.encoding import Floats
 from ml_platform.training.model import Model
 from ml_platform.training.training_set import LABEL
 
@@ -25,14 +26,27 @@ def score(
     Raises:
         ModelRefused: a model needs inputs that the rows lack.
     """
-    rival = pl.Series(CHAMPION, champion.predict(holdout)) if champion else pl.lit(None, pl.Float64).alias(CHAMPION)
+    rival = champion.predict(holdout) if champion else None
+    beside = {name: answer(holdout) for name, answer in (baselines or {}).items()}
+    return beside_each_other(holdout, challenger.predict(holdout), rival, timezone, beside)
+
+
+def beside_each_other(
+    holdout: pl.DataFrame,
+    challenger: Floats,
+    champion: Floats | None,
+    timezone: str,
+    baselines: Mapping[str, Floats],
+) -> pl.DataFrame:
+    """The same from the answers to the rows."""
+    rival = pl.lit(None, pl.Float64).alias(CHAMPION) if champion is None else pl.Series(CHAMPION, champion)
     return holdout.select(
         HAPPENS_AT,
         pl.col(HAPPENS_AT).dt.convert_time_zone(timezone).dt.date().alias(DAY),
         LABEL,
-        pl.Series(CHALLENGER, challenger.predict(holdout)),
+        pl.Series(CHALLENGER, challenger),
         rival,
-        *(pl.Series(name, answer(holdout)) for name, answer in (baselines or {}).items()),
+        *(pl.Series(name, answers) for name, answers in baselines.items()),
     )
 
 

@@ -227,9 +227,10 @@ class Forgetting:
         self._record.remember(self.entity.name, digest, Clock.wall())
 
     def _begin_anew(self) -> None:
-        """A checkpoint was trained on all rows; a training that finds none begins from the start."""
-        if self.profile.checkpoints_path.exists():
-            shutil.rmtree(self.profile.checkpoints_path)
+        """A checkpoint and a backtest's version were trained on all rows; who finds none begins from the start."""
+        for kept in (self.profile.checkpoints_path, self.profile.backtest_path):
+            if kept.exists():
+                shutil.rmtree(kept)
 
     def _make_anew(self, reach: int | None) -> None:
         profile, name = self.profile, self.project.name

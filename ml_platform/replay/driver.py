@@ -32,14 +32,13 @@ from ml_platform.serving.referee import Referee
 from ml_platform.serving.referee_process import open_referee
 from ml_platform.serving.rollout_files import policy_of
 from ml_platform.spec import NoChampion, PlatformError, Project, Service, ServiceError
-from ml_platform.spec.calendar import day_of, day_start
+from ml_platform.spec.calendar import STARTS_AFTER_MIDNIGHT, day_of, day_start
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.home import Home
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import FAILURE
 from ml_platform.stores.tracking import quiet_mlflow
 
-STARTS_AFTER_MIDNIGHT = timedelta(hours=5)  # the clock starts when the night's data is in
 # "Just after midnight": the day's partition is closed at midnight itself.
 AFTER_MIDNIGHT = timedelta(minutes=1)
 _SWAP_WITHIN_SECONDS = 20

@@ -80,6 +80,11 @@ class Profile:
         return self.home / "checkpoints"
 
     @property
+    def backtest_path(self) -> Path:
+        """Versions that backtests trained; safe to delete, they are trained again."""
+        return self.home / "backtest"
+
+    @property
     def ledger_path(self) -> Path:
         """The ledger of decisions, verdicts and alias moves."""
         return self.home / "ledger.db"

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+STARTS_AFTER_MIDNIGHT = timedelta(hours=5)  # a replay's clock starts when the night's data is in
+
 
 def day_start(day: date, timezone: str) -> datetime:
     """The UTC moment at which the local day begins; it is 23, 24 or 25 hours before the next one's."""

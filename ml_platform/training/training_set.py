@@ -102,19 +102,35 @@ def training_rows(
     since: earliest ``happens_at`` (where features lack history before).
     """
     task = spec.task
-    asked = question_rows(task, spine, request_fields(views)).with_columns(spine[KNOWN_AT].alias(KNOWN_AT))
-    asked = _newest(asked.filter(pl.col(KNOWN_AT) <= pl.col(ASKED_AT)), [task.key]).filter(pl.col(HAPPENS_AT) < now)
+    asked = questions_asked(task, spine, views).filter(pl.col(HAPPENS_AT) < now)
     starts = [moment for moment in (since, reach(spec, now)) if moment is not None]
     if starts:
         asked = asked.filter(pl.col(HAPPENS_AT) >= max(starts))
+    truths = truths_at(task, outcomes, now).drop_nulls(LABEL)
+    labelled = asked.join(truths, on=list(task.label.on), how="inner", validate="m:1")
+    joined = join_features(labelled.sort(HAPPENS_AT, task.key), frames, views)
+    return joined.select(set_columns(task, views))
+
+
+def set_columns(task: Task, views: Sequence[View]) -> list[str]:
+    """The columns of a training set, in order."""
+    told = [LABEL, LABEL_KNOWN_AT, *([] if task.label.quantity is None else [QUANTITY])]
+    return [task.key, HAPPENS_AT, AS_OF, *input_names(task, views), *told]
+
+
+def questions_asked(task: Task, spine: pl.DataFrame, views: Sequence[View]) -> pl.DataFrame:
+    """One row a question, as ``question_rows`` makes it: of a corrected one the version known when it was asked."""
+    asked = question_rows(task, spine, request_fields(views)).with_columns(spine[KNOWN_AT].alias(KNOWN_AT))
+    return _newest(asked.filter(pl.col(KNOWN_AT) <= pl.col(ASKED_AT)), [task.key]).drop(KNOWN_AT)
+
+
+def truths_at(task: Task, outcomes: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Each truth known at ``now``, of a corrected one the newest: what it is joined on, ``label`` (null: there is
+    none), ``label_known_at``, and ``quantity`` where the task declares one."""
     amount = [] if task.label.quantity is None else [task.label.quantity.cast(pl.Float64).alias(QUANTITY)]
-    truths = _newest(outcomes.filter(pl.col(KNOWN_AT) <= now), task.label.on).select(
+    return _newest(outcomes.filter(pl.col(KNOWN_AT) <= now), task.label.on).select(
         *task.label.on, task.label.value.alias(LABEL), pl.col(KNOWN_AT).alias(LABEL_KNOWN_AT), *amount
     )
-    labelled = asked.drop(KNOWN_AT).join(truths.drop_nulls(LABEL), on=list(task.label.on), how="inner", validate="m:1")
-    joined = join_features(labelled.sort(HAPPENS_AT, task.key), frames, views)
-    told = [LABEL, LABEL_KNOWN_AT, *([] if task.label.quantity is None else [QUANTITY])]
-    return joined.select(task.key, HAPPENS_AT, AS_OF, *input_names(task, views), *told)
 
 
 def _newest(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
