@@ -1,0 +1,105 @@
+"""What the ledger tells as numbers: decisions, versions, verdicts of the gate, failures."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from ml_platform.monitoring.samples import STATES, Sample, one_of, sample
+from ml_platform.spec import ModelSpec, Project
+from ml_platform.stores.ledger import Entry, Ledger
+from ml_platform.stores.ledger_kinds import (
+    ABORT,
+    ADOPTION,
+    BEGIN,
+    DECISION,
+    FAILURE,
+    FOUND,
+    GATE,
+    HOLD,
+    PROMOTION,
+    REFUSAL,
+    ROLLBACK,
+    SERVING,
+    SKEW,
+    TRAINING,
+)
+from ml_platform.stores.ledger_serving import serving_now
+
+ANSWERS = ("retrain", "wait", "unknown")
+# What is counted of a model; a count that is 0 is told, too, so that its first rise is seen as one.
+EVENTS = (TRAINING, GATE, HOLD, REFUSAL, PROMOTION, FOUND, ADOPTION, BEGIN, ROLLBACK, ABORT)
+
+
+def of_ledger(ledger: Ledger, project: Project) -> Iterator[Sample]:
+    """Everything but whether its chain holds, which takes a second for ten thousand lines.
+
+    Raises:
+        HomeDamaged: the file is not a ledger any more.
+    """
+    for spec in project.models.values():
+        yield from _of_model(ledger, spec)
+        if spec.policy:
+            yield from _of_policy(ledger.entries(DECISION, spec.policy), ledger.entries(TRAINING, spec.name), spec)
+    yield sample("run_failures", len(ledger.entries(FAILURE, project.name)), project=project.name)
+    for service in project.services:
+        yield from _of_skew(ledger.entries(SKEW, service), service)
+
+
+def of_chain(ledger: Ledger) -> Iterator[Sample]:
+    """Whether the ledger's lines are those that were written.
+
+    Raises:
+        HomeDamaged: the file is not a ledger any more.
+    """
+    yield from one_of("ledger_state", ledger.verify().state, STATES, "state")
+
+
+def _of_model(ledger: Ledger, spec: ModelSpec) -> Iterator[Sample]:
+    lines = ledger.about(spec.name, {*EVENTS, *SERVING})
+    counts = Counter(line.kind for line in lines)
+    yield from (sample("model_events", counts[event], model=spec.name, event=event) for event in EVENTS)
+    serving = serving_now(lines)
+    champion = serving.champion if serving else None
+    yield sample("champion_version", float(champion or 0), model=spec.name)
+    if serving and champion:
+        yield sample("champion_since_timestamp_seconds", serving.champion_since.timestamp(), model=spec.name)
+    trained = [line.at for line in lines if line.kind == TRAINING]
+    if trained:
+        yield sample("trained_timestamp_seconds", max(trained).timestamp(), model=spec.name)
+    verdicts = [line for line in lines if line.kind == GATE]
+    if verdicts:
+        yield from one_of("gate_state", str(verdicts[-1].body["state"]), STATES, "state", model=spec.name)
+
+
+def _of_policy(decisions: Sequence[Entry], trainings: Sequence[Entry], spec: ModelSpec) -> Iterator[Sample]:
+    policy = str(spec.policy)
+    counts = Counter(str(line.body["answer"]) for line in decisions)
+    answers = dict.fromkeys([*ANSWERS, *counts])
+    yield from (sample("decisions", counts[answer], policy=policy, answer=answer) for answer in answers)
+    wanted = max((int(line.body["wanted"]) for line in decisions), default=0)
+    consumed = max((int(line.body["decision"]) for line in trainings), default=0)
+    yield sample("retrainings_wanted", wanted, policy=policy, model=spec.name)
+    yield sample("retrainings_consumed", min(consumed, wanted), policy=policy, model=spec.name)
+    waits = _waits_since(decisions, wanted) if wanted > consumed else None
+    since = waits.timestamp() if waits else 0.0
+    yield sample("retraining_wanted_timestamp_seconds", since, policy=policy, model=spec.name)
+    if not decisions:
+        return
+    last = decisions[-1]
+    yield sample("decision_timestamp_seconds", last.at.timestamp(), policy=policy, model=spec.name)
+    yield from one_of("decision_answer", str(last.body["answer"]), answers, "answer", policy=policy)
+    for name, value in last.body["measures"].items():
+        if isinstance(value, int | float):
+            yield sample("decision_measure", value, policy=policy, measure=name)
+
+
+def _waits_since(decisions: Sequence[Entry], wanted: int) -> datetime:
+    return min(line.at for line in decisions if int(line.body["wanted"]) == wanted)
+
+
+def _of_skew(lines: Sequence[Entry], service: str) -> Iterator[Sample]:
+    compared = [line for line in lines if int(line.body["compared"])]
+    if compared:
+        newest = max(compared, key=lambda line: (str(line.body.get("days", line.key)), line.number))
+        yield sample("skew_values_compared", newest.body["compared"], service=service)
+        yield sample("skew_values_differing", newest.body["differing"], service=service)
