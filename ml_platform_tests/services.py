@@ -44,7 +44,25 @@ def program(name: str) -> Path | None:
 
 def why_no_program(name: str) -> str | None:
     """Why it cannot be started."""
-    return None if program(name) else f"no {name} here; `make services` fetches it from Debian, without any rights"
+    if program(name) is None:
+        return f"no {name} here; `make services` fetches it from Debian, without any rights"
+    if name == "alertmanager" and not _TEMPLATES.exists():
+        tried = subprocess.run([*alertmanager_command(), "--version"], capture_output=True, text=True, check=False)
+        return f"no mounts of its own for Alertmanager: {tried.stderr.strip()}" if tried.returncode else None
+    return None
+
+
+# Debian's Alertmanager looks for its templates there and nowhere else.
+_TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
+
+
+def alertmanager_command() -> list[str]:
+    """The command: where its templates are not installed, it sees those that were fetched in their place."""
+    found = str(must("alertmanager"))
+    if _TEMPLATES.exists() or not Path(found).is_relative_to(_FETCHED):
+        return [found]
+    seen = f'mount --bind "{_FETCHED}/share" /usr/share && exec "$0" "$@"'
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", seen, found]
 
 
 def must(name: str) -> Path:

@@ -33,9 +33,9 @@ def as_they_stand(rows: pl.DataFrame) -> list[Incident]:
 def told(alerts: Iterable[Alert], behind: Behind, today: date) -> list[Alert]:
     """The alerts of which people are told: those that on some day of theirs no other one spoke for.
 
-    One speaks, on its own days, for all data that stand behind its place, an incident also for what else is wrong at its
-    place; but a warning never for a page. What ended before anybody looked is told of like what lasts, so that it does
-    not matter when somebody looks.
+    One speaks, on its own days, for all data that stand behind its place, an incident also for what else is wrong at
+    its place; but a warning never for a page. What ended before anybody looked is told of like what lasts, so that it
+    does not matter when somebody looks.
     """
     given = sorted(alerts, key=lambda alert: (alert.began, alert.id))
     data = [(alert, frozenset(behind(alert.place))) for alert in given if alert.signal == "data"]

@@ -30,7 +30,7 @@ _CHAIN_SECONDS = 600.0  # the whole chain is read, a second for ten thousand lin
 Read = Callable[[], Iterable[Sample]]
 
 
-@dataclass
+@dataclass(eq=False)  # the Prometheus client keeps collectors by their identity
 class Exporter:
     """A collector as the Prometheus client wants them: ``collect`` gives every metric there is something to say of."""
 
