@@ -10,8 +10,11 @@
 
 For all of them: an attempt that failed is repeated once a day; a freshness verdict that warns or fails asks for one
 attempt (of the last day); nothing begins before everything upstream is there, has passed its blocking checks and is at
-rest. They compare the ids of recorded events and keep no memory of their own, so nothing is lost between ticks: not by
-an update that lands while the target is running or right after it was requested, nor by a lost cursor.
+rest. While columns of a raw table are refused for a day, what reads these waits and the rest goes on; the table is read
+again once a day, and once it is mended the waiting ones are made, and so are later days that look back on it.
+
+They compare the ids of recorded events and keep no memory of their own, so nothing is lost between ticks: not by an
+update that lands while the target is running or right after it was requested, nor by a lost cursor.
 """
 
 from typing import cast
@@ -23,6 +26,7 @@ from ml_platform.automation.history import CATCH_UP_DAYS
 from ml_platform.automation.reasons import (
     AtRest,
     FailedBefore,
+    Mended,
     NeverTried,
     NewCode,
     NotTriedSinceVerdict,
@@ -30,6 +34,7 @@ from ml_platform.automation.reasons import (
     Outdated,
     Ready,
     Recent,
+    RefusedBefore,
 )
 
 Condition = dg.AutomationCondition[dg.AssetKey]
@@ -40,7 +45,8 @@ def each_day() -> Condition:
 
     On an unpartitioned asset (a reference table) it means: once, and again when its freshness asks for it.
     """
-    due = NeverTried() | Outdated(partitioned=True) | FailedBefore() | (Recent(1) & _stale())
+    again = FailedBefore() | RefusedBefore() | Mended()
+    due = NeverTried() | Outdated(partitioned=True) | again | (Recent(1) & _stale())
     every = Recent(CATCH_UP_DAYS) & due & Ready() & AtRest() & OldestFirst() & _no_backfill()
     return every.with_label("each_day")
 

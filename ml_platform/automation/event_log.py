@@ -1,4 +1,4 @@
-"""Three questions to Dagster's event log that its own interface answers only asset by asset."""
+"""Questions to Dagster's event log that its own interface answers only asset by asset."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,10 @@ from typing import Any, cast
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, AssetKeyTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
@@ -79,6 +82,31 @@ def newest_check_of_each(instance: dg.DagsterInstance) -> Iterator[AssetCheckExe
         key = dg.AssetKey.from_db_string(row["asset_key"])
         if key is not None:
             yield AssetCheckExecutionRecord.from_db_row(row, key=dg.AssetCheckKey(key, row["check_name"]))
+
+
+def failed_checks(
+    instance: dg.DagsterInstance, keys: Collection[dg.AssetKey], names: Sequence[str], partitions: Collection[str]
+) -> list[tuple[int, AssetCheckExecutionRecord]]:
+    """Every failed execution of these checks, of these partitions or of no single one, oldest first, with its event's
+    id; one query."""
+    table, by_name = AssetCheckExecutionsTable.c, {key.to_string(): key for key in keys}
+    query = (
+        sa.select(AssetCheckExecutionsTable)
+        .where(
+            table.asset_key.in_(sorted(by_name)),
+            table.check_name.in_(names),
+            table.execution_status == AssetCheckExecutionRecordStatus.FAILED.value,
+            sa.or_(table.partition.is_(None), table.partition.in_(sorted(partitions))),
+        )
+        .order_by(table.id)
+    )
+    with _connection(instance) as connection:
+        rows: list[Any] = list(connection.execute(query).mappings())
+    keys_of = [dg.AssetCheckKey(by_name[row["asset_key"]], row["check_name"]) for row in rows]
+    return [
+        (row["evaluation_event_storage_id"], AssetCheckExecutionRecord.from_db_row(row, key=key))
+        for row, key in zip(rows, keys_of, strict=True)
+    ]
 
 
 _WIPED = sa.select(AssetKeyTable.c.asset_key, AssetKeyTable.c.wipe_timestamp).where(

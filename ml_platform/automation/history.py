@@ -12,6 +12,7 @@ import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.definitions.partitions.mapping import TimeWindowPartitionMapping
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from ml_platform.automation.partitions import last_closed
@@ -21,6 +22,9 @@ from ml_platform.automation.runs import replayed_moment, was_interrupted
 CATCH_UP_DAYS = 7
 _MADE, _TRIED = dg.DagsterEventType.ASSET_MATERIALIZATION.value, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value
 _BUSY = frozenset(IN_PROGRESS_RUN_STATUSES) | {dg.DagsterRunStatus.CANCELING}
+
+
+Refusals = dict[tuple[dg.AssetKey, str], list[tuple[int, frozenset[str]]]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class History:
         self._view = view
         self._days: dict[dg.PartitionsDefinition[str], list[str]] = {}
         self._runs: dict[str, dg.RunRecord | None] = {}
-        self.checked: dict[tuple[dg.AssetKey, int], bool] = {}
+        self.checks: dict[tuple[dg.AssetKey, int], dict[str, AssetCheckExecutionRecord]] = {}
+        self.refusals: Refusals | None = None
         nodes = [node for node in view.asset_graph.asset_nodes if node.is_materializable]
         self._definitions = {node.key: node.partitions_def for node in view.asset_graph.asset_nodes}
         days = {day for node in nodes for day in self.days(node.key)}
@@ -144,10 +149,11 @@ class History:
 
     def last_touched(self, key: dg.AssetKey) -> datetime | None:
         """The moment of the newest attempt or materialization, on the replay's clock where the run carries it."""
-        moments = [self._moment(event) for past in self.pasts(key) for event in (past.tried, past.made) if event]
+        moments = [self.moment(event) for past in self.pasts(key) for event in (past.tried, past.made) if event]
         return max(moments, default=None)
 
-    def _moment(self, event: Event) -> datetime:
+    def moment(self, event: Event) -> datetime:
+        """When it happened, on the replay's clock where its run carries it."""
         run = self.run(event.run_id) if event.run_id else None
         return (replayed_moment(run) if run else None) or event.at
 

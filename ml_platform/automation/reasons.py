@@ -12,7 +12,14 @@ import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.assets.graph.asset_graph import executable_in_same_run
 
-from ml_platform.automation.gates import blocking_checks_passed
+from ml_platform.automation.gates import (
+    LOOKS_BACK,
+    blocking_checks_passed,
+    columns_hold,
+    reads_any,
+    refused_before,
+    refused_on,
+)
 from ml_platform.automation.history import History
 
 # A failed attempt is repeated by the next daily tick, which comes 23 hours later when clocks go forward.
@@ -170,6 +177,46 @@ class FailedBefore(Reason):
         )
 
 
+class RefusedBefore(Reason):
+    """Columns of it were refused when it was made, on an earlier day: its source may have been mended since."""
+
+    says = "columns of it were refused on an earlier day"
+
+    def _holds(self, target: Target) -> bool:
+        made, history = target.past.made, target.history
+        if made is None or not history.moment(made) + RETRY_AFTER <= history.now:
+            return False
+        return bool(refused_on(target.context.asset_graph_view, history, target.key, target.day))
+
+
+class Mended(Reason):
+    """It was made while a day that it looks back on, or a column of it, was refused; that day has been mended since."""
+
+    says = "a day that it looks back on was refused then, and is mended"
+
+    def _holds(self, target: Target) -> bool:
+        handled, reach = target.past.tried or target.past.made, self._reach(target)
+        if handled is None or target.day is None or not reach:
+            return False
+        days = target.history.days(target.key)
+        before = days[max(0, days.index(target.day) - reach) : days.index(target.day)]
+        return any(self._mended(target, parent, day, handled.id) for parent in target.parents() for day in before)
+
+    def _reach(self, target: Target) -> int:
+        told = target.context.asset_graph.get(target.key).metadata.get(LOOKS_BACK)
+        return int(getattr(told, "value", told) or 0)
+
+    def _mended(self, target: Target, parent: dg.AssetKey, day: str, handled: int) -> bool:
+        view, history = target.context.asset_graph_view, target.history
+        made = history.past(parent, day).made
+        if made is None or made.id < handled or not columns_hold(view, history, target.key, parent, day):
+            return False
+        return any(
+            at < handled and reads_any(view, target.key, parent, columns)
+            for at, columns in refused_before(view, history, parent, day)
+        )
+
+
 class NewCode(Reason):
     """It was made by another code version than today's."""
 
@@ -198,7 +245,8 @@ class NotTriedSinceVerdict(Reason):
 class Ready(Reason):
     """What it is made from is there (or made before it in the same run), its blocking checks passed, none is under way.
 
-    Of a daily parent, an unpartitioned asset needs the last closed day.
+    Nor is a column that it reads refused, by ``sources.columns``; what reads none of the refused ones begins. Of a
+    daily parent, an unpartitioned asset needs the last closed day.
     optional: parents that need not exist.
     """
 
@@ -221,6 +269,7 @@ class Ready(Reason):
         return all(
             history.past(parent, day).made is not None
             and blocking_checks_passed(target.context.asset_graph_view, history, parent, day)
+            and columns_hold(target.context.asset_graph_view, history, target.key, parent, day)
             for day in needed
         )
 

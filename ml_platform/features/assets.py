@@ -1,12 +1,14 @@
 """Stage 2 as assets: every feature view computed once, for the lake and for the online store; Feast's registry."""
 
 from datetime import timedelta
+from math import ceil
 from typing import Any, TypedDict
 
 import dagster as dg
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
+from ml_platform.automation.gates import LOOKS_BACK, reads
 from ml_platform.automation.partitions import days_of
 from ml_platform.features.follow import Delivered, FollowedOnce
 from ml_platform.features.refresh import GRID, column_types, is_daily, rows_of_days, rows_of_reference, table_name
@@ -14,9 +16,11 @@ from ml_platform.features.registry import apply
 from ml_platform.features.windows import AS_OF
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
+from ml_platform.sources.columns import refuse_use
 from ml_platform.spec import FeatureView, Project, RequestView
+from ml_platform.spec.calendar import days_shown
 from ml_platform.spec.fingerprint import fingerprint
-from ml_platform.spec.lineage import request_columns, table_columns
+from ml_platform.spec.lineage import request_columns, table_columns, view_columns
 from ml_platform.spec.request_views import POLARS_TYPES
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
@@ -63,7 +67,7 @@ def _described(view: FeatureView, project: Project) -> _Described:
         "group_name": GROUP,
         "code_version": fingerprint(view),
         "automation_condition": each_day(),
-        "metadata": {**lineage, **_deadline(view, project)},
+        "metadata": {**lineage, **_deadline(view, project), **_reads(view, project)},
     }
 
 
@@ -71,9 +75,16 @@ def _deadline(view: FeatureView, project: Project) -> dict[str, float]:
     return {"fresh_within_hours": view.fresh_within / timedelta(hours=1)} if is_daily(view, project) else {}
 
 
+def _reads(view: FeatureView, project: Project) -> dict[str, Any]:
+    """The raw columns without which it stands still, and the days that a value looks back on."""
+    return {**reads(view_columns(view, project.tables)), LOOKS_BACK: ceil(view.lookback / timedelta(days=1))}
+
+
 def _daily(
     view: FeatureView, project: Project, days: dg.DailyPartitionsDefinition, followed: FollowedOnce
 ) -> dg.AssetsDefinition:
+    columns, daily = view_columns(view, project.tables), {t.name: t.partitioned for t in project.tables.values()}
+
     @dg.asset(
         **_described(view, project),
         partitions_def=days,
@@ -87,6 +98,7 @@ def _daily(
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult[Any]:
         span = days_of(context)
+        refuse_use(lake, f"features/{view.name} of {days_shown(span)}", columns, span, daily)
         rows = rows_of_days(view, project, lake, span[0], span[-1], GRID)
         lake.replace(table_name(view), rows, span)
         published = online.publish(view, rows, clock.now())
@@ -103,6 +115,7 @@ def _reference(view: FeatureView, project: Project) -> dg.AssetsDefinition:
     def features(
         lake: dg.ResourceParam[Lake], online: dg.ResourceParam[Online], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult[Any]:
+        refuse_use(lake, f"features/{view.name}", view_columns(view, project.tables), [], {view.source: False})
         rows = rows_of_reference(view, project, lake, clock.now(), GRID)
         lake.replace(table_name(view), rows, None)
         published = online.publish(view, rows, clock.now())

@@ -9,6 +9,7 @@ import polars as pl
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import after_anything, after_upstream, each_day
+from ml_platform.automation.gates import reads
 from ml_platform.automation.partitions import days_of
 from ml_platform.resources import metadata
 from ml_platform.resources.profiles import Profile
@@ -18,7 +19,10 @@ from ml_platform.serving.deployment import deploy
 from ml_platform.serving.rollout_files import rollout_file
 from ml_platform.serving.rollout_page import shown
 from ml_platform.serving.rollout_way import Way
+from ml_platform.sources.columns import refuse_use
 from ml_platform.spec import ModelSpec, Project, RolloutPolicy, Service
+from ml_platform.spec.calendar import days_shown
+from ml_platform.spec.lineage import spine_columns
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.ledger import Ledger
@@ -197,16 +201,17 @@ def _batch_predictions(
     project: Project, service: Service, spec: ModelSpec, days: dg.DailyPartitionsDefinition
 ) -> dg.AssetsDefinition:
     upstream = [asset_keys.raw(spec.task.spine), *map(asset_keys.features, spec.views)]
+    columns, key = spine_columns(spec, project.tables), asset_keys.batch_predictions(service.name)
 
     @dg.asset(
-        key=asset_keys.batch_predictions(service.name),
+        key=key,
         description=f"Tomorrow's {spec.task.spine}, scored at midnight by the champion that {service.name} serves.",
         deps=[*upstream, asset_keys.service(service.name)],
-        metadata={"fresh_within_hours": 26},
+        metadata={"fresh_within_hours": 26, **reads(columns)},
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         automation_condition=each_day(),
-        kinds=asset_keys.kinds(asset_keys.batch_predictions(service.name), "deltalake", "polars"),
+        kinds=asset_keys.kinds(key, "deltalake", "polars"),
         owners=[service.owner],
         group_name=GROUP,
     )
@@ -217,6 +222,7 @@ def _batch_predictions(
         profile: dg.ResourceParam[Profile],
     ) -> dg.MaterializeResult[Any]:
         span, task = days_of(context), spec.task
+        refuse_use(lake, f"{key.to_user_string()} of {days_shown(span)}", columns, span, {task.spine: True})
         version = tracking.champion(spec.name)
         champion = load_champion(tracking, Ledger(profile.ledger_path), version, task, project.all_views, profile.home)
         rows = pl.concat(score_tomorrow(champion, project, task, lake, day) for day in span)

@@ -53,7 +53,7 @@ def _raw_table(project: Project, table: SourceTable, days: dg.DailyPartitionsDef
         try:
             found = ingest(table, lake, *asked, now, project.timezone, admit=admit)
         except ContractBroken as error:
-            yield refused(key, str(error))
+            yield refused(key, str(error), days_of(context) if table.partitioned else [None])
             raise dg.Failure(description=str(error), allow_retries=False) from error
         except SourceError as error:
             raise dg.Failure(description=str(error)) from error

@@ -85,21 +85,24 @@ def checked_schema(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
     Raises:
         SchemaChanged: columns are missing, new or of another type; near names are offered.
     """
-    declared, found = pl.Schema(table.columns), rows.schema
-    changes = []
+    if changes := schema_changes(table, rows.schema):
+        raise SchemaChanged(
+            f"the source of raw/{table.name} changed: {'; '.join(changes.values())}. Nothing was written; correct the "
+            f"reader, or the columns declared for {table.name!r} if the change is meant"
+        )
+    return rows.select(list(table.columns))
+
+
+def schema_changes(table: SourceTable, found: pl.Schema) -> dict[str, str]:
+    """Column -> in which way it is not as declared: missing (near names are offered), of another type, undeclared."""
+    declared, changes = pl.Schema(table.columns), dict[str, str]()
     for name in declared.names():
         if name not in found:
             near = difflib.get_close_matches(name, [n for n in found if n not in declared], n=1, cutoff=0.5)
-            changes.append(f"{name} is missing" + (f" (renamed to {near[0]}?)" if near else ""))
+            changes[name] = f"{name} is missing" + (f" (renamed to {near[0]}?)" if near else "")
         elif found[name] != declared[name]:
-            changes.append(f"{name} is {found[name]} instead of {declared[name]}")
-    changes += [f"{name} ({found[name]}) is not declared" for name in found if name not in declared]
-    if changes:
-        raise SchemaChanged(
-            f"the source of raw/{table.name} changed: {'; '.join(changes)}. Nothing was written; correct the reader, "
-            f"or the columns declared for {table.name!r} if the change is meant"
-        )
-    return rows.select(declared.names())
+            changes[name] = f"{name} is {found[name]} instead of {declared[name]}"
+    return changes | {name: f"{name} ({found[name]}) is not declared" for name in found if name not in declared}
 
 
 def conditions(table: SourceTable, references: Mapping[str, pl.DataFrame]) -> dict[str, pl.Expr]:
@@ -189,7 +192,7 @@ def _rule_verdict(table: SourceTable, name: str, rows: pl.DataFrame, broken: pl.
     found = f"{count} of {rows.height} rows of raw/{table.name} break {name}"
     if rule.action == "quarantine":
         return Verdict(state="warn", reason=f"{found}; they were set aside", measures=measures)
-    reason = f"{found}, which stops the table; {_examples(table, rows.filter(broken), rule)}"
+    reason = f"{found}, which stops the table; {examples(table, rows.filter(broken), rule)}"
     return Verdict(state="fail", reason=reason, measures=measures)
 
 
@@ -206,12 +209,17 @@ def _share_verdict(table: SourceTable, rows: pl.DataFrame, bad: pl.Series, batch
     where = "" if batch is None else f" ({first['part']})"
     reason = (
         f"{first['bad']} of {first['len']} rows of raw/{table.name}{where} were set aside, more than the share of "
-        f"{table.max_quarantined:g} that is allowed; {_examples(table, rows.filter(bad), None)}"
+        f"{table.max_quarantined:g} that is allowed; {examples(table, rows.filter(bad), None)}"
     )
     return Verdict(state="fail", reason=reason, measures=measures)
 
 
-def _examples(table: SourceTable, broken: pl.DataFrame, rule: Rule | None) -> str:
+def most_set_aside(table: SourceTable, rows: int) -> float:
+    """How many of so many rows may be set aside; one alone never exceeds a share above zero."""
+    return max(rows * table.max_quarantined, float(table.max_quarantined > 0))
+
+
+def examples(table: SourceTable, broken: pl.DataFrame, rule: Rule | None) -> str:
     """Three of the rows: key, ``known_at`` and the columns that the rule looks at."""
     looked_at = list(table.columns)
     if rule is not None:

@@ -1,13 +1,14 @@
 """From a source into the lake: read the days asked for, apply the contract, write good and quarantined rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
 from ml_platform.sources.admission import Admit, everything
-from ml_platform.sources.contract import Validated, checked_schema, judge
+from ml_platform.sources.columns import Refusal, conformed, marks_of, refused_columns, without, write_marks
+from ml_platform.sources.contract import Validated, judge
 from ml_platform.spec import KNOWN_AT, ContractBroken, Rule, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start, days_between
 from ml_platform.stores.delta import PARTITION, Lake
@@ -27,6 +28,8 @@ class Batch:
     empty_days: days that gave no row although the table may not be empty.
     contract: all rules in one verdict; ``rules`` holds each.
     refusal: why the batch must not be used, or ``None``.
+    refused: columns that must not be used, though the batch may: ``good`` and ``quarantined`` hold nothing of them.
+    undeclared: columns that the source gave though nobody declared them; they are left out.
     """
 
     good: pl.DataFrame
@@ -37,6 +40,8 @@ class Batch:
     contract: Verdict
     rules: Mapping[str, Verdict]
     refusal: str | None
+    refused: tuple[Refusal, ...] = ()
+    undeclared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,23 +81,31 @@ def fetch(
     *,
     after: datetime | None = None,
     admit: Admit = everything,
+    live: bool = False,
 ) -> Batch:
     """Read the local days [first_day, last_day] as far as they are known at ``now``, and judge them.
 
     A reference table is read whole, whatever the days. ``references`` are the raw tables that rules refer to.
     ``after`` leaves out what was known at that moment already; ``admit`` what was forgotten, before the contract.
+    ``live``: they are on their way into live windows, where a row is an event that is judged alone: a bad one is set
+    aside, and nothing is refused of the rows beside it.
 
     Raises:
-        SourceError: the source could not be read, or its columns changed.
+        SourceError: the source could not be read, or columns without which there are no rows changed.
     """
     days = days_between(first_day, last_day) if table.partitioned else None
     start, end = _interval(table, first_day, last_day, now, timezone)
     start = max(start, after + _TICK) if after else start
-    rows = checked_schema(table, table.read(start, end))
+    rows, refused, undeclared = conformed(table, table.read(start, end), days or [None])
     guarded = replace(table, rules=(_inside(start, end), *table.rules))
     local_day = _local_day(first_day, last_day, timezone) if days else None
     admitted = admit(table, rows)
+    guarded, admitted = without(guarded, admitted, refused, local_day)
     found = judge(guarded, admitted, references, batch=local_day)
+    if found.refusal and not live:
+        more = refused_columns(guarded, admitted, references, local_day)
+        found = judge(*without(guarded, admitted, more, local_day), references, batch=local_day) if more else found
+        refused += more
     empty = _empty_days(table, rows, local_day, days, now, timezone)
     return Batch(
         good=_dated(found.good, local_day),
@@ -100,9 +113,11 @@ def fetch(
         rows_read=rows.height,
         rows_forgotten=rows.height - admitted.height,
         empty_days=empty,
-        contract=_summary(table, found, rows.height, empty),
+        contract=_summary(table, found, rows.height, empty, _notes(refused, undeclared)),
         rules=found.verdicts,
         refusal=found.refusal,
+        refused=tuple(refused),
+        undeclared=tuple(undeclared),
     )
 
 
@@ -124,7 +139,8 @@ def ingest(
     hand; otherwise they are read from the lake. ``admit`` leaves out what was forgotten.
 
     Raises:
-        SourceError: the source could not be read, or its columns changed; nothing was written.
+        SourceError: the source could not be read, or columns without which there are no rows changed; nothing was
+            written.
         ContractBroken: the batch was refused; ``raw`` is as before, the offending rows are in ``quarantine``.
         MissingHistory: a table that a rule refers to was never written.
     """
@@ -137,7 +153,12 @@ def ingest(
             f"{batch.refusal}. Nothing was written to {raw_name(table)}; {batch.quarantined.height} rows are kept in "
             f"{quarantine_name(table)} with their reasons: mend the source or the contract and materialize again"
         )
+    # While raw is exchanged, what was or will be refused is: a reader may meet either state of the rows.
+    before = marks_of(lake, table.name, days)
+    write_marks(lake, table, [*before, *batch.refused], days)
     version = lake.replace(raw_name(table), batch.good, days)
+    if before:
+        write_marks(lake, table, batch.refused, days)
     return Ingested(**vars(batch), raw_version=version)
 
 
@@ -152,7 +173,7 @@ def nothing_lost(
     admit: Admit = everything,
 ) -> Verdict:
     """Whether the source's rows, counted anew, are those in ``raw`` and in ``quarantine`` and the forgotten ones."""
-    rows = table.read(*_interval(table, first_day, last_day, now, timezone))
+    rows, _, _ = conformed(table, table.read(*_interval(table, first_day, last_day, now, timezone)), [])
     source, forgotten = rows.height, rows.height - admit(table, rows).height
     days = (first_day, last_day) if table.partitioned else (None, None)
     raw, quarantined = (lake.count(name(table), *days) for name in (raw_name, quarantine_name))
@@ -205,7 +226,7 @@ def _empty_days(
     return tuple(day for day in days if day not in filled and day_start(day, timezone) <= now)
 
 
-def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[date, ...]) -> Verdict:
+def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[date, ...], notes: str) -> Verdict:
     measures = {"rows_read": rows_read, "rows_quarantined": found.quarantined.height, "days_empty": len(empty)}
     broken = {name: v.measures["broken"] for name, v in found.verdicts.items() if v.measures.get("broken")}
     if empty or (not table.partitioned and not table.may_be_empty and not rows_read):
@@ -214,8 +235,16 @@ def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[
         reason = f"the source of {raw_name(table)} gave no rows {where}; look whether its feed stopped"
         return Verdict.unknown(reason, **measures, **broken)
     if not broken:
-        reason = f"all {len(found.verdicts)} rules hold on {rows_read} rows"
-        return Verdict(state="pass", reason=reason, measures=measures)
+        reason = f"all {len(found.verdicts)} rules hold on {rows_read} rows{notes}"
+        return Verdict(state="warn" if notes else "pass", reason=reason, measures=measures)
     listed = ", ".join(f"{name} ({count})" for name, count in broken.items())
-    reason = f"{found.quarantined.height} of {rows_read} rows were set aside in {quarantine_name(table)}: {listed}"
+    aside = f"{found.quarantined.height} of {rows_read} rows were set aside in {quarantine_name(table)}"
+    reason = f"{aside}: {listed}{notes}"
     return Verdict(state="warn", reason=reason, measures={**measures, **broken})
+
+
+def _notes(refused: Sequence[Refusal], undeclared: Sequence[str]) -> str:
+    names = ", ".join(dict.fromkeys(one.column for one in refused))
+    told = [f"columns refused, see the check of them: {names}"] if names else []
+    told += [f"undeclared columns were left out: {', '.join(undeclared)}"] if undeclared else []
+    return "".join(f"; {one}" for one in told)

@@ -1,7 +1,9 @@
 """The vocabulary: what can be declared, and the values that pass between stages. No I/O, no Dagster."""
 
+from ml_platform.spec.alarms import AlarmBudget, JointRule, Seasons, SharpRule
 from ml_platform.spec.compute import Workers
 from ml_platform.spec.errors import (
+    ColumnRefused,
     ContractBroken,
     DeclarationError,
     HomeDamaged,
@@ -55,8 +57,10 @@ __all__ = [
     "HAPPENS_AT",
     "KNOWN_AT",
     "Active",
+    "AlarmBudget",
     "Between",
     "BusinessMetric",
+    "ColumnRefused",
     "Computed",
     "ContractBroken",
     "DeclarationError",
@@ -68,6 +72,7 @@ __all__ = [
     "GatePolicy",
     "HomeDamaged",
     "HomeLocked",
+    "JointRule",
     "Label",
     "Latest",
     "LedgerBroken",
@@ -88,8 +93,10 @@ __all__ = [
     "Rule",
     "SchemaChanged",
     "Search",
+    "Seasons",
     "Service",
     "ServiceError",
+    "SharpRule",
     "Slice",
     "SourceError",
     "SourceTable",

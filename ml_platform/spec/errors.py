@@ -6,6 +6,7 @@ PlatformError
 ├── SourceError           a source could not be read
 │   └── SchemaChanged     a source's columns are not those of its declaration
 ├── ContractBroken        a rule that stops the table failed, or too much was quarantined
+│   └── ColumnRefused     what is to be made reads a column that its table's contract refused for the day
 ├── MissingHistory        partitions that a computation looks back on are not there
 │   └── WindowsLost       events that live windows look back on are not, or not surely, in their store any more
 ├── TooFewLabels          not enough mature labels to train or to judge
@@ -58,6 +59,10 @@ class SchemaChanged(SourceError):
 
 class ContractBroken(PlatformError):
     """A rule that stops the table failed, or more rows were quarantined than allowed."""
+
+
+class ColumnRefused(ContractBroken):
+    """What is to be made reads a column that its table's contract refused for the day."""
 
 
 class MissingHistory(PlatformError):

@@ -21,15 +21,19 @@ Tables = Mapping[str, SourceTable]
 
 @dataclass(frozen=True, order=True)
 class Column:
-    """A column of a table: ``raw/<table>.<name>``, or a feature of a view: ``features/<table>.<name>``."""
+    """A column of a table: ``raw/<table>.<name>``, or a feature of a view: ``features/<table>.<name>``.
 
-    family: Literal["raw", "features"]
+    Where causes are looked for also what a service answered (``predictions/<service>.probability``) or learned
+    (``labels/<service>.value``), and, without a name, a table, a view or a model as a whole.
+    """
+
+    family: Literal["raw", "features", "predictions", "labels", "models"]
     table: str
     name: str
 
     def __str__(self) -> str:
         """As it is written on the command line."""
-        return f"{self.family}/{self.table}.{self.name}"
+        return f"{self.family}/{self.table}" + (f".{self.name}" if self.name else "")
 
 
 Columns = frozenset[Column]

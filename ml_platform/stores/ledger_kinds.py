@@ -7,6 +7,8 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 | kind | about | written when | body |
 |---|---|---|---|
 | decision | a policy | every day | answer, reason, wanted, consumed, measures |
+| drift | a drift policy, or a column | its verdict of a day failed | day, service, reason |
+| review | a model | drift that no policy answers was found | drift, reason, lines |
 | gathering | a model | a training set was gathered | decision, manifest |
 | training | a model | a version was registered | version, decision, manifest (its digest), files (path: SHA-256) |
 | files | a model | a forgetting is about to change files of a version | version, files (path: SHA-256), reason |
@@ -33,6 +35,8 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 """
 
 DECISION = "decision"
+DRIFT = "drift"
+REVIEW, REVIEWED = "review", "reviewed"
 GATHERING = "gathering"
 TRAINING = "training"
 FILES = "files"

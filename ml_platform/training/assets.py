@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import after_upstream, on_alarm
+from ml_platform.automation.gates import reads
 from ml_platform.features.refresh import is_daily
 from ml_platform.resources import metadata
 from ml_platform.resources.metadata import mlflow_links
@@ -23,7 +24,7 @@ from ml_platform.stores.ledger_kinds import DECISION, TRAINING
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.by_hand import try_out, with_parameters
 from ml_platform.training.estimators import train
-from ml_platform.training.lineage import column_types, training_columns
+from ml_platform.training.lineage import column_types, raw_columns, training_columns
 from ml_platform.training.manifest import declared, run_manifest, set_manifest
 from ml_platform.training.search import search
 from ml_platform.training.steps import (
@@ -70,6 +71,7 @@ def _upstream(project: Project, spec: ModelSpec) -> list[dg.AssetDep]:
 
 def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
     alarm = asset_keys.retrain(spec.policy) if spec.policy else None
+    lineage = metadata.lineage(training_columns(spec, project), column_types(spec, project))
 
     @dg.asset(
         key=asset_keys.training_set(spec.name),
@@ -78,7 +80,7 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         deps=[*_upstream(project, spec), *([alarm] if alarm else [])],
         automation_condition=on_alarm(alarm) if alarm else None,
         code_version=declared(project, spec),
-        metadata={**_deadline(spec), **metadata.lineage(training_columns(spec, project), column_types(spec, project))},
+        metadata={**_deadline(spec), **lineage, **reads(raw_columns(spec, project))},
         kinds=asset_keys.kinds(asset_keys.training_set(spec.name), "deltalake", "polars"),
         owners=[spec.owner],
         group_name=GROUP,

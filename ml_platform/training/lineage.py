@@ -5,7 +5,15 @@ import polars as pl
 from ml_platform.features.windows import AS_OF
 from ml_platform.spec import HAPPENS_AT, KNOWN_AT, ModelSpec, Project, RequestView
 from ml_platform.spec.features import feature_name
-from ml_platform.spec.lineage import Column, Columns, computed_columns, label_columns, question_columns
+from ml_platform.spec.lineage import (
+    Column,
+    Columns,
+    computed_columns,
+    label_columns,
+    question_columns,
+    spine_columns,
+    view_columns,
+)
 from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT, PART
 
 
@@ -37,6 +45,14 @@ def training_columns(spec: ModelSpec, project: Project) -> dict[str, Columns]:
     found[LABEL_KNOWN_AT] = known_at | joined
     found[PART] = found[LABEL_KNOWN_AT] | happens_at
     return found
+
+
+def raw_columns(spec: ModelSpec, project: Project) -> Columns:
+    """Every raw column without which the training set cannot be made: of its questions, its label, its features."""
+    task, tables = spec.task, project.tables
+    views = (view_columns(view, tables) for view in project.feature_views_of(spec))
+    known_at = Column("raw", task.label.table, KNOWN_AT)
+    return spine_columns(spec, tables).union(label_columns(task, tables), {known_at}, *views)
 
 
 def column_types(spec: ModelSpec, project: Project) -> dict[str, pl.DataType | type[pl.DataType]]:

@@ -4,5 +4,5 @@ from ml_platform.spec import DriftPolicy
 
 delay_inputs = DriftPolicy(
     service="delay",
-    description="Each served feature of a day against the four weeks before: pages on a sharp change only.",
+    description="Each served feature of a day: pages on a sharp change only.",
 )
