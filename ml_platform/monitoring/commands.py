@@ -116,7 +116,8 @@ def inhibitions(file: Path, check: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def dashboards(folder: Path) -> None:
     """Write Grafana's dashboards of the platform and of its services into FOLDER, as JSON."""
-    from ml_platform.monitoring.dashboards import DASHBOARDS, as_json
+    from ml_platform.monitoring.dashboards import DASHBOARDS
+    from ml_platform.monitoring.dashboards_json import as_json
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, dashboard in DASHBOARDS.items():

@@ -43,9 +43,9 @@ METRICS: Mapping[str, Metric] = {
     ),
     # Drift and performance
     "drift_distance": Metric(
-        help="How far a feature's newest day is from its reference.", labels=("policy", "feature")
+        help="How far a feature's newest day is from its reference.", labels=("policy", "feature", "of")
     ),
-    "drift_threshold": Metric(help="From which distance on it fails.", labels=("policy", "feature")),
+    "drift_threshold": Metric(help="From which distance on it fails.", labels=("policy", "feature", "of")),
     "log_loss": Metric(help="Log-loss of the last 7 days of answers with labels.", labels=("service", "version")),
     "label_maturity": Metric(
         help="Share of the truths that arrived, of answers that are so many days old.", labels=("service", "age_days")

@@ -43,16 +43,18 @@ def deadlines(project: Project) -> dict[str, timedelta]:
 
 
 def of_drift(lake: Lake, project: Project) -> Iterator[Sample]:
-    """Each feature's distance on the newest day that was judged."""
+    """Each feature's distance on the newest day that was judged, of its values or of its missing values."""
     for policy in project.drift_policies:
         table = f"drift/{policy}"
         days = lake.days(table)
         if not days:
             continue
         rows = lake.read(table, first=max(days))
-        for row in rows.iter_rows(named=True):
-            yield sample("drift_distance", row["distance"], policy=policy, feature=row["feature"])
-            yield sample("drift_threshold", row["threshold"], policy=policy, feature=row["feature"])
+        for row in rows.filter(pl.col("distance").is_finite()).iter_rows(named=True):
+            labels = {"policy": policy, "feature": row["feature"], "of": row["of"]}
+            yield sample("drift_distance", row["distance"], **labels)
+            if row["threshold"] is not None:
+                yield sample("drift_threshold", row["threshold"], **labels)
 
 
 def of_performance(lake: Lake, project: Project) -> Iterator[Sample]:

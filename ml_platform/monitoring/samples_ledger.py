@@ -18,6 +18,7 @@ from ml_platform.stores.ledger_kinds import (
     HOLD,
     PROMOTION,
     REFUSAL,
+    REVIEW,
     ROLLBACK,
     SERVING,
     SKEW,
@@ -27,7 +28,7 @@ from ml_platform.stores.ledger_serving import serving_now
 
 ANSWERS = ("retrain", "wait", "unknown")
 # What is counted of a model; a count that is 0 is told, too, so that its first rise is seen as one.
-EVENTS = (TRAINING, GATE, HOLD, REFUSAL, PROMOTION, FOUND, ADOPTION, BEGIN, ROLLBACK, ABORT)
+EVENTS = (TRAINING, GATE, HOLD, REFUSAL, PROMOTION, FOUND, ADOPTION, BEGIN, ROLLBACK, ABORT, REVIEW)
 
 
 def of_ledger(ledger: Ledger, project: Project) -> Iterator[Sample]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ml_platform.spec.errors import UnknownName
 from ml_platform.spec.impact import Branch, impact
+from ml_platform.spec.lineage import label_columns
 from ml_platform.spec.project import Project
 
 _OF_COLUMNS = ("raw", "features")  # families whose lineage goes by columns
@@ -25,6 +26,9 @@ def behind(project: Project, place: str) -> frozenset[str]:
         reached |= {each.partition(".")[0] for each in reached}
     models = {name.removeprefix("models/") for name in reached if name.startswith("models/")}
     reached |= {f"training_sets/{name}" for name in models if place != f"models/{name}"}
+    reached |= set(_labels(project, {place, *reached}))
+    tables = {name.partition(".")[0].removeprefix("raw/") for name in {*reached, place} if name.startswith("raw/")}
+    reached |= {watching for table in tables for watching in _watching(project, table)}
     follows = _follows(project)
     waiting = list(reached)
     while waiting:
@@ -62,6 +66,21 @@ def _names(branch: Branch) -> Iterator[str]:
         yield from _names(below)
 
 
+def _labels(project: Project, named: set[str]) -> Iterator[str]:
+    """The services whose truths are made of what is named."""
+    for service in project.services.values():
+        task = project.models[service.model].task
+        made_of = {str(column) for column in label_columns(task, project.tables)}
+        if named & {*made_of, f"raw/{task.label.table}"}:
+            yield f"labels/{service.name}"
+
+
+def _watching(project: Project, table: str) -> set[str]:
+    """What judges a raw table."""
+    drifts = {f"drift/{drift.name}" for drift in project.drift_policies.values() if drift.table == table}
+    return {*drifts, f"profiles/raw/{table}", f"reviews/{project.name}"}
+
+
 def _follows(project: Project) -> dict[str, frozenset[str]]:
     """Asset -> those right behind it, from the training set on."""
     found: dict[str, set[str]] = {}
@@ -70,13 +89,14 @@ def _follows(project: Project) -> dict[str, frozenset[str]]:
         found.setdefault(f"models/{spec.name}", set()).add(f"evaluations/{spec.name}")
     for service in project.services.values():
         own, policy = service.name, project.models[service.model].policy
-        found[f"models/{service.model}"] |= {f"services/{own}", f"labels/{own}"}
+        found[f"models/{service.model}"] |= {f"services/{own}"}
         found[f"services/{own}"] = {f"predictions/{own}", f"batch_predictions/{own}"} | {
             f"rollouts/{rollout.name}" for rollout in project.rollout_policies.values() if rollout.service == own
         }
         drifts = {f"drift/{drift.name}" for drift in project.drift_policies.values() if drift.service == own}
-        found[f"predictions/{own}"] = {f"performance/{own}", f"skew/{own}", f"incidents/{own}", *drifts}
-        found[f"labels/{own}"] = {f"performance/{own}"}
+        judging = {f"performance/{own}", f"skew/{own}", f"incidents/{own}", *drifts}
+        found[f"predictions/{own}"] = {*judging, f"profiles/predictions/{own}"}
+        found[f"labels/{own}"] = {f"performance/{own}", f"profiles/labels/{own}", *drifts}
         decides = {f"decisions/{policy}"} if policy else set()
         found |= {judged: set(decides) for judged in (f"performance/{own}", *drifts)}
         for drift in drifts:
