@@ -111,7 +111,7 @@ class Program:
             self.process = subprocess.Popen(
                 self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
-        until(self.answers, f"{self.name} to answer; see {log.name}")
+        until(self.answers, lambda: f"{self.name} to answer; see {log.name}")
 
     def answers(self) -> bool:
         assert self.process is not None
@@ -134,11 +134,11 @@ class Program:
             self.process = None
 
 
-def until(true: Callable[[], bool], what: str) -> None:
+def until(true: Callable[[], bool], what: Callable[[], str]) -> None:
     """Wait for something that comes."""
     deadline = time.monotonic() + SECONDS
     while not true():
-        assert time.monotonic() < deadline, f"waited {SECONDS} s for {what}"
+        assert time.monotonic() < deadline, f"waited {SECONDS} s for {what()}"
         time.sleep(0.1)
 
 

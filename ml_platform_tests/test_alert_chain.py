@@ -21,6 +21,14 @@ def quiet(world: Chain) -> None:
     assert (len(world.webhook.bodies), len(world.mail.mails)) == before
 
 
+def arrives(world: Chain, told: Counter[str], mailed: Counter[str]) -> None:
+    """Exactly these titles and subjects, so often, since the beginning."""
+    until(
+        lambda: (world.webhook.titles, world.mail.subjects) == (told, mailed),
+        lambda: f"{told} and {mailed}; there came {world.webhook.titles} and {world.mail.subjects}",
+    )
+
+
 @needs
 @pytest.mark.long
 def test_each_incident_is_told_once_and_its_end_once_whatever_is_killed(tmp_path: Path) -> None:
@@ -33,7 +41,7 @@ def test_each_incident_is_told_once_and_its_end_once_whatever_is_killed(tmp_path
         mailed = Counter({"[page] contract: raw/weather.temp": 1})
 
         world.planted.plant(cause, symptom, warning)
-        until(lambda: world.webhook.titles == told and world.mail.subjects == mailed, f"{told} and a mail")
+        arrives(world, told, mailed)
         quiet(world)
         (body,) = (one["attachments"][0] for one in world.webhook.bodies if "page" in one["attachments"][0]["title"])
         assert body["title_link"] == "http://dagster.example/assets/raw/weather"
@@ -53,7 +61,7 @@ def test_each_incident_is_told_once_and_its_end_once_whatever_is_killed(tmp_path
         world.alertmanager.start()
         told["[page] contract: raw/flight_outcomes.arr_delay"] += 1
         mailed["[page] contract: raw/flight_outcomes.arr_delay"] += 1
-        until(lambda: world.webhook.titles == told and world.mail.subjects == mailed, f"{told} and a mail")
+        arrives(world, told, mailed)
         world.prometheus.kill()
         world.prometheus.start()
         quiet(world)
@@ -63,6 +71,6 @@ def test_each_incident_is_told_once_and_its_end_once_whatever_is_killed(tmp_path
         world.exporter.start()
         told += Counter({"[ended] contract: raw/weather.temp": 1, "[ended] nulls: raw/planes.seats": 1})
         mailed["[ended] contract: raw/weather.temp"] += 1
-        until(lambda: world.webhook.titles == told and world.mail.subjects == mailed, f"{told} and a mail")
+        arrives(world, told, mailed)
         quiet(world)
         assert (world.webhook.titles, world.mail.subjects) == (told, mailed)

@@ -11,22 +11,17 @@ from ml_platform.spec.behind import behind, places
 
 MARKER = "# From here on written by `ml-platform alerts inhibitions`; do not edit below."
 _DOT = "\\\\."  # the backslash is one of the expression, within a matcher's quotation marks
-# An incident speaks for whatever else is wrong at its place.
-_OWN_PLACE = (
-    '- source_matchers: [alertname="Incident"]\n'
-    '  target_matchers: [alertname!="Incident", signal="data"]\n'
-    "  equal: [place]"
-)
+_SILENCED = {"page": "page|warn", "warn": "warn"}  # by the severity of what speaks
 
 
 def rules_of(project: Project) -> str:
     """The section ``inhibit_rules``; places with the same things behind them share their rules."""
     sharing: dict[frozenset[str], list[str]] = {}
-    for place in places(project):
+    for place in sorted(places(project)):
         if reach := behind(project, place):
             sharing.setdefault(reach, []).append(place)
     rules = [rule for reach, sources in sharing.items() for rule in _rules(sources, reach)]
-    return "\n".join(["inhibit_rules:", _OWN_PLACE, *rules]) + "\n"
+    return "\n".join(["inhibit_rules:", *_own_place(), *rules]) + "\n"
 
 
 def with_rules(text: str, rules: str) -> str | None:
@@ -35,9 +30,19 @@ def with_rules(text: str, rules: str) -> str | None:
     return f"{above}{marker}{rules}" if marker else None
 
 
+def _own_place() -> Iterator[str]:
+    """An incident speaks for whatever else is wrong at its place."""
+    for severity, silenced in _SILENCED.items():
+        yield (
+            f"- source_matchers: [alertname=\"Incident\", severity=\"{severity}\"]\n"
+            f"  target_matchers: [alertname!=\"Incident\", 'severity=~\"{silenced}\"', signal=\"data\"]\n"
+            f"  equal: [place]"
+        )
+
+
 def _rules(sources: Collection[str], reach: Collection[str]) -> Iterator[str]:
     source, target = _pattern(sources), _pattern(reach)
-    for severity, silenced in (("page", "page|warn"), ("warn", "warn")):
+    for severity, silenced in _SILENCED.items():
         yield (
             f'- source_matchers: [\'place=~"{source}"\', severity="{severity}", signal="data"]\n'
             f'  target_matchers: [\'place=~"{target}"\', \'severity=~"{silenced}"\', signal="data"]'
