@@ -51,7 +51,7 @@ class Webhook:
         return Counter(body["attachments"][0]["title"] for body in self.bodies)
 
     def start(self) -> None:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         self._server.shutdown()
