@@ -1,5 +1,6 @@
 """A state folder whose incidents a test plants, and the whole chain that tells people of them, in real processes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlencode
 
 import polars as pl
 
@@ -152,6 +154,12 @@ class Chain:
     alertmanager: Program
     webhook: Webhook
     mail: MailServer
+
+    def understands(self, query: str) -> bool:
+        """Whether Prometheus takes it."""
+        connection = HTTPConnection("127.0.0.1", int(self.prometheus.ready.partition("/")[0]), timeout=30)
+        connection.request("GET", f"/api/v1/query?{urlencode({'query': query})}")
+        return bool(json.loads(connection.getresponse().read())["status"] == "success")
 
 
 @contextmanager

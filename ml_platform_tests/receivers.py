@@ -15,11 +15,12 @@ from typing import Any
 
 
 class Webhook:
-    """Keeps every body that was posted; answers with the status, after the seconds, that it was told last."""
+    """Keeps every body that was posted, and when each arrived; answers with the status, after the seconds, that it was told last."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.arrived: list[float] = []
         self.status, self.headers, self.seconds = 200, dict[str, str](), 0.0
         self.refused = 0
         mine = self
@@ -27,6 +28,7 @@ class Webhook:
         class Takes(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                mine.arrived.append(time.monotonic())
                 time.sleep(mine.seconds)
                 if mine.status == 200:
                     mine.bodies.append(body)

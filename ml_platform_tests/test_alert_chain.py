@@ -1,5 +1,6 @@
 """From a planted incident to a message, through a real Prometheus and a real Alertmanager."""
 
+import re
 import time
 from collections import Counter
 from html import unescape
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_platform.monitoring.dashboards import DASHBOARDS
 from ml_platform_tests.alert_world import Chain, chain, incident, until
 from ml_platform_tests.receivers import text_of
 
@@ -19,6 +21,12 @@ def quiet(world: Chain) -> None:
     before = len(world.webhook.bodies), len(world.mail.mails)
     time.sleep(SETTLES)
     assert (len(world.webhook.bodies), len(world.mail.mails)) == before
+
+
+def panels() -> list[str]:
+    """What the dashboards ask, with Grafana's variables set to everything."""
+    found = [query for each in DASHBOARDS.values() for panel in each.panels for query in panel.queries.values()]
+    return [re.sub(r"\$\w+", ".*", query) for query in found]
 
 
 def arrives(world: Chain, told: Counter[str], mailed: Counter[str]) -> None:
@@ -50,6 +58,7 @@ def test_each_incident_is_told_once_and_its_end_once_whatever_is_killed(tmp_path
         assert text_of(world.mail.mails[0]).split("\n") == [cause.sentence, "", body["title_link"], ""]
         assert world.mail.receivers == [["on-call@example.com"]]
 
+        assert [query for query in panels() if not world.understands(query)] == []
         world.exporter.kill()
         quiet(world)
         world.exporter.start()
