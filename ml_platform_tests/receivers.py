@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Webhook:
-    """Keeps every body that was posted, and when each arrived; answers with the status, after the seconds, that it was told last."""
+    """Keeps every body that was posted and when each arrived; answers with the status, after the seconds, told last."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
