@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import click
 
 from ml_platform.bench.commands import bench
+from ml_platform.decisions.commands import COMMANDS as DECISIONS
 from ml_platform.drills.commands import drill
 from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
@@ -25,6 +26,7 @@ from ml_platform.serving.image_commands import image
 from ml_platform.serving.key_commands import COMMANDS as KEYS
 from ml_platform.serving.rollout_commands import COMMANDS as ROLLOUTS
 from ml_platform.serving.serve_command import serve
+from ml_platform.sources.commands import contract
 from ml_platform.spec import PlatformError, Project
 from ml_platform.stores.home import Home
 
@@ -359,7 +361,9 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
 
 for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
     main.add_command(command)
-for command in (serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS, *MONITORING):
+for command in (serve, bring_back, contract, dead_letters, explain, bench, drill, image):
+    main.add_command(command)
+for command in (*KEYS, *DECISIONS, *MONITORING):
     main.add_command(command)
 
 

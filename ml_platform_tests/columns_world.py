@@ -17,7 +17,8 @@ from ml_platform.automation.instance import open_instance, write_dagster_yaml
 from ml_platform.automation.partitions import daily
 from ml_platform.features.assets import feature_assets
 from ml_platform.sources.assets import source_assets
-from ml_platform.spec import KNOWN_AT, Entity, FeatureView, Project, SourceTable, Window, between, not_null
+from ml_platform.spec import KNOWN_AT, Entity, FeatureView, Project, SourceTable, Window
+from ml_platform.spec import expectations as gxe
 from ml_platform.spec.calendar import day_start, days_between
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
@@ -73,9 +74,10 @@ def project(source: Source) -> Project:
         name="reports", read=source.read, columns={**COLUMNS, KNOWN_AT: TIME}, key=("id",), description="Reports.",
         known_at_source="the report", max_quarantined=0.1, fresh_within=timedelta(hours=26),
         rules=(
-            between("temp", -60, 130, action="stop"),
-            between("wind", 0, 100),
-            *not_null("id", action="stop"),
+            gxe.ExpectColumnValuesToBeBetween(column="temp", min_value=-60, max_value=130, action="stop"),
+            gxe.ExpectColumnValuesToBeBetween(column="wind", min_value=0, max_value=100),
+            gxe.ExpectColumnValuesToNotBeNull(column="id", action="stop"),
+            gxe.ExpectColumnValueRunsToBeAtMost(column="note", longest=999),
         ),
     )  # fmt: skip
     place = Entity(name="place")

@@ -49,10 +49,11 @@ FILES = {
         """,
     "tiny/tables/arrivals.py": """
         import polars as pl
-        from ml_platform.spec import SourceTable, between
+        from ml_platform.spec import SourceTable
+        from ml_platform.spec import expectations as gxe
         arrivals = SourceTable(
             read=lambda first, last: pl.DataFrame(), key=("trip",), description="d", known_at_source="s",
-            rules=(between("delay", -100, 1000, action="stop"),),
+            rules=(gxe.ExpectColumnValuesToBeBetween(column="delay", min_value=-100, max_value=1000, action="stop"),),
             columns={"trip": pl.String, "line": pl.Int64, "delay": pl.Float64, "known_at": pl.Datetime("us", "UTC")})
         """,
     "tiny/models/__init__.py": "",

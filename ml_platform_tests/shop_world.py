@@ -9,12 +9,8 @@ import polars as pl
 
 from ml_platform.spec import (
     SourceTable,
-    between,
-    invariant,
-    is_in,
-    not_null,
-    refers_to,
 )
+from ml_platform.spec import expectations as gxe
 from ml_platform.spec.calendar import day_start
 
 UTC_TIME = pl.Datetime("us", "UTC")
@@ -52,11 +48,11 @@ def table(rows: pl.DataFrame | Callable[[], pl.DataFrame], **changes: Any) -> So
         description="Sales of two shops.",
         known_at_source="the till",
         rules=(
-            *not_null("id"),
-            between("value", 0, 9),
-            is_in("colour", ("red", "blue")),
-            refers_to("shop", "shops", "shop"),
-            invariant("blue_is_small", (pl.col("colour") != "blue") | (pl.col("value") < 5)),
+            *gxe.ExpectColumnValuesToNotBeNull.each("id"),
+            gxe.ExpectColumnValuesToBeBetween(column="value", min_value=0, max_value=9),
+            gxe.ExpectColumnValuesToBeInSet(column="colour", value_set=("red", "blue")),
+            gxe.ExpectColumnValuesToReferTo(column="shop", table="shops", other="shop"),
+            gxe.ExpectInvariantToHold(name="blue_is_small", holds=(pl.col("colour") != "blue") | (pl.col("value") < 5)),
         ),
         max_quarantined=0.1,
         fresh_within=timedelta(hours=26),

@@ -26,7 +26,8 @@ import redis
 from ml_platform.features.live import LiveViews
 from ml_platform.serving.consumer import Consumer
 from ml_platform.serving.events import Ingestor
-from ml_platform.spec import KNOWN_AT, FeatureView, Latest, Project, SourceTable, between
+from ml_platform.spec import KNOWN_AT, FeatureView, Latest, Project, SourceTable
+from ml_platform.spec import expectations as gxe
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.event_stream import EventStream, Message
 from ml_platform.stores.online import OnlineStore
@@ -62,7 +63,7 @@ def project(name: str) -> Project:
                 name="trips",
                 description="d",
                 columns={**columns, "minutes": pl.Int64, "fare": pl.Float64, "note": pl.String},
-                rules=(between("minutes", -60, 1_000),),
+                rules=(gxe.ExpectColumnValuesToBeBetween(column="minutes", min_value=-60, max_value=1_000),),
             ),
             **{
                 table: declared(name=table, description="d", columns={"trip": pl.Int64, KNOWN_AT: UTC_TIME})

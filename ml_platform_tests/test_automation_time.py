@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ml_platform.automation import ticks
 from ml_platform.automation.freshness import judge, warn_after, with_policies
 from ml_platform.automation.instance import open_instance, write_dagster_yaml
+from ml_platform.automation.none_because import NO_FRESHNESS
 from ml_platform.automation.partitions import daily, last_closed
 from ml_platform.automation.runs import CLOCK_TAG
 from ml_platform.spec import DeclarationError, Project
@@ -101,10 +102,10 @@ def test_a_run_by_hand_is_dated_to_the_first_judgement_after_it(replay: Replay) 
     assert record.tags[CLOCK_TAG] == at.isoformat()
 
 
-def test_policies_go_to_assets_with_a_deadline_but_never_to_skippable_ones() -> None:
+def test_policies_go_to_assets_with_a_deadline_and_reasons_to_the_others() -> None:
     specs = [
         dg.AssetSpec("a", metadata={"fresh_within_hours": 26}),
-        dg.AssetSpec("b", skippable=True, metadata={"fresh_within_hours": 26}),
+        dg.AssetSpec(["retrain", "b"], skippable=True, metadata={"kept": 1}),
         dg.AssetSpec("c"),
     ]
 
@@ -116,8 +117,10 @@ def test_policies_go_to_assets_with_a_deadline_but_never_to_skippable_ones() -> 
     assert nodes.get(dg.AssetKey("a")).freshness_policy == dg.FreshnessPolicy.time_window(
         fail_window=timedelta(hours=26), warn_window=timedelta(hours=25, minutes=30)
     )
-    assert nodes.get(dg.AssetKey("b")).freshness_policy is None
-    assert nodes.get(dg.AssetKey("c")).freshness_policy is None
+    for key in (dg.AssetKey(["retrain", "b"]), dg.AssetKey("c")):
+        assert nodes.get(key).freshness_policy is None
+    told = nodes.get(dg.AssetKey(["retrain", "b"])).metadata
+    assert (told["kept"], told["no freshness policy"]) == (1, NO_FRESHNESS["retrain"])
 
 
 @given(st.timedeltas(min_value=timedelta(minutes=2), max_value=timedelta(days=400)))

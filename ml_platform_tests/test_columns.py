@@ -16,7 +16,9 @@ from polars.testing import assert_frame_equal
 
 from ml_platform.sources.columns import marks_of, refuse_use
 from ml_platform.sources.ingest import fetch, ingest, nothing_lost
-from ml_platform.spec import ColumnRefused, ContractBroken, SchemaChanged, between, invariant, not_null
+from ml_platform.spec import ColumnRefused, ContractBroken, SchemaChanged
+from ml_platform.spec import expectations as gxe
+from ml_platform.spec.expectations import Action
 from ml_platform.spec.lineage import Column
 from ml_platform.stores.delta import Lake
 from ml_platform_tests.columns_world import (
@@ -52,7 +54,7 @@ def _by_hand(rows: list[dict[str, Any]], stop_value: bool, most: float) -> set[t
         own = [row for row in rows if row["known_at"] == at(day, 12)]
         allowed = max(most * len(own), 1.0)
         value = sum(row["value"] is not None and not 0 <= row["value"] <= 9 for row in own)
-        colour = sum(row["colour"] not in ("red", "blue") for row in own)
+        colour = sum(row["colour"] not in ("red", "blue", None) for row in own)
         both = sum(row["colour"] == "blue" and row["value"] is not None and row["value"] >= 5 for row in own)
         alone = {("value", day)} if value > (0 if stop_value else allowed) else set()
         alone |= {("colour", day)} if colour > allowed else set()
@@ -62,11 +64,15 @@ def _by_hand(rows: list[dict[str, Any]], stop_value: bool, most: float) -> set[t
     return found
 
 
+def _value(action: Action) -> gxe.ExpectColumnValuesToBeBetween:
+    return gxe.ExpectColumnValuesToBeBetween(column="value", min_value=0, max_value=9, action=action)
+
+
 def _rules(stop_value: bool) -> tuple[Any, ...]:
     return (
-        invariant("blue_is_small", (pl.col("colour") != "blue") | (pl.col("value") < 5)),
-        between("value", 0, 9, action="stop" if stop_value else "quarantine"),
-        replace(not_null("colour")[0], name="colour", holds=pl.col("colour").is_in(["red", "blue"])),
+        gxe.ExpectInvariantToHold(name="blue_is_small", holds=(pl.col("colour") != "blue") | (pl.col("value") < 5)),
+        _value("stop" if stop_value else "quarantine"),
+        gxe.ExpectColumnValuesToBeInSet(column="colour", value_set=("red", "blue")),
     )
 
 
@@ -77,7 +83,7 @@ def test_exactly_the_columns_that_a_rule_refuses_are_empty_on_exactly_their_days
 ) -> None:
     rows = frame(*((f"{n}", value, colour, "north", moment) for n, (value, colour, moment) in enumerate(cells)))
     source = table(rows, rules=_rules(stop_value), max_quarantined=most)
-    batch = fetch(source, D1, D2, LATER, NY, {"shops": SHOPS})
+    batch = fetch(source, D1, D2, LATER, NY, {"shops": SHOPS}, whole=True)
     expected = _by_hand(rows.to_dicts(), stop_value, most)
     if batch.refusal is not None:  # rows that several rules set aside, each within its share, are too many together
         assert "more than the share" in batch.refusal
@@ -92,10 +98,8 @@ def test_exactly_the_columns_that_a_rule_refuses_are_empty_on_exactly_their_days
 
 
 def test_a_rule_about_whole_rows_refuses_the_batch_whatever_its_columns_say(tmp_path: Path) -> None:
-    late = invariant("known_by_ten", pl.col("known_at").dt.hour() < 10, action="stop")
-    source = table(
-        sales(D1, 20).with_columns(pl.col("value") + 90), rules=(between("value", 0, 9, action="stop"), late)
-    )
+    late = gxe.ExpectInvariantToHold(name="known_by_ten", holds=pl.col("known_at").dt.hour() < 10, action="stop")
+    source = table(sales(D1, 20).with_columns(pl.col("value") + 90), rules=(_value("stop"), late))
     lake = Lake(str(tmp_path))
     with pytest.raises(ContractBroken, match="known_by_ten, which stops the table"):
         ingest(source, lake, D1, D1, LATER, NY)
@@ -147,7 +151,7 @@ def test_an_undeclared_column_is_left_out_and_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [sales(D1, 5).clear(), sales(D1, 1).with_columns(pl.col("value") + 90)])
 def test_no_row_and_one_row(tmp_path: Path, rows: pl.DataFrame) -> None:
-    source = table(rows, rules=(between("value", 0, 9, action="stop"),))
+    source = table(rows, rules=(_value("stop"),))
     found = ingest(source, Lake(str(tmp_path)), D1, D1, LATER, NY)
     assert [one.column for one in found.refused] == ["value"][: rows.height]
     assert found.good.height == rows.height
@@ -157,7 +161,7 @@ def test_no_row_and_one_row(tmp_path: Path, rows: pl.DataFrame) -> None:
 
 def test_a_reference_table_is_refused_whole_and_mended(tmp_path: Path) -> None:
     lake, state = Lake(str(tmp_path)), {"rows": sales(D1, 5).with_columns(pl.col("value") + 90)}
-    source = replace(table(lambda: state["rows"]), partitioned=False, rules=(between("value", 0, 9, action="stop"),))
+    source = replace(table(lambda: state["rows"]), partitioned=False, rules=(_value("stop"),))
     ingest(source, lake, D1, D1, LATER, NY)
     with pytest.raises(ColumnRefused, match=r"raw/sales\.value: 5 of 5 rows break value_between_0_and_9"):
         refuse_use(lake, "features/x", [Column("raw", "sales", "value")], [], {"sales": False})
@@ -167,10 +171,32 @@ def test_a_reference_table_is_refused_whole_and_mended(tmp_path: Path) -> None:
     assert lake.read("raw/sales").equals(sales(D1, 5))
 
 
+def test_a_rule_about_the_whole_day_holds_its_columns_or_the_table(tmp_path: Path) -> None:
+    lake, rows = Lake(str(tmp_path)), pl.concat([sales(D1, 20).with_columns(value=pl.lit(3, pl.Int64)), sales(D2, 20)])
+    several = gxe.ExpectColumnUniqueValueCountToBeBetween(column="value", min_value=2)
+    few = gxe.ExpectTableRowCountToBeBetween(min_value=25)
+    found = ingest(table(rows, rules=(several,)), lake, D1, D2, LATER, NY)
+    assert [(one.column, one.day) for one in found.refused] == [("value", D1)]
+    assert lake.read("raw/sales", first=D1, last=D1)["value"].null_count() == 20
+    assert lake.read("raw/sales", first=D2)["value"].null_count() == 0
+    found = ingest(table(rows, rules=(few,)), lake, D1, D2, LATER, NY)
+    assert [(one.column, one.day) for one in found.refused] == [("*", D1), ("*", D2)]
+    assert lake.read("raw/sales")["value"].null_count() == 0  # nobody knows which rows are wrong: who reads them waits
+    with pytest.raises(ColumnRefused, match=rf"raw/sales of {D2}: breaks row_count_between_25_and_none \(found 20\)"):
+        refuse_use(lake, "features/x", [Column("raw", "sales", "shop")], [D2], {"sales": True})
+
+
+def test_a_warning_refuses_nothing(tmp_path: Path) -> None:
+    rules = (replace(_value("warn"), severity="warning"),)
+    rows = sales(D1, 20).with_columns(pl.col("value") + 90)
+    found = ingest(table(rows, rules=rules), Lake(str(tmp_path)), D1, D1, LATER, NY)
+    assert (found.refused, found.good.height, found.contract.state) == ((), 20, "warn")
+
+
 def test_live_events_are_judged_row_by_row() -> None:
     rows = sales(D1, 20).with_columns(value=pl.when(pl.col("id") == "s09-003").then(99).otherwise("value"))
-    source = table(rows, rules=(between("value", 0, 9, action="stop"),))
-    live = fetch(source, D1, D1, LATER, NY, {}, live=True)
+    source = table(rows, rules=(_value("stop"),))
+    live = fetch(source, D1, D1, LATER, NY, {})
     assert (live.refused, live.good.height, live.good["value"].null_count()) == ((), 19, 0)
 
 
@@ -217,16 +243,21 @@ def test_what_reads_the_column_waits_the_rest_goes_on_and_after_the_mend_nothing
     assert marks_of(world.lake, "reports", D[:4]) == []
 
 
-def expected(home: Path, days: int) -> dict[str, pl.DataFrame]:
-    """What the tables hold where nothing was ever spoiled."""
-    with opened(home) as untouched:
-        for day in D[:days]:
-            untouched.midnight_after(day)
-        return {name: untouched.rows(name) for name in ("raw/reports", "features/heat", "features/wind")}
+@pytest.fixture(scope="module")
+def unspoiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
+    """What the tables hold where nothing was ever spoiled, of seven days."""
+    with opened(tmp_path_factory.mktemp("unspoiled")) as world:
+        for day in D[:7]:
+            world.midnight_after(day)
+        return {name: world.rows(name) for name in ("raw/reports", "features/heat", "features/wind")}
 
 
-def test_the_tables_are_those_of_a_platform_that_saw_no_fault(world: World, tmp_path: Path) -> None:
-    whole = expected(tmp_path / "whole", 5)
+def is_whole(world: World, unspoiled: dict[str, pl.DataFrame], last: date) -> None:
+    for name, rows in unspoiled.items():
+        assert_frame_equal(world.rows(name), rows.filter(pl.col("known_date") <= last), check_exact=True)
+
+
+def test_the_tables_are_those_of_a_platform_that_saw_no_fault(world: World, unspoiled: dict[str, pl.DataFrame]) -> None:
     world.midnight_after(D[0])
     world.source.spoiled |= {D[1]: HOT, D[2]: "note"}  # a column that nobody reads is dropped on the third day
     for day in D[1:4]:
@@ -235,14 +266,13 @@ def test_the_tables_are_those_of_a_platform_that_saw_no_fault(world: World, tmp_
             assert str(D[2]) in world.made(HEAT) & world.made(WIND)
     world.source.spoiled.clear()
     world.midnight_after(D[4])
-    for name, rows in whole.items():
-        assert_frame_equal(world.rows(name), rows, check_exact=True)
+    is_whole(world, unspoiled, D[4])
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_is_spoiled_and_mended_when_in_the_end_the_tables_are_whole(
-    world: World, tmp_path: Path, seed: int
+    world: World, unspoiled: dict[str, pl.DataFrame], seed: int
 ) -> None:
     """Random days, columns and moments of mending, a lost cursor now and then."""
     chance = random.Random(seed)
@@ -257,11 +287,10 @@ def test_whatever_is_spoiled_and_mended_when_in_the_end_the_tables_are_whole(
         world.midnight_after(day)
     world.source.spoiled.clear()
     world.midnight_after(D[6])
-    for name, rows in expected(tmp_path / "whole", 7).items():
-        assert_frame_equal(world.rows(name), rows, check_exact=True)
+    is_whole(world, unspoiled, D[6])
 
 
-def test_a_failure_of_whole_rows_stops_all_that_comes_after(world: World, tmp_path: Path) -> None:
+def test_a_failure_of_whole_rows_stops_all_that_comes_after(world: World, unspoiled: dict[str, pl.DataFrame]) -> None:
     world.midnight_after(D[0])
     world.source.spoiled[D[1]] = [pl.lit(None, pl.String).alias("id")]
     world.midnight_after(D[1])
@@ -271,8 +300,7 @@ def test_a_failure_of_whole_rows_stops_all_that_comes_after(world: World, tmp_pa
     world.source.spoiled.clear()
     result = world.midnight_after(D[3])
     assert ("features/heat", str(D[2])) in asked(result)  # it looked back on a day that was not there
-    for name, rows in expected(tmp_path / "whole", 4).items():
-        assert_frame_equal(world.rows(name), rows, check_exact=True)
+    is_whole(world, unspoiled, D[3])
 
 
 def test_the_check_names_columns_and_days_and_blocks_nothing_in_dagsters_sense(world: World) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from ml_platform.cli import main
 from ml_platform.serving.consumer import Consumer
 from ml_platform.serving.events import Ingestor
-from ml_platform.spec import between
+from ml_platform.spec import expectations as gxe
 from ml_platform.stores.event_stream import DeadLetter, EventStream
 from ml_platform_tests.redis_server import Server
 from ml_platform_tests.stream_world import NOW, as_json, consumer, drained, empty_place, many_frames
@@ -31,7 +31,10 @@ def place() -> Iterator[tuple[str, str]]:
 def mended(one: Consumer) -> Consumer:
     """The same consumer after the rule was widened that set rows aside."""
     was = one.ingestor
-    trips = replace(was.project.tables["trips"], rules=(between("minutes", -60, 9_000),))
+    trips = replace(
+        was.project.tables["trips"],
+        rules=(gxe.ExpectColumnValuesToBeBetween(column="minutes", min_value=-60, max_value=9_000),),
+    )
     project = replace(was.project, tables={**was.project.tables, "trips": trips})
     return Consumer(
         Ingestor(project, was.live, was.online, was.lake), one.stream, lambda: NOW, name="mended", batch=one.batch

@@ -35,11 +35,12 @@ from ml_platform.spec.manifests import SetManifest
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.ledger_wants import Answers, heard_now
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.assets import by_hand_jobs, training_assets
 from ml_platform.training.feature_record import read_record, record_of
 from ml_platform.training.manifest import bounds, read_manifest
-from ml_platform.training.steps import answered, gathered_for, gathered_from, note_gathering, read_set
+from ml_platform.training.steps import gathered_for, gathered_from, note_gathering, read_set
 from ml_platform.training.training_set import content_hash
 from ml_platform_tests.test_training import SPEC, START, VIEWS, world_of
 
@@ -183,7 +184,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture(scope="module")
 def first(house: House) -> dg.ExecuteInProcessResult:
-    house.ledger.write("decision", "late", "2024-03-31", START, {"wanted": 3})
+    house.ledger.write("decision", "late", "2024-03-31", START, {"model": "late_trees", "wanted": 3})
     return house.at(START + timedelta(days=31))
 
 
@@ -276,13 +277,14 @@ def test_mlflow_and_dagster_lead_to_each_other(house: House, first: dg.ExecuteIn
 def test_a_model_answers_the_decision_that_its_training_set_was_gathered_for(tmp_path: Path) -> None:
     """A retraining that is decided between the two is not consumed by rows from before it."""
     ledger = Ledger(tmp_path / "ledger.db")
-    assert gathered_for(ledger, SPEC) == 0
-    ledger.write("decision", "late", "1", START, {"wanted": 1})
-    note_gathering(ledger, SPEC, "run 1", START, answered(ledger.last("decision", "late")), MADE_OF)
-    ledger.write("decision", "late", "2", START, {"wanted": 2})
-    assert gathered_for(ledger, SPEC) == 1
-    note_gathering(ledger, SPEC, "run 2", START, answered(ledger.last("decision", "late")), MADE_OF)
-    assert gathered_for(ledger, SPEC) == 2
+    assert gathered_for(ledger, SPEC) == Answers()
+    ledger.write("decision", "late", "1", START, {"model": SPEC.name, "wanted": 1})
+    ledger.write("decision", "others", "1", START, {"model": "another", "wanted": 7})
+    note_gathering(ledger, SPEC, "run 1", START, heard_now(ledger, SPEC.name), MADE_OF)
+    ledger.write("decision", "late", "2", START, {"model": SPEC.name, "wanted": 2})
+    assert gathered_for(ledger, SPEC) == Answers(decision=1, heard=2)
+    note_gathering(ledger, SPEC, "run 2", START, heard_now(ledger, SPEC.name), MADE_OF)
+    assert gathered_for(ledger, SPEC) == Answers(decision=2, heard=4)
 
 
 def test_a_training_set_that_is_not_what_was_gathered_is_not_trained_on(tmp_path: Path) -> None:
@@ -290,7 +292,7 @@ def test_a_training_set_that_is_not_what_was_gathered_is_not_trained_on(tmp_path
     ledger, rows = Ledger(tmp_path / "ledger.db"), pl.DataFrame({"value": [1, 2]})
     with pytest.raises(StateError, match="nothing says what training_sets/late_trees was made of"):
         gathered_from(ledger, SPEC, rows)
-    note_gathering(ledger, SPEC, "run 1", START, 0, replace(MADE_OF, content_hash=content_hash(rows)))
+    note_gathering(ledger, SPEC, "run 1", START, Answers(), replace(MADE_OF, content_hash=content_hash(rows)))
     assert gathered_from(ledger, SPEC, rows).gathered_at == START.isoformat()
     with pytest.raises(StateError, match="does not hold the rows that were gathered"):
         gathered_from(ledger, SPEC, rows[::-1])

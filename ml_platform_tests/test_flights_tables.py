@@ -16,6 +16,8 @@ from ml_platform.resources.projects import load_project
 from ml_platform.sources.contract import judge
 from ml_platform.sources.ingest import Batch, fetch
 from ml_platform.spec import KNOWN_AT, PlatformError, SchemaChanged, SourceError, SourceTable
+from ml_platform.spec.expectations import Around
+from ml_platform.spec.expectations.base import PART
 
 NY = ZoneInfo("America/New_York")
 FIRST, LAST = date(2013, 1, 1), date(2014, 1, 2)  # outcomes of the last evening are known after New Year
@@ -29,12 +31,12 @@ def tables() -> dict[str, SourceTable]:
 
 @pytest.fixture(scope="module")
 def references(tables: dict[str, SourceTable]) -> dict[str, pl.DataFrame]:
-    return {"airlines": tables["airlines"].read(datetime(2013, 1, 1, tzinfo=UTC), LATER)}
+    return {name: tables[name].read(datetime(2013, 1, 1, tzinfo=UTC), LATER) for name in ("airlines", "airports")}
 
 
 @pytest.fixture(scope="module")
 def year(tables: dict[str, SourceTable], references: dict[str, pl.DataFrame]) -> dict[str, Batch]:
-    return {n: fetch(t, FIRST, LAST, LATER, "America/New_York", references) for n, t in tables.items()}
+    return {n: fetch(t, FIRST, LAST, LATER, "America/New_York", references, whole=True) for n, t in tables.items()}
 
 
 def test_the_whole_year_keeps_its_contracts_but_for_one_wind_speed(year: dict[str, Batch]) -> None:
@@ -51,6 +53,20 @@ def test_the_whole_year_keeps_its_contracts_but_for_one_wind_speed(year: dict[st
     set_aside = pl.concat(batch.quarantined.select("reason") for batch in year.values())["reason"].to_list()
     assert set_aside == ["wind_speed_between_0_and_150"]
     assert year["weather"].quarantined["wind_speed"].item() > 1000
+
+
+def test_no_rule_about_days_fires_on_the_clean_year(year: dict[str, Batch]) -> None:
+    fired = {
+        f"{name}: {rule}": [day for day, seen in (finding.observed or {}).items() if not seen.success]
+        for name, batch in year.items()
+        for rule, finding in batch.findings.items()
+        if finding.success is False
+    }
+    after_the_data = {rule: days for rule, days in fired.items() if days}
+    assert {day for days in after_the_data.values() for day in days} <= {date(2014, 1, 1)}
+    assert set(fired) - set(after_the_data) == {"weather: wind_speed_between_0_and_150"}
+    said = {rule for batch in year.values() for rule, found in batch.findings.items() if found.success is not None}
+    assert said == {rule for batch in year.values() for rule in batch.findings}  # each had something to compare with
 
 
 def test_what_happened_to_the_flights(year: dict[str, Batch]) -> None:
@@ -191,6 +207,85 @@ def test_a_broken_feed_breaks_its_rule(
     found = judge(tables[name], day.with_columns(**change), references)
     assert found.verdicts[rule].measures["broken"] > 0
     assert rule.startswith("distance") or found.refusal
+
+
+# Faults that one row alone does not show: the rows stay, and what uses the columns waits.
+
+_JFK = pl.col("origin") == "JFK"
+_AFTER_NOON = pl.col(KNOWN_AT).dt.convert_time_zone(NY.key).dt.hour() >= 12
+HELD: list[tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str, tuple[str, ...]]] = [
+    (
+        "weather",
+        lambda day: day.with_columns(temp=pl.when(_JFK).then(pl.lit(89.96)).otherwise("temp")),
+        "temp_runs_at_most_15",
+        ("temp",),
+    ),
+    ("weather", lambda day: day.with_columns(pressure=pl.lit(1012.3)), "pressure_runs_at_most_8", ("pressure",)),
+    (
+        "weather",
+        lambda day: day.with_columns(pl.col("wind_speed") * 0.44704),
+        "wind_speed_in_its_steps",
+        ("wind_speed",),
+    ),
+    ("weather", lambda day: day.with_columns(pl.col("temp").round()), "temp_in_its_steps", ("temp",)),
+    ("weather", lambda day: day.with_columns(pl.col("pressure").round()), "pressure_has_decimals", ("pressure",)),
+    (
+        "weather",
+        lambda day: day.with_columns(visib=pl.when(_JFK).then(None).otherwise("visib")),
+        "visib_mostly_there",
+        ("visib",),
+    ),
+    ("weather", lambda day: day.with_columns(pl.col("humid").shuffle(seed=3)), "humid_steps_at_most_10", ("humid",)),
+    ("weather", lambda day: day.filter(~_JFK), "origin_distinct_values_to_contain_set", ("origin",)),
+    ("weather", lambda day: day.filter(~(_JFK & _AFTER_NOON)), "row_count_usual_by_origin", ()),
+    ("weather", lambda day: day.filter(~(_JFK & _AFTER_NOON)), "fresh_by_origin", ()),
+    (
+        "flight_schedules",
+        lambda day: day.with_columns(pl.col("distance") * 1.609),
+        "distance_constant_within_origin_dest",
+        ("distance",),
+    ),
+    ("flight_departures", lambda day: day.filter(~_AFTER_NOON), "fresh_by_origin", ()),
+    ("flight_outcomes", lambda day: day.filter(~(_JFK & _AFTER_NOON)), "fresh_by_origin", ()),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "rule", "columns"), HELD)
+def test_a_day_that_cannot_be_holds_back_what_uses_the_columns(
+    name: str,
+    change: Callable[[pl.DataFrame], pl.DataFrame],
+    rule: str,
+    columns: tuple[str, ...],
+    tables: dict[str, SourceTable],
+    references: dict[str, pl.DataFrame],
+    year: dict[str, Batch],
+) -> None:
+    when = date(2013, 7, 9)
+    good = year[name].good
+    before = good.filter(pl.col("known_date").is_between(when - timedelta(days=28), when - timedelta(days=1)))
+    day = good.filter(pl.col("known_date") == when).drop("known_date")
+    around = Around(
+        before=before.with_columns(pl.col("known_date").alias(PART)).sort(KNOWN_AT, *tables[name].key),
+        ends={when: datetime(2013, 7, 10, 4, tzinfo=UTC)},
+    )
+    local_day = pl.col(KNOWN_AT).dt.convert_time_zone(NY.key).dt.date()
+    clean = judge(tables[name], day, references, batch=local_day, around=around)
+    assert {n: v.reason for n, v in clean.verdicts.items() if v.state != "pass"} == {}
+    found = judge(tables[name], change(day), references, batch=local_day, around=around)
+    assert (found.verdicts[rule].state, found.refusal) == ("fail", None)
+    assert found.findings[rule].expectation.columns == columns
+    assert found.good.height >= change(day).height - 2  # two routes are too long in kilometres
+
+
+def test_clocks_shifted_as_a_whole_stop_the_table(
+    tables: dict[str, SourceTable], references: dict[str, pl.DataFrame], year: dict[str, Batch]
+) -> None:
+    """Backwards it is a leak of the future, which nothing but the clocks' distance to UTC shows."""
+    clocks = ("sched_dep", "sched_arr", KNOWN_AT)
+    day = year["flight_outcomes"].good.filter(pl.col("known_date") == date(2013, 7, 9)).drop("known_date")
+    for hours in (-6, -2, -1, 1, 2, 24):
+        shifted = day.with_columns(pl.col(name) + pl.duration(hours=hours) for name in clocks)
+        assert judge(tables["flight_outcomes"], shifted, references).refusal, hours
 
 
 def test_yesterdays_rows_delivered_again_are_duplicates(tables: dict[str, SourceTable], year: dict[str, Batch]) -> None:

@@ -29,8 +29,8 @@ from ml_platform.spec import (
     Task,
     UnknownName,
     Window,
-    refers_to,
 )
+from ml_platform.spec import expectations as gxe
 from ml_platform.spec.entities import entity_types, entity_value, recognised
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.forgotten import Forgotten, forgotten_in
@@ -54,7 +54,7 @@ def _project(rows: pl.DataFrame | None = None) -> Project:
         read=lambda start, end: given_rows.filter(pl.col("known_at").is_between(start, end, closed="left")),
         columns=SALES,
         key=("id",),
-        rules=(refers_to("shop", "shops", "title"),),
+        rules=(gxe.ExpectColumnValuesToReferTo(column="shop", table="shops", other="title"),),
     )
     shops = table(
         name="shops",

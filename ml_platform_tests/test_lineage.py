@@ -30,9 +30,8 @@ from ml_platform.spec import (
     RequestView,
     SourceTable,
     Window,
-    is_in,
-    refers_to,
 )
+from ml_platform.spec import expectations as gxe
 from ml_platform.spec.impact import impact
 from ml_platform.spec.lineage import (
     Column,
@@ -57,13 +56,15 @@ def table(name: str, **columns: pl.DataType | type[pl.DataType]) -> SourceTable:
         key=("id",),
         description="",
         known_at_source="given",
-        rules=(is_in("id", ("i1",)),),
+        rules=(gxe.ExpectColumnValuesToBeInSet(column="id", value_set=("i1",)),),
     )
 
 
 TABLES = {
     "visits": table("visits", id=pl.String, who=pl.String, at=TIME, a=pl.Float64, b=pl.Int64, flag=pl.Boolean),
-    "ends": replace(table("ends", id=pl.String), rules=(refers_to("id", "visits", "id"),)),
+    "ends": replace(
+        table("ends", id=pl.String), rules=(gxe.ExpectColumnValuesToReferTo(column="id", table="visits", other="id"),)
+    ),
 }
 DERIVED = {
     "big": pl.col("a") > 1,

@@ -1,6 +1,7 @@
-"""Profiles add up to what counting all rows gives, and say what numpy says of the rows; bad columns are counted, too."""
+"""Profiles add up to what counting all rows gives, and say what numpy says of the rows; also of bad columns."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_the_order_of_rows_and_how_they_are_cut_does_not_matter() -> None:
     (whole,) = profile(values, layouts)
     assert is_same(profile(values.sample(fraction=1, shuffle=True, seed=3), layouts)[0], whole)
     cuts = [0, 1, 17, 600, 900]
-    parts = [profile(values[a:b], layouts)[0] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [profile(values[a:b], layouts)[0] for a, b in pairwise(cuts)]
     assert is_same(merge(parts), whole)
 
 
@@ -158,11 +159,11 @@ def test_bins_are_learned_anew_when_days_double_until_two_months_are_known() -> 
     learned = [1]
     for day in days:
         kept = [Layout(column="x", kind="number", edges=layout.edges, learned_days=learned[-1])]
-        if are_due(kept, day, 0, []):
+        if are_due(kept, day, []):
             learned.append(day)
     assert learned == [1, 2, 4, 8, 16, 32, 64]
     assert learned[-1] >= ENOUGH_DAYS
-    assert are_due([], 1, 0, []) == "there are none yet"
+    assert are_due([], 1, []) == "there are none yet"
 
 
 def test_bins_that_values_crowd_in_are_learned_anew_after_four_weeks() -> None:
@@ -171,9 +172,9 @@ def test_bins_that_values_crowd_in_are_learned_anew_after_four_weeks() -> None:
     (fits,), (crowds,) = profile(winter, layouts), profile(summer, layouts)
     assert not is_crowded(fits)
     assert is_crowded(crowds)
-    assert are_due(layouts, 90, 34, [fits]) is None
-    assert are_due(layouts, 90, 10, [crowds]) is None
-    assert are_due(layouts, 90, 34, [crowds]) == "values crowd in few bins of x"
+    assert are_due(layouts, 90, [fits]) is None
+    assert are_due(layouts, 80, [crowds]) is None
+    assert are_due(layouts, 90, [crowds]) == "values crowd in few bins of x"
     constant = learn(numbers([7.0] * 50), days=ENOUGH_DAYS)
     assert not is_crowded(profile(numbers([7.0] * 50), constant)[0])
 

@@ -209,11 +209,15 @@ CLASHES = {
             "policies/weekly.py": "from datetime import timedelta\nfrom ml_platform.spec import RetrainPolicy\n"
             "weekly = RetrainPolicy(window=timedelta(hours=36))"
         },
-        "retraining policy weekly has the window 1 day, 12:00:00; it is judged by whole days",
+        "retraining policy weekly: it has the window 1 day, 12:00:00; it is judged by whole days",
     ),
     "a reference that is always too short": (
-        {"policies/inputs.py": FILES["policies/inputs.py"].replace('"desk"', '"desk", reference_days=5')},
-        "drift policy inputs needs 7 days but keeps 5 as its reference",
+        {
+            "policies/inputs.py": FILES["policies/inputs.py"]
+            .replace('"desk"', '"desk", seasons=Seasons(recent_days=5, min_days=7)')
+            .replace("DriftPolicy\n", "DriftPolicy, Seasons\n")
+        },
+        "drift policy inputs: it needs 7 days but looks back 5, so it could never judge",
     ),
 }
 

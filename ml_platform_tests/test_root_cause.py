@@ -47,7 +47,7 @@ def finding(node: Column, day: date = DAY, kind: str = "drift") -> Finding:
 
 
 @given(worlds())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_walk_names_exactly_the_earliest_drifted_ancestors(
     world: tuple[Graph, set[tuple[Column, date]], set[tuple[Column, date]]],
 ) -> None:
@@ -69,7 +69,7 @@ def test_the_walk_names_exactly_the_earliest_drifted_ancestors(
 
 
 @given(worlds(), st.sets(st.sampled_from(NODES[:8]), min_size=1, max_size=3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_planted_causes_that_spread_to_all_that_is_made_of_them_are_found(
     world: tuple[Graph, set[tuple[Column, date]], set[tuple[Column, date]]], planted: set[Column]
 ) -> None:
@@ -84,8 +84,7 @@ def test_planted_causes_that_spread_to_all_that_is_made_of_them_are_found(
     for symptom in (node for node in spread if node.family == "features"):
         own = {node for node in ancestors(symptom) & planted if not (ancestors(node) - {node}) & planted}
         named = {one.node for one in found if symptom in one.symptoms or symptom == one.node}
-        alone = {Column("features", symptom.table, "")} if symptom in own else set()
-        assert named >= (own - {symptom}) | alone
+        assert named == {Column("features", one.table, "") if one.family == "features" else one for one in own}
 
 
 HEAT, WIND = (Column("features", "now", name) for name in ("heat", "wind"))
@@ -158,14 +157,12 @@ def test_a_cause_that_returns_is_another_incident() -> None:
 
 
 @given(st.lists(st.sets(st.sampled_from([TEMP, GUST, TABLE])), min_size=1, max_size=8), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_every_cause_of_every_day_is_in_exactly_one_open_incident(days: list[set[Column]], data: st.DataObject) -> None:
     before: list[Incident] = []
     for number, nodes in enumerate(days):
         day, judged = DAY + timedelta(days=number), data.draw(st.booleans())
-        found = [
-            Cause(node=node, kind="contract", sentence=f"{node} broke", symptoms=frozenset({HEAT})) for node in nodes
-        ]
+        found = [Cause(node=node, kind="drift", sentence=f"{node} broke", symptoms=frozenset({HEAT})) for node in nodes]
         after = carried_on(before, found, day, "svc", judged)
         still = {one.cause for one in after if one.closed_on is None and one.last_seen == day}
         assert still == {str(node) for node in nodes}

@@ -22,11 +22,12 @@ def table(*columns: tuple[float | None, float | None]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-@given(SHARES, st.floats(0.01, 0.9), st.floats(1, 5))
-def test_the_threshold_asks_more_than_usual_and_can_be_reached(usual, least, ratio):
-    asked = float(sharp_threshold(usual, SharpRule(min_distance=least, ratio=ratio)))
+@given(SHARES, st.floats(0.01, 0.9), st.floats(1, 9))
+def test_the_threshold_asks_for_the_odds_and_can_be_reached(usual, least, odds):
+    asked = float(sharp_threshold(usual, SharpRule(min_distance=least, odds=odds)))
     assert max(least, usual) - 1e-12 <= asked <= 1
-    assert asked == pytest.approx(max(least, min(ratio * usual, 1 - (1 - usual) / ratio)))
+    if least < asked < 1:
+        assert asked / (1 - asked) == pytest.approx(odds * usual / (1 - usual))
 
 
 @settings(max_examples=200, deadline=None)

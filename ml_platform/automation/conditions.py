@@ -56,13 +56,14 @@ def follows_days() -> Condition:
     return _when(Outdated(partitioned=True)).with_label("follows_days")
 
 
-def on_alarm(alarm: dg.AssetKey) -> Condition:
-    """When the alarm was raised since this was last tried, or the code version changed; never on a timetable.
+def on_alarm(alarm: dg.AssetKey, *, new_code: bool = True) -> Condition:
+    """When the alarm was raised since this was last tried, or (``new_code``) the code version changed.
 
     The alarm is an upstream asset that is materialized only while something is wanted. An attempt handles the alarms
     before it, so one alarm gives one attempt, and one that is raised during an attempt gives another.
     """
-    raised = Outdated(alarm, with_requests=False) | NewCode()
+    raised: Condition = Outdated(alarm, with_requests=False)
+    raised = raised | NewCode() if new_code else raised
     return _when(raised, optional=(alarm,)).with_label(f"on_alarm({alarm.to_user_string()})")
 
 

@@ -11,6 +11,7 @@ from dagster._core.definitions.freshness import (
     TimeWindowFreshnessPolicy,
 )
 
+from ml_platform.automation.none_because import reasons
 from ml_platform.automation.runs import clock_tags, replayed_moment
 
 DEADLINE = "fresh_within_hours"
@@ -20,16 +21,20 @@ _A_DAY = timedelta(hours=25, minutes=30)
 
 
 def with_policies(definitions: dg.Definitions) -> dg.Definitions:
-    """Give each asset with ``fresh_within_hours`` in its metadata that deadline (never a skippable one)."""
+    """Give each asset with ``fresh_within_hours`` in its metadata that deadline, and the others the reason for none.
+
+    One that is skipped on purpose (an alarm) must not declare any. Dagster calls every output of a step that may be
+    made in part skippable, so this cannot be told from the specification.
+    """
 
     def with_policy(spec: dg.AssetSpec) -> dg.AssetSpec:
         hours = spec.metadata.get(DEADLINE)
-        if hours is None or spec.skippable:
-            return spec
-        deadline = timedelta(hours=float(getattr(hours, "value", hours)))
-        return spec.replace_attributes(
-            freshness_policy=dg.FreshnessPolicy.time_window(fail_window=deadline, warn_window=warn_after(deadline))
-        )
+        if hours is not None:
+            deadline = timedelta(hours=float(getattr(hours, "value", hours)))
+            policy = dg.FreshnessPolicy.time_window(fail_window=deadline, warn_window=warn_after(deadline))
+            spec = spec.replace_attributes(freshness_policy=policy)
+        told = reasons(spec)
+        return spec.merge_attributes(metadata=told) if told else spec
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)  # the one documented way to change specs at the root

@@ -14,11 +14,11 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 
 from ml_platform.automation.history import History, Refusals
+from ml_platform.spec.lineage import ALL_COLUMNS
 
 CONTRACT_CHECK = "contract"  # the check of a raw table that fails where the whole batch is refused
 COLUMNS_CHECK = "columns"  # the check of a raw table that fails while columns of it are refused
-REFUSED = "refused"  # in the metadata of both: column -> days ("None" for a table without days)
-ALL = "*"  # stands there for every column
+REFUSED = "refused"  # in the metadata of both: column (or ALL_COLUMNS) -> days ("None" for a table without days)
 READS = "reads"  # in an asset's metadata: the raw columns that it cannot do without, as "raw/<table>.<column>"
 LOOKS_BACK = "looks_back_days"  # in an asset's metadata: how many days before its own its values depend on
 
@@ -40,10 +40,12 @@ def refused_columns(execution: AssetCheckExecutionRecord | None, day: str | None
 def reads_any(view: AssetGraphView, key: dg.AssetKey, parent: dg.AssetKey, columns: Collection[str]) -> bool:
     """Whether an asset reads one of these columns of a raw table."""
     told: Any = view.asset_graph.get(key).metadata.get(READS)
-    if told is None or ALL in columns:
-        return bool(columns)
     names = getattr(told, "value", told)
-    return any(f"{'/'.join(parent.path)}.{column}" in names for column in columns)
+    if names is None:
+        return bool(columns)
+    table = "/".join(parent.path)
+    read = {name.removeprefix(f"{table}.") for name in names if name.startswith(f"{table}.")}
+    return bool(read) if ALL_COLUMNS in columns else not read.isdisjoint(columns)
 
 
 def columns_hold(

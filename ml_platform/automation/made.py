@@ -36,3 +36,18 @@ def reporter(dagster_home: Path, *, replayed: bool) -> Iterator[Report]:
                 )
 
         yield report
+
+
+def alarm(dagster_home: Path, key: dg.AssetKey, told: Mapping[str, str | int]) -> bool:
+    """Record that an alarm is raised, without a run; whether there is an instance to record it in.
+
+    Only where time is live, as above.
+    """
+    if not (dagster_home / "dagster.yaml").exists():
+        return False
+    from ml_platform.automation.instance import open_instance
+
+    with open_instance(dagster_home) as instance:
+        raised = dg.AssetMaterialization(key, description="asked for by a person", metadata=dict(told))
+        instance.report_runless_asset_event(raised)
+    return True

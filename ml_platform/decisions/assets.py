@@ -10,13 +10,17 @@ import polars as pl
 from ml_platform import asset_keys
 from ml_platform.automation.conditions import follows_days
 from ml_platform.decisions import record
+from ml_platform.decisions.estimate import estimator
 from ml_platform.decisions.retraining import decide
-from ml_platform.monitoring.performance import newest
+from ml_platform.decisions.why import why
 from ml_platform.spec import ModelSpec, Project, RetrainPolicy, Service
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.ledger_wants import outstanding
+from ml_platform.stores.tracking import Tracking
+from ml_platform.training.manifest import declared
 
 GROUP = "decisions"
 
@@ -34,7 +38,9 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service: Service) -> dg.AssetsDefinition:
     decision_key, alarm_key = asset_keys.decision(policy.name), asset_keys.retrain(policy.name)
     watched = [asset_keys.performance(service.name)]
-    watched += [asset_keys.drift(p.name) for p in project.drift_policies.values() if p.service == service.name]
+    drifts = project.drift_policies.values()
+    watched += [asset_keys.drift(p.name) for p in drifts if p.service == service.name or p.name in policy.triggers]
+    fingerprint = declared(project, spec)
 
     @dg.multi_asset(
         name=f"decide_{policy.name}",
@@ -61,19 +67,24 @@ def _decision(project: Project, policy: RetrainPolicy, spec: ModelSpec, service:
         ],
     )
     def decision(
-        lake: dg.ResourceParam[Lake], ledger: dg.ResourceParam[Ledger], clock: dg.ResourceParam[Clock]
+        lake: dg.ResourceParam[Lake],
+        ledger: dg.ResourceParam[Ledger],
+        tracking: dg.ResourceParam[Tracking],
+        clock: dg.ResourceParam[Clock],
     ) -> Iterator[dg.MaterializeResult[Any]]:
         now = clock.now()
         day = day_of(now, project.timezone) - timedelta(days=1)
-        champion = record.served(ledger, spec.name, project.timezone)
-        history = newest(lake.read(f"performance/{service.name}"))
-        found = decide(policy, history, champion, day, now)
-        entry = record.write(ledger, policy.name, spec.name, day, now, found)
-        yield dg.MaterializeResult(asset_key=decision_key, metadata=_told(entry.body, history))
-        due = record.outstanding(ledger, policy.name, spec.name)
+        past = record.past(ledger, policy, spec.name, project.timezone, fingerprint)
+        history = lake.read(f"performance/{service.name}")
+        estimate = estimator(lake, tracking, project, spec, service, policy, now)
+        found = decide(policy, history, past, day, now, project.timezone, estimate)
+        line = record.write(ledger, policy, spec.name, day.isoformat(), now, found, project.timezone)
+        told = why(ledger, spec.name, now).text
+        yield dg.MaterializeResult(asset_key=decision_key, metadata={**_told(line.body, history), "why": told})
+        due = outstanding(ledger, spec.name)
         if due:
-            told: dict[str, Any] = {"reason": due.body["reason"], "wanted": due.body["wanted"], "decided_on": due.key}
-            yield dg.MaterializeResult(asset_key=alarm_key, metadata=told)
+            alarm: dict[str, Any] = {"reason": due.body["reason"], "wanted": due.body["wanted"], "decided_on": due.key}
+            yield dg.MaterializeResult(asset_key=alarm_key, metadata=alarm)
 
     return decision
 
@@ -85,6 +96,6 @@ def _told(body: Mapping[str, Any], history: pl.DataFrame) -> dict[str, Any]:
         "reason": str(body["reason"]),
         "retrainings_wanted": int(body["wanted"]),
         "retrainings_consumed": int(body["consumed"]),
-        "cohorts": history.height,
+        "cohorts": history.select("cohort", "model_version").n_unique(),
         **body["measures"],
     }

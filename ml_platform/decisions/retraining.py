@@ -1,156 +1,154 @@
-"""Whether a model is trained again, and why (or why not), from late labels."""
+"""Whether a model is trained again, and why (or why not): what asks for it, against what holds it back."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 
 import polars as pl
 
-from ml_platform.monitoring.performance import COHORT
-from ml_platform.spec import RetrainPolicy
+from ml_platform.decisions.past import Past
+from ml_platform.decisions.rests import Rest, rests
+from ml_platform.decisions.triggers import PASSES, Trigger, triggers
+from ml_platform.decisions.windows import Losses, judge_losses
+from ml_platform.spec import RetrainPolicy, Verdict
 
 Answer = Literal["retrain", "wait", "unknown"]
-# The newest days have few labels yet; the judged window is moved back at most this far to find a mature one.
-_LOOK_BACK_DAYS = 3
+Estimate = Callable[[], Verdict]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The answer, the sentence that explains it, and the numbers behind it."""
+    """The answer, the sentence that explains it, and the numbers behind it.
+
+    asked: what asks for a retraining. held: what holds it back, or would if something asked (then nothing asks).
+    spares: lines of the ledger (drift) that ask no longer, and whether time does, since there is nothing to gain.
+    """
 
     answer: Answer
     reason: str
     measures: Mapping[str, float | int | str]
+    asked: tuple[Trigger, ...] = ()
+    held: tuple[Rest, ...] = ()
+    spares: tuple[int, ...] = ()
+    spares_time: bool = False
+    estimate: Verdict | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
-    """The champion: its version, the first local day it served in full, and when it was trained.
+class _Weighed:
+    """What asks, what of it may go on at once, and what holds back."""
 
-    ``last_training_at`` is that of the newest version, which the gate may have refused.
-    """
-
-    version: str
-    first_day: date
-    trained_at: datetime
-    last_training_at: datetime
+    asked: Sequence[Trigger]
+    free: Sequence[Trigger]
+    held: Sequence[Rest]
+    measures: Mapping[str, float | int | str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Loss:
-    first: date
-    last: date
-    log_loss: float
-    labelled: int
-    maturity: float
-
-
-def decide(policy: RetrainPolicy, cohorts: pl.DataFrame, champion: Served | None, day: date, now: datetime) -> Decision:
-    """Compare the champion's newest mature window of days with its first.
-
-    cohorts: one row a day of asking and model version (``monitoring.performance.cohorts``), each as last looked at.
-    day: the last closed local day; ``now``: the platform's time.
-    """
-    if champion is None:
-        return Decision(answer="unknown", reason="there is no champion yet, so nothing can be judged", measures={})
-    if policy.deadline and now - champion.trained_at >= policy.deadline:
-        age = (now - champion.trained_at).days
-        found = f"version {champion.version} is {age} days old; the policy's deadline is {policy.deadline.days} days"
-        return _resting(policy, champion, now, found, {"version": champion.version, "age_days": age})
-    own = cohorts.filter(pl.col("model_version") == champion.version)
-    span = policy.window.days
-    reference = _loss(own, champion.first_day, span)
-    unready = _unready(reference, "first", champion, day, policy)
-    if unready:
-        return unready
-    current = _newest_mature(own, champion, day, policy)
-    unready = _unready(current, "newest", champion, day, policy)
-    if unready:
-        return unready
-    assert reference is not None
-    assert current is not None
-    return _compare(policy, champion, reference, current, now)
-
-
-def _loss(cohorts: pl.DataFrame, first: date, span_days: int) -> _Loss | None:
-    last = first + timedelta(days=span_days - 1)
-    window = cohorts.filter(pl.col(COHORT).is_between(first, last))
-    labelled = int(window["labelled"].sum())
-    if not labelled:
-        return None
-    return _Loss(
-        first=first,
-        last=last,
-        log_loss=float(window["loss_sum"].sum()) / labelled,
-        labelled=labelled,
-        maturity=int(window["resolved"].sum()) / int(window["answered"].sum()),
-    )
-
-
-def _newest_mature(own: pl.DataFrame, champion: Served, day: date, policy: RetrainPolicy) -> _Loss | None:
-    span, found = policy.window.days, None
-    for back in range(_LOOK_BACK_DAYS + 1):
-        first = day - timedelta(days=back + span - 1)
-        if first <= champion.first_day:
-            break
-        found = _loss(own, first, span) or found
-        if found and found.maturity >= policy.min_maturity:
-            return found
-    return found
-
-
-def _unready(loss: _Loss | None, which: str, champion: Served, day: date, policy: RetrainPolicy) -> Decision | None:
-    """Why this window cannot be judged yet, if it cannot."""
-    served = max((day - champion.first_day).days + 1, 0)
-    measures: dict[str, float | int | str] = {"days_served": served, "version": champion.version}
-    if served <= policy.window.days:
-        reason = (
-            f"version {champion.version} served {served} days until {day}; its first {policy.window.days} are what "
-            f"later ones are compared with"
-        )
-        return Decision(answer="unknown", reason=reason, measures=measures)
-    whose = f"version {champion.version}'s {which} {policy.window.days} days"
-    if loss is None:
-        reason = f"{whose} until {day} have no label" if which == "newest" else f"{whose} have no label"
-        return Decision(answer="unknown", reason=reason, measures=measures)
-    measures |= {"labelled": loss.labelled, "maturity": round(loss.maturity, 4)}
-    if loss.maturity < policy.min_maturity:
-        reason = f"of the truths of {whose} {loss.maturity:.0%} arrived; {policy.min_maturity:.0%} are needed"
-        return Decision(answer="unknown", reason=reason, measures=measures)
-    if loss.labelled < policy.min_rows:
-        reason = f"{whose} have {loss.labelled} labels; {policy.min_rows} are needed"
-        return Decision(answer="unknown", reason=reason, measures=measures)
-    return None
-
-
-def _compare(policy: RetrainPolicy, champion: Served, reference: _Loss, current: _Loss, now: datetime) -> Decision:
-    ratio = current.log_loss / reference.log_loss
-    measures: dict[str, float | int | str] = {
-        "version": champion.version,
-        "log_loss": round(current.log_loss, 5),
-        "reference_log_loss": round(reference.log_loss, 5),
-        "ratio": round(ratio, 4),
-        "labelled": current.labelled,
-        "maturity": round(current.maturity, 4),
-    }
-    found = (
-        f"late labels: log-loss {current.log_loss:.4f} on {current.first} to {current.last} ({current.labelled} "
-        f"labels), {ratio:.2f} times version {champion.version}'s first {policy.window.days} days "
-        f"({reference.log_loss:.4f} from {reference.first})"
-    )
-    if ratio <= policy.max_loss_ratio:
-        return Decision(answer="wait", reason=f"{found}; up to {policy.max_loss_ratio} is borne", measures=measures)
-    return _resting(policy, champion, now, f"{found}; more than {policy.max_loss_ratio}", measures)
-
-
-def _resting(
-    policy: RetrainPolicy, champion: Served, now: datetime, found: str, measures: Mapping[str, float | int | str]
+def decide(
+    policy: RetrainPolicy,
+    cohorts: pl.DataFrame,
+    past: Past,
+    day: date,
+    now: datetime,
+    timezone: str,
+    estimate: Estimate | None = None,
 ) -> Decision:
-    """Retrain, unless the last training, which the gate may have refused, is too recent."""
-    rest = champion.last_training_at + policy.cooldown - now
-    if rest <= timedelta(0):
-        return Decision(answer="retrain", reason=found, measures=measures)
-    days_left = -(-rest // timedelta(days=1))
-    reason = f"{found}, which is too much, but the cooldown of {policy.cooldown.days} days lasts {days_left} more"
-    return Decision(answer="wait", reason=reason, measures=measures)
+    """Weigh what asks for a retraining against what holds it back.
+
+    cohorts: as ``windows.judge_losses`` takes them.
+    day: the last closed local day; now: the platform's time; timezone: the project's.
+    estimate: what a retraining would gain; it is called at most once, and only where the answer hangs on it.
+    """
+    return weigh(policy, past, _losses(policy, cohorts, past, day), now, timezone, estimate)
+
+
+def weigh(
+    policy: RetrainPolicy, past: Past, losses: Losses, now: datetime, timezone: str, estimate: Estimate | None = None
+) -> Decision:
+    """The same of losses that were judged."""
+    asked = triggers(policy, past, losses, now, timezone)
+    held = rests(policy, past, now)
+    if not asked:
+        return _quiet(past, losses, held)
+    free = [one for one in asked if not _holding(one, held)]
+    measures = {**losses.measures, **{name: value for one in asked for name, value in one.measures.items()}}
+    weighed = _Weighed(asked=asked, free=free, held=held, measures=measures)
+    if not free:
+        return _waiting(weighed)
+    if policy.estimate == "off" or estimate is None or past.wanted or past.champion is None:
+        return _going(weighed)
+    if policy.estimate == "holds" and any("estimate" in PASSES.get(one.kind, ()) for one in free):
+        return _going(weighed)
+    return _estimated(policy, weighed, estimate(), now)
+
+
+def _losses(policy: RetrainPolicy, cohorts: pl.DataFrame, past: Past, day: date) -> Losses:
+    if past.champion is None:
+        return Losses(state="unknown", reason="there is no champion yet, so nothing can be judged", measures={})
+    if policy.max_loss_ratio is None:
+        return Losses(state="borne", reason="losses on late labels ask for nothing in this policy", measures={})
+    return judge_losses(policy, cohorts, past.champion, day)
+
+
+def _holding(trigger: Trigger, held: Sequence[Rest]) -> list[Rest]:
+    return [rest for rest in held if rest.kind not in PASSES.get(trigger.kind, ())]
+
+
+def _quiet(past: Past, losses: Losses, held: Sequence[Rest]) -> Decision:
+    """Nothing asks. Where losses cannot be judged, that is not known to be right."""
+    answer: Answer = "unknown" if losses.state == "unknown" else "wait"
+    waiting = [
+        f"{one.drift} drifted, which no policy answers: whether to retrain on it waits for `ml-platform approve MODEL "
+        f"--drift {one.line}` (or `reject`)"
+        for one in past.reviews
+    ]
+    reason = "; ".join([losses.reason, *waiting])
+    return Decision(answer=answer, reason=reason, measures=losses.measures, held=tuple(held))
+
+
+def _waiting(weighed: _Weighed, *more: Rest) -> Decision:
+    holding = list(dict.fromkeys(rest for one in weighed.asked for rest in _holding(one, weighed.held)))
+    reason = f"{_told(weighed.asked)}, but {' and '.join(rest.reason for rest in [*holding, *more])}"
+    return Decision(
+        answer="wait",
+        reason=reason,
+        measures=weighed.measures,
+        asked=tuple(weighed.asked),
+        held=(*weighed.held, *more),
+    )
+
+
+def _going(weighed: _Weighed, found: Verdict | None = None) -> Decision:
+    told = "" if found is None else f"; {found.reason}"
+    return Decision(
+        answer="retrain",
+        reason=f"{_told(weighed.free)}{told}",
+        measures={**weighed.measures, **(found.measures if found else {})},
+        asked=tuple(weighed.asked),
+        held=tuple(weighed.held),
+        estimate=found,
+    )
+
+
+def _estimated(policy: RetrainPolicy, weighed: _Weighed, found: Verdict, now: datetime) -> Decision:
+    """No gain, no retraining. What cannot be estimated does not hold back: it is no evidence against one."""
+    if policy.estimate == "told" or found.state != "fail":
+        return _going(weighed, found)
+    measured = _Weighed(
+        asked=weighed.asked,
+        free=weighed.free,
+        held=weighed.held,
+        measures={**weighed.measures, **found.measures},
+    )
+    patient = now - policy.patience
+    return replace(
+        _waiting(measured, Rest(kind="estimate", reason=found.reason, until=now + timedelta(days=1))),
+        spares=tuple(one.line for one in weighed.free if one.kind == "drift" and one.since <= patient),
+        spares_time=any(one.kind == "schedule" for one in weighed.free),
+        estimate=found,
+    )
+
+
+def _told(asked: Sequence[Trigger]) -> str:
+    return "; ".join(one.reason for one in asked)

@@ -18,9 +18,11 @@ from ml_platform.features.follow import follow_days
 from ml_platform.features.live_view import KEPT_BEHIND
 from ml_platform.features.refresh import is_daily, rows_of_days, rows_of_reference, table_name
 from ml_platform.features.windows import history_needed
+from ml_platform.sources.columns import refuse_use
 from ml_platform.spec import KNOWN_AT, FeatureView, HomeDamaged, MissingHistory, PlatformError, Project, UnknownName
 from ml_platform.spec.calendar import day_of, day_start, days_between
 from ml_platform.spec.fingerprint import fingerprint
+from ml_platform.spec.lineage import view_columns
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.home import read_json, write_json
 from ml_platform.stores.online import OnlineStore
@@ -114,6 +116,7 @@ class Backfill:
             UnknownName: there is no such view.
             PlatformError: ``first`` is after ``last``.
             MissingHistory: days lie outside the data, or raw days that they need are missing. Nothing is written then.
+            ColumnRefused: a column that a view reads is refused on one of the days; nothing is written.
         """
         if first and last and first > last:
             raise PlatformError(f"--from {first} is after --to {last}; exchange them")
@@ -217,7 +220,13 @@ class Backfill:
         return [table for table in daily if not self.project.tables[table].may_be_empty] or [view.source]
 
     def _refuse_gaps(self, view: FeatureView, days: Sequence[date]) -> None:
-        """As ``rows_of_days``, and for every day that is read: the oldest one may be missing, it counts for a part."""
+        """As ``rows_of_days``, and for every day that is read: the oldest one may be missing, it counts for a part.
+
+        Nor is a day made of columns that its contract refused.
+        """
+        daily = {name: table.partitioned for name, table in self.project.tables.items()}
+        named = f"features/{view.name}" + (f" of {_span(days)}" if days else "")
+        refuse_use(self.lake, named, view_columns(view, self.project.tables), days, daily)
         if not days:
             return
         needed = days_between(self._reads_from(view, days[0]), days[-1])

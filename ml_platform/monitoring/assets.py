@@ -16,6 +16,7 @@ from ml_platform.features.skew import compare, note_skew, sampled
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.features.skew_since import given_since, telling_of_others
 from ml_platform.monitoring.drift_assets import drift_assets
+from ml_platform.monitoring.incident_assets import incident_assets
 from ml_platform.monitoring.performance import cohorts, first_followed, newest
 from ml_platform.monitoring.plots import performance_plot
 from ml_platform.monitoring.profile_assets import profile_assets
@@ -42,6 +43,7 @@ def monitoring_assets(project: Project, days: dg.DailyPartitionsDefinition) -> l
         *(_performance(project, service, days) for service in services),
         *profile_assets(project, days),
         *drift_assets(project, days),
+        *incident_assets(project),
     ]
 
 

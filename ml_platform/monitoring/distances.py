@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ml_platform.monitoring.profile import ColumnProfile, Floats, Ints, Layout
 
 JOINED = 10  # bins that are compared by share hold at least this part of the reference
+_TINY = 1e-300  # added to a share it changes nothing, unless that is zero and has no logarithm
 _FLOOR = 1e-4  # PSI has no value where a share is zero; the usual smallest share
 
 
@@ -34,11 +35,12 @@ class Distances:
     wasserstein: float | None
 
 
-def distances(found: ColumnProfile, reference: ColumnProfile) -> Distances:
-    """All of them, of ``found`` from ``reference``, which were counted in the same bins."""
+def distances(found: ColumnProfile, reference: ColumnProfile, groups: Ints | None = None) -> Distances:
+    """All of them, of ``found`` from ``reference``, which were counted in the same bins; ``groups``: its `joins`."""
     if not found.rows or not reference.rows:
         return Distances(ks=None, ks_most=None, psi=None, js=None, js_missing=None, wasserstein=None)
-    shares = joined(np.stack([shares_of(found), shares_of(reference)]), joins(reference.counts, reference.layout))
+    groups = joins(reference.counts, reference.layout) if groups is None else groups
+    shares = joined(np.stack([shares_of(found), shares_of(reference)]), groups)
     ordered = reference.layout.kind == "number" and found.finite and reference.finite
     least, most = ks_between(found.counts, reference.counts, reference.layout) if ordered else (None, None)
     return Distances(
@@ -82,13 +84,13 @@ def js_distance(one: NDArray[np.generic], other: NDArray[np.generic]) -> Floats:
     """
     p, q = (np.asarray(part, dtype=np.float64) for part in (one, other))
     totals = p.sum(axis=-1, keepdims=True), q.sum(axis=-1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p, q = p / totals[0], q / totals[1]
-        middle = (p + q) / 2
-        terms = [np.where(part > 0, part * np.log2(part / middle), 0.0).sum(axis=-1) for part in (p, q)]
+    p, q = p / np.maximum(totals[0], _TINY), q / np.maximum(totals[1], _TINY)
+    middle = (p + q) / 2 + _TINY
+    terms = p * np.log2((p + _TINY) / middle) + q * np.log2((q + _TINY) / middle)
     # Rounding may leave the finest bit beyond the ends.
-    distance = np.sqrt(np.clip((terms[0] + terms[1]) / 2, 0.0, 1.0))
-    return np.where((totals[0][..., 0] > 0) & (totals[1][..., 0] > 0), distance, 1.0)
+    distance = np.sqrt(np.clip(terms.sum(axis=-1) / 2, 0.0, 1.0))
+    found: Floats = np.where((totals[0][..., 0] > 0) & (totals[1][..., 0] > 0), distance, 1.0)
+    return found
 
 
 def wasserstein(one: Ints, other: Ints, positions: Floats) -> float:

@@ -15,10 +15,10 @@ import polars as pl
 
 from ml_platform.monitoring.conformal import followed
 from ml_platform.monitoring.distances import distances, joined, joins, js_distance
-from ml_platform.monitoring.profile import Floats
+from ml_platform.monitoring.profile import Floats, Ints
 from ml_platform.monitoring.profile_table import History, histories
 from ml_platform.monitoring.seasons import References, references
-from ml_platform.monitoring.sharp import day_score, sharp, sharp_threshold
+from ml_platform.monitoring.sharp import day_score, sharp, sharp_threshold, standardised
 from ml_platform.spec import DriftPolicy, SharpRule, Verdict
 from ml_platform.stores.delta import PARTITION
 
@@ -115,17 +115,17 @@ def _column(name: str, history: History, day: date, found: References, rule: Sha
     before, now = reference.total(), current.total()
     if not now.rows or not before.rows or (now.missing == now.rows and before.missing == before.rows):
         return told | {"note": "never had a value"}
-    of, distance, usual = _worse(reference, current, rule)
-    apart = distances(now, before)
+    groups = joins(before.counts, before.layout)
+    of, distance, usual = _worse(reference, current, groups, rule)
+    apart = distances(now, before, groups)
     return told | {
         "of": of, "distance": distance, "usual_maximum": usual, "ks": apart.ks, "psi": apart.psi,
         "wasserstein": apart.wasserstein, "missing_share": now.missing / now.rows,
     }  # fmt: skip
 
 
-def _worse(reference: History, current: History, rule: SharpRule) -> tuple[str, float, float]:
+def _worse(reference: History, current: History, groups: Ints, rule: SharpRule) -> tuple[str, float, float]:
     """(of what, distance, usual maximum): the values, or the missing ones, whichever is nearer to failing."""
-    groups = joins(reference.counts.sum(axis=0), reference.layout)
     days = np.concatenate([reference.full(), current.full()])
     missing = np.column_stack([days[:, :-1].sum(axis=1), days[:, -1]])
     judged = [(of, *_apart(part)) for of, part in ((VALUES, joined(days, groups)), (MISSING, missing))]
@@ -189,7 +189,9 @@ def _verdict(judged: Verdict, usual: Verdict, table: pl.DataFrame, day: date, re
         reason = f"{judged.reason}; {left_out.height} could not be compared ({named})"
         return Verdict(state="unknown", reason=reason, measures=measures)
     if usual.state == "warn":
-        worst = table.filter(pl.col("of") != SCORE).row(0, named=True)
+        compared = table.drop_nulls(["distance", "usual_maximum"])
+        far = standardised(compared["distance"], compared["usual_maximum"])
+        worst = compared.row(int(np.argmax(far)), named=True)
         reason = f"{usual.reason}: {worst['of']} of {worst['feature']}"
         return Verdict(state="warn", reason=reason + beside, measures=measures)
     return Verdict(state="pass", reason=judged.reason + beside, measures=measures)

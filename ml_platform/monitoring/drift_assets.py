@@ -181,7 +181,7 @@ def _reviews(project: Project, days: dg.DailyPartitionsDefinition) -> dg.AssetsD
         lake.replace(f"reviews/{project.name}", rows, span)
         opened = ask(ledger, moved, clock.now())
         told = "; ".join(one.reason for one in moved[:3]) or "no uncovered column moved sharply"
-        found = {"columns": rows.height, "moved": len(moved), "reviews": len(opened), "reason": told}
+        found: dict[str, Any] = {"columns": rows.height, "moved": len(moved), "reviews": len(opened), "reason": told}
         return dg.MaterializeResult(metadata={**metadata.table(rows), **found})
 
     return reviews

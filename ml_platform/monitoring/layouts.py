@@ -3,10 +3,10 @@
 Numbers: the edges of 64 bins that hold equally many rows each, a bin of its own for a value that many rows share, and
 two outer bins for what lies far outside (more than half the reference's range). Text: the 32 most frequent values.
 
-Edges are learned on the first day, and anew when there are twice as many days as they were learned from (until two
-months are known): so the work of counting all days again stays below that of counting each twice. After that they are
-learned anew when the values of the last four weeks have crowded into few bins, at most every four weeks. Each time the
-version counts up and every kept day is counted again, so that any window adds up exactly.
+Edges are learned on the first day, and anew when there are twice as many days as they were learned from, until two
+months are known. After that they are learned anew when the values of the last four weeks have crowded into few bins,
+and there are half as many days again. Each time the version counts up and every kept day is counted again, so that any
+window adds up exactly; since the days must have grown by a part, that is less work than counting each day three times.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from ml_platform.monitoring.profile import ColumnProfile, Floats, Layout, as_cou
 BINS = 64
 CATEGORIES = 32
 ENOUGH_DAYS = 56
-RELEARN_DAYS = 28  # between two learnings because values crowd
-_CROWDED = 8 / BINS  # of all values, in one bin that is no single value
+RELEARN_DAYS = 28  # between two learnings because values crowd, at least
+_CROWDED = 16 / BINS  # of all values, in one bin that is no single value: too much to see a shift within it
 _SLACK = 0.5  # of the reference's range: a season's first warm day is no change of unit
 MOST_ROWS = 1_000_000  # quantiles of more are no better; evenly spread over the reference
 
@@ -58,26 +58,32 @@ def edges(values: Floats) -> Floats:
         slack = _SLACK * (finite[-1] - finite[0])
         outer = np.array([finite[0] - slack, np.nextafter(finite[-1] + slack, np.inf)])
     found = np.unique(np.concatenate([inner, np.nextafter(own, np.inf), outer]))
-    return found[np.isfinite(found)]
+    bounded: Floats = found[np.isfinite(found)]
+    return bounded
 
 
-def are_due(layouts: Sequence[Layout], days: int, since: int, lately: Sequence[ColumnProfile]) -> str | None:
+def are_due(layouts: Sequence[Layout], days: int, lately: Sequence[ColumnProfile]) -> str | None:
     """Why the layouts have to be learned anew, or ``None``.
 
-    days: how many are known now. since: how many of them came after the last learning. lately: the sums of the last
-    four weeks.
+    days: how many are known now. lately: the sums of the last four weeks, asked for where `may_crowd`.
     """
     if not layouts:
         return "there are none yet"
     learned = min(layout.learned_days for layout in layouts)
     if learned < ENOUGH_DAYS and days >= 2 * learned:
         return f"they were learned from {learned} of {days} days"
-    crowded = [found.column for found in lately if since >= RELEARN_DAYS and is_crowded(found)]
+    crowded = [found.column for found in lately if may_crowd(layouts, days) and is_crowded(found)]
     return f"values crowd in few bins of {', '.join(crowded[:3])}" if crowded else None
 
 
+def may_crowd(layouts: Sequence[Layout], days: int) -> bool:
+    """Whether there are so many days more that learning anew because values crowd is worth it."""
+    learned = min((layout.learned_days for layout in layouts), default=0)
+    return days - learned >= max(RELEARN_DAYS, learned / 2)
+
+
 def is_crowded(found: ColumnProfile) -> bool:
-    """Whether one bin that is no single value holds eight times its share; then it tells too little."""
+    """Whether one bin that is no single value holds a quarter of all; then it tells too little."""
     if found.layout.kind != "number" or not found.finite:
         return False
     return bool(np.any(found.counts[~found.layout.single] > _CROWDED * found.finite))

@@ -177,10 +177,13 @@ def as_counted(frame: pl.DataFrame, column: str) -> pl.Series:
         known = frame.get_column(KNOWN_AT, default=None)
         if known is None or column == KNOWN_AT or not isinstance(known.dtype, pl.Datetime):
             return (values.dt.hour() + values.dt.minute() / 60).cast(pl.Float64)
-        return (known.dt.epoch("ms") - values.dt.epoch("ms")) / _HOUR_MS
+        behind: pl.Series = (known.dt.epoch("ms") - values.dt.epoch("ms")) / _HOUR_MS
+        return behind
     if isinstance(values.dtype, pl.Duration):
         return values.dt.total_milliseconds() / _HOUR_MS
-    return values.to_physical().cast(pl.Float64) if kind_of(values.dtype) == "number" else values
+    if values.dtype == pl.Float64 or kind_of(values.dtype) != "number":
+        return values
+    return values.to_physical().cast(pl.Float64)
 
 
 def hashed(texts: Sequence[str]) -> Ints:
@@ -196,9 +199,10 @@ def _profile(frame: pl.DataFrame, layout: Layout) -> ColumnProfile:
     if layout.kind == "other":
         return ColumnProfile(layout=layout, rows=frame.height, missing=values.null_count(), counts=nothing)
     count = _count_numbers if layout.kind == "number" else _count_texts
-    blocks = [values.slice(start, _BLOCK) for start in range(0, len(values), _BLOCK)]
-    empty = ColumnProfile(layout=layout, rows=0, missing=0, counts=nothing)
-    return reduce(lambda found, block: found + count(block, layout), blocks, empty)
+    if len(values) <= _BLOCK:
+        return count(values, layout)
+    blocks = (values.slice(start, _BLOCK) for start in range(0, len(values), _BLOCK))
+    return reduce(ColumnProfile.__add__, (count(block, layout) for block in blocks))
 
 
 def _count_numbers(values: pl.Series, layout: Layout) -> ColumnProfile:

@@ -84,8 +84,11 @@ def _rows_of(lake: Lake, profiles: dg.AssetKey, day: date) -> pl.DataFrame:
     """The table's rows of a day, as they are counted."""
     _, family, name = profiles.path
     rows = lake.read(f"{family}/{name}", first=day, last=day)
-    counted = {"predictions": answered, "labels": truths}.get(family, lambda same: same)
-    return counted(rows).drop(PARTITION, strict=False)
+    if family == "predictions":
+        rows = answered(rows)
+    elif family == "labels":
+        rows = truths(rows)
+    return rows.drop(PARTITION, strict=False)
 
 
 def _reference_tables(project: Project, tables: Sequence[SourceTable]) -> dg.AssetsDefinition:

@@ -33,6 +33,7 @@ COLUMNS: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "categories": pl.List(pl.Int64),
     PARTITION: pl.Date,
 }
+_MOMENTS = {"zeros": 0, "minimum": np.inf, "maximum": -np.inf, "mean": 0.0, "m2": 0.0}  # and what null means
 _NUMBERS = ("rows", "missing", "below", "above", "zeros", "minimum", "maximum", "mean", "m2")
 
 
@@ -86,9 +87,14 @@ class History:
         return self._where((self.days >= np.datetime64(first)) & (self.days <= np.datetime64(last)))
 
     def _where(self, kept: NDArray[np.bool_]) -> "History":
-        parts = (self.days, self.counts, self.rest, self.rows, self.moments)
-        days, counts, rest, rows, moments = (part[kept] for part in parts)
-        return History(layout=self.layout, days=days, counts=counts, rest=rest, rows=rows, moments=moments)
+        return History(
+            layout=self.layout,
+            days=self.days[kept],
+            counts=self.counts[kept],
+            rest=self.rest[kept],
+            rows=self.rows[kept],
+            moments=self.moments[kept],
+        )
 
     def profiles(self) -> Iterator[ColumnProfile]:
         """One a day."""
@@ -142,43 +148,37 @@ def histories(rows: pl.DataFrame) -> dict[str, History]:
 
     rows: of one table, as ``to_rows`` makes them.
     """
+    kept = _in_newest_bins(rows)
+    if kept.is_empty():
+        return {}
+    columns, starts = kept["column"], kept["column"].rle_id().unique_counts().cum_sum()
+    counts = kept["counts"].explode(empty_as_null=False, keep_nulls=False).to_numpy()
+    bins = np.concatenate([[0], kept["counts"].list.len().cum_sum().to_numpy()])
+    days, per_day = kept[PARTITION].to_numpy().astype("datetime64[D]"), kept["rows"].to_numpy()
+    rest = kept.select("below", "above", "missing").to_numpy()
+    moments = kept.select(pl.col(name).fill_null(null).cast(pl.Float64) for name, null in _MOMENTS.items()).to_numpy()
+    found, first = {}, 0
+    for last in starts.to_list():
+        layout, part = layout_of(kept.row(last - 1, named=True)), slice(first, last)
+        found[str(columns[first])] = History(
+            layout=layout,
+            days=days[part],
+            counts=counts[bins[first] : bins[last]].reshape(last - first, layout.bins),
+            rest=rest[part],
+            rows=per_day[part],
+            moments=moments[part],
+        )
+        first = last
+    return found
+
+
+def _in_newest_bins(rows: pl.DataFrame) -> pl.DataFrame:
+    """By column and day; the versions alone would do but for two writers who learned at once."""
     ordered = rows.sort("column", PARTITION)
-    return {str(name): _history(part) for (name,), part in ordered.group_by(["column"], maintain_order=True)}
-
-
-def _history(part: pl.DataFrame) -> History:
-    newest = part.row(-1, named=True)
-    layout = layout_of(newest)
-    kept = part if _alike(part) else part.filter(_counted_as(part, newest))
-    moments = kept.select(
-        pl.col("zeros").cast(pl.Float64), pl.col("minimum").fill_null(np.inf), pl.col("maximum").fill_null(-np.inf),
-        "mean", "m2",
-    )  # fmt: skip
-    return History(
-        layout=layout,
-        days=kept[PARTITION].to_numpy().astype("datetime64[D]"),
-        counts=kept["counts"]
-        .explode(empty_as_null=False)
-        .to_numpy()
-        .astype(np.int64)
-        .reshape(kept.height, layout.bins),
-        rest=kept.select("below", "above", "missing").to_numpy().astype(np.int64),
-        rows=kept["rows"].to_numpy().astype(np.int64),
-        moments=moments.to_numpy(),
-    )
-
-
-def _alike(part: pl.DataFrame) -> bool:
-    return all(part[name].n_unique() == 1 for name in ("version", "learned_days"))
-
-
-def _counted_as(part: pl.DataFrame, newest: Mapping[str, object]) -> pl.Series:
-    """Which days were counted in the newest day's bins; the version alone would do but for two writers at once."""
-    lists = (part[name] == pl.Series([newest[name]], dtype=part.schema[name]) for name in ("edges", "categories"))
-    same = part["version"] == newest["version"]
-    for one in lists:
-        same &= one
-    return same
+    if ordered.select(pl.struct("version", "learned_days").n_unique()).item() == 1:
+        return ordered
+    bins = ("version", "edges", "categories")
+    return ordered.filter(pl.all_horizontal(pl.col(name) == pl.col(name).last().over("column") for name in bins))
 
 
 def layout_of(row: Mapping[str, object]) -> Layout:

@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from ml_platform.monitoring.layouts import MOST_ROWS, RELEARN_DAYS, are_due, learn
-from ml_platform.monitoring.profile import ColumnProfile, Layout, profile
+from ml_platform.monitoring.layouts import MOST_ROWS, RELEARN_DAYS, are_due, learn, may_crowd
+from ml_platform.monitoring.profile import Layout, profile
 from ml_platform.monitoring.profile_table import COLUMNS, histories, newest_layouts, table_of, to_rows
 from ml_platform.stores.delta import PARTITION, Lake
 
@@ -36,11 +36,10 @@ def keep_profiles(
     relearning: not of a table of which earlier days cannot be read any more; its bins are learned once.
     """
     table = table_of(asset)
-    before = lake.read(table) if lake.exists(table) else pl.DataFrame(schema=dict(COLUMNS))
-    others = before.filter(~pl.col(PARTITION).is_in(list(days)))
-    layouts, fresh = newest_layouts(others), {day: read(day) for day in days}
-    known = sorted(_with_rows(others) | {day for day, rows in fresh.items() if rows.height})
-    reason = _due(layouts, others, known) if known and (relearning or not layouts) else None
+    others = lake.days(table) - set(days)
+    lately, fresh = _lately(lake, table, others), {day: read(day) for day in days}
+    layouts, known = newest_layouts(lately), sorted(others | {day for day, rows in fresh.items() if rows.height})
+    reason = _due(layouts, lately, len(known)) if known and (relearning or not layouts) else None
     if reason:
         return _count_all_anew(lake, table, known, days, read, layouts, reason)
     layouts += _of_new_columns(fresh.values(), layouts)
@@ -49,22 +48,31 @@ def keep_profiles(
     return Kept(rows=rows, columns=len(layouts), version=_version(layouts))
 
 
-def _with_rows(rows: pl.DataFrame) -> set[date]:
-    return set(rows.filter(pl.col("rows") > 0)[PARTITION].unique())
+def profiles_by_day(rows: pl.DataFrame, days: pl.Series, layouts: Sequence[Layout] | None = None) -> pl.DataFrame:
+    """The profiles of rows in memory as `drift.drift` takes them: the day of each row in ``days``, one row a column and
+    day. layouts: the bins; by default those that all the rows give."""
+    held = days.unique().sort().to_list()
+    bins = learn(rows, days=max(1, len(held))) if layouts is None else layouts
+    return _profiles({day: rows.filter(days == day) for day in held}, bins)
+
+
+def _lately(lake: Lake, table: str, days: set[date]) -> pl.DataFrame:
+    """The profiles of the newest four weeks of these days."""
+    if not days:
+        return pl.DataFrame(schema=dict(COLUMNS))
+    first = max(days) - timedelta(days=RELEARN_DAYS - 1)
+    return lake.read(table, first=first).filter(pl.col(PARTITION).is_in(list(days)))
 
 
 def _version(layouts: Sequence[Layout]) -> int:
     return max((layout.version for layout in layouts), default=0)
 
 
-def _due(layouts: Sequence[Layout], others: pl.DataFrame, known: Sequence[date]) -> str | None:
+def _due(layouts: Sequence[Layout], lately: pl.DataFrame, known: int) -> str | None:
     """Why bins are learned anew, if they are; see `layouts.are_due`."""
-    since = len(known) - min((layout.learned_days for layout in layouts), default=0)
-    lately: list[ColumnProfile] = []
-    if layouts and since >= RELEARN_DAYS:
-        recent = others.filter(pl.col(PARTITION) > known[-1] - timedelta(days=RELEARN_DAYS))
-        lately = [history.total() for history in histories(recent).values()]
-    return are_due(layouts, len(known), since, lately)
+    if not may_crowd(layouts, known):
+        return are_due(layouts, known, [])
+    return are_due(layouts, known, [history.total() for history in histories(lately).values()])
 
 
 def _of_new_columns(fresh: Iterable[pl.DataFrame], layouts: Sequence[Layout]) -> list[Layout]:

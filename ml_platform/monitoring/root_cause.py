@@ -14,6 +14,8 @@ from datetime import date, timedelta
 from ml_platform.spec.incidents import Incident, IncidentKind, Severity
 from ml_platform.spec.lineage import Column
 
+# What stands in the lake as long as it lasts: whether it is over can be said on any day.
+STANDING: tuple[IncidentKind, ...] = ("schema", "contract", "feed")
 # Which of several findings about one node tells most: the first of these.
 _MOST_TELLING: tuple[IncidentKind, ...] = (
     "schema", "contract", "feed", "rows", "nulls", "code", "drift", "unexplained",
@@ -107,15 +109,14 @@ def _reached(above: Mapping[Column, Collection[Column]], node: Column) -> set[Co
 def causes(graph: Graph, evidence: Evidence, symptoms: Iterable[Finding], day: date) -> list[Cause]:
     """The causes of all that drifted on a day, one a cause with all its symptoms.
 
-    Features of a view of which nothing is made that drifted are one cause: the view.
+    Features of one view, above which nothing drifted, have one cause: the view.
     """
-    found: dict[Column, dict[Column, Finding | None]] = {}
+    found: dict[Column, dict[Column, Finding]] = {}
     for symptom in symptoms:
         for node, since in earliest(graph, evidence, symptom.node, day).items():
-            alone = node == symptom.node
-            cause = _whole(node) if alone else node
-            told = None if alone else _most_telling(evidence.within(node, since, day))
-            found.setdefault(cause, {})[symptom.node] = told if told is not None else symptom
+            told = symptom if node == symptom.node else _most_telling(evidence.within(node, since, day))
+            # A feature above which nothing drifted: its view is where to look.
+            found.setdefault(_whole(node), {})[symptom.node] = told
     return [_cause(node, by_symptom) for node, by_symptom in sorted(found.items())]
 
 
@@ -127,8 +128,8 @@ def _most_telling(findings: Sequence[Finding]) -> Finding:
     return min(findings, key=lambda one: (_MOST_TELLING.index(one.kind), -one.day.toordinal()))
 
 
-def _cause(node: Column, by_symptom: Mapping[Column, Finding | None]) -> Cause:
-    told = [finding for finding in by_symptom.values() if finding is not None]
+def _cause(node: Column, by_symptom: Mapping[Column, Finding]) -> Cause:
+    told = list(by_symptom.values())
     own = [finding for finding in told if finding.node == node]
     first = _most_telling(own or told)
     symptoms = frozenset(by_symptom) - {node}
@@ -143,8 +144,8 @@ def carried_on(
 ) -> list[Incident]:
     """The incidents at the end of a day: those that go on, new ones, and those that the day closed.
 
-    before: as they stood at the end of the day before. found: the day's causes. judged: whether the day could be judged
-        at all; on one that could not, nothing is closed.
+    before: as they stood at the end of the day before. found: the day's causes. judged: whether what was served could
+        be judged on the day; on one on which it could not, only what stands in the lake while it lasts is closed.
 
     What drifts without any cause to be found, and is a symptom of an incident that is open, is still that one.
     """
@@ -166,12 +167,12 @@ def carried_on(
             sentence=_told(cause, day, old.opened_on) if same else old.sentence,
         )
     ended = [one for key, one in open_ones.items() if key not in seen]
-    left = [replace(one, closed_on=day) if judged else one for one in ended]
+    left = [replace(one, closed_on=day) if judged or one.kind in STANDING else one for one in ended]
     return sorted([*seen.values(), *left], key=lambda one: one.id)
 
 
 def _which(cause: Cause, open_ones: Mapping[str, Incident]) -> str:
-    """The open incident that a cause is: its own; for one without an explanation, one that explained a symptom of it."""
+    """The open incident that a cause is: its own; if nothing explains it, one that explained a symptom of it before."""
     own, names = str(cause.node), {str(one) for one in cause.symptoms}
     if cause.kind != "unexplained":
         return own

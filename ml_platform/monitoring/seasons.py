@@ -1,16 +1,20 @@
-"""Which days of history a day may be compared with: those of its season, with the same mix of weekdays.
+"""Which days of history a day may be compared with: those of its season, every weekday as often.
 
-The reference matters more than the test: a Saturday in July differs from the weekdays of May in nearly every column,
-and a test that is told so alarms. Two years of history let a day be compared with its own season; a shorter one only
-with the weeks before.
+The reference matters more than the test: a day in July differs from the days of March in nearly every column, and a
+test that is told so alarms. With more than a year of history a day is compared with its own season of the year before
+and with the weeks before it (for what grew since); with less, with the weeks before alone.
+
+Not with days of its own weekday alone: that was tried on the flights of 2013. A Saturday is nearer to Saturdays, but
+what is usual must be learned from twelve of them instead of 84 days, and seven times as many days paged.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from ml_platform.spec.alarms import Seasons
 
+_HOLIDAYS = "the holidays before"
 _YEAR = timedelta(days=364)  # whole weeks, so that weekdays fall on each other
 
 
@@ -40,14 +44,17 @@ def references(
     first, last = min(current), max(current)
     usable = {day for day in history if day < first} - set(left_out)
     days, season = _in_season(first, last, usable, rule)
-    chosen, kind = _alike(current, days, usable, rule)
-    found = tuple(sorted(chosen))
-    enough = bool(kind) or len(found) >= max(1, rule.min_days)
-    counted = f"{len(found)}{kind} {'day' if len(found) == 1 else 'days'} of {season}"
-    if enough:
+    if rule.holidays.intersection(current):
+        days, season = _of_a_holiday(days, season, usable, rule)
+    else:
+        days = days - rule.holidays
+    found = tuple(sorted(days))
+    counted = f"{len(found)} {'day' if len(found) == 1 else 'days'} of {season}"
+    if len(found) >= max(1, rule.min_days if season != _HOLIDAYS else rule.alike_days):
         return References(days=found, why=counted, enough=True)
-    needed = f"{rule.min_days} are needed, or {rule.alike_days} of the same weekdays"
-    return References(days=found, why=f"only {counted} to compare {_span(first, last)} with; {needed}", enough=False)
+    compared = str(first) if first == last else f"{first} to {last}"
+    why = f"only {counted} to compare {compared} with; {rule.min_days} are needed"
+    return References(days=found, why=why, enough=False)
 
 
 def _in_season(first: date, last: date, usable: set[date], rule: Seasons) -> tuple[set[date], str]:
@@ -69,19 +76,7 @@ def _in_season(first: date, last: date, usable: set[date], rule: Seasons) -> tup
     return recent | earlier, f"{season} and of the same time of year {ago} ago"
 
 
-def _alike(current: Sequence[date], days: set[date], usable: set[date], rule: Seasons) -> tuple[Iterable[date], str]:
-    """Those with the current mix of weekdays, if there are enough; else all but holidays."""
-    if rule.holidays.intersection(current):
-        like = usable & rule.holidays
-        # Of holidays there are few, so they are looked for in the whole history; the days before are better than none.
-        return (like, " holidays,") if len(like) >= rule.alike_days else (days, "")
-    ordinary = days - rule.holidays
-    weekdays = {day.weekday() for day in current}
-    same = [day for day in ordinary if day.weekday() in weekdays]
-    if len(weekdays) < 7 and len(same) >= rule.alike_days * len(weekdays):
-        return same, " alike"
-    return ordinary, ""
-
-
-def _span(first: date, last: date) -> str:
-    return str(first) if first == last else f"{first} to {last}"
+def _of_a_holiday(days: set[date], season: str, usable: set[date], rule: Seasons) -> tuple[set[date], str]:
+    """Holidays are few, so they are looked for in the whole history; the days before are better than none."""
+    alike = usable & rule.holidays
+    return (alike, _HOLIDAYS) if len(alike) >= rule.alike_days else (days, season)

@@ -21,9 +21,7 @@ _NAMED = 3
 def sharp_threshold(usual: ArrayLike, rule: SharpRule) -> Floats:
     """From which distance on a change is sharp, (columns,). ``usual``: the largest among the reference days, 0..1."""
     largest = np.asarray(usual, dtype=np.float64)
-    # Twice .7 is more than any distance can be: where days differ that much, most of the room that is left counts.
-    wanted = np.minimum(rule.ratio * largest, 1 - (1 - largest) / rule.ratio)
-    return np.maximum(rule.min_distance, wanted)
+    return np.maximum(rule.min_distance, rule.odds * largest / (1 + (rule.odds - 1) * largest))
 
 
 def standardised(distances: ArrayLike, usual: ArrayLike) -> Floats:

@@ -1,9 +1,9 @@
 """A classifier two-sample test (Lopez-Paz & Oquab 2017): can rows of a day be told from rows of its reference?
 
 The effect size is the area under the ROC curve of rows that the classifier was not trained on, averaged over folds: it
-is .5 in expectation where the two are alike, whatever the classifier, and 1 where they do not overlap. Whether it is
-usual for a day to be told from others is for its history to say: on real data it is, since rows of a day share their
-weather.
+is .5 in expectation where the two are alike, whatever the classifier, and 1 where they do not overlap. Rows of a day
+share much (on real data, their weather), so a day is told from other days whether or not anything is wrong: for that
+question see `joins.py`.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def two_sample_auc(current: Floats, reference: Floats, rule: JointRule, seed: in
     The order of the columns matters only where the classifier finds two of them equally good.
     """
     chance = np.random.default_rng(seed)
-    parts = [_sampled(rows, rule.rows, chance) for rows in (current, reference)]
+    parts = [rows[sampled(np.arange(len(rows)), rule.rows, chance)] for rows in (current, reference)]
     if min(map(len, parts)) < max(rule.min_rows, 2 * rule.folds) or current.shape[1] == 0:
         return None
     values = np.concatenate(parts)
@@ -38,8 +38,9 @@ def joint_distance(auc: float) -> float:
     return max(0.0, 2 * auc - 1)
 
 
-def _sampled(rows: Floats, most: int, chance: np.random.Generator) -> Floats:
-    return rows if len(rows) <= most else rows[np.sort(chance.choice(len(rows), most, replace=False))]
+def sampled(places: Ints, most: int, chance: np.random.Generator) -> Ints:
+    """At most so many of the places, in their order."""
+    return places if len(places) <= most else np.sort(chance.choice(places, most, replace=False))
 
 
 def _fold_auc(values: Floats, labels: Floats, held: NDArray[np.bool_], rule: JointRule, seed: int) -> float:
@@ -56,7 +57,7 @@ def trees(values: Floats, labels: Floats, rule: JointRule, seed: int):  # type: 
         "num_leaves": rule.leaves,
         "learning_rate": _RATE,
         "max_bin": _BINS,
-        "feature_fraction": 0.5,  # a change of few columns among many is not drowned by the strongest ones
+        "feature_fraction_bynode": 0.5,  # weak columns have their turn beside strong ones, and two meet in one tree
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,

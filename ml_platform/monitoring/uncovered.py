@@ -1,6 +1,6 @@
 """What no drift policy covers: columns of raw tables are looked at all the same, and a sharp change asks a person.
 
-Nobody declared what such a change means, so the rule is a coarse one: a move twice the usual largest, and large.
+Nobody declared what such a change means, so the rule is a coarse one: large, and odds six times the usual largest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,8 @@ from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.ledger_kinds import DRIFT
 
-RULE = SharpRule(min_distance=0.2, ratio=2.0)
+RULE = SharpRule(min_distance=0.2, odds=6.0)
+MIN_ROWS = 20  # hourly reports of one place are 24 a day; what chance does to so few is in the usual distance, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,10 @@ def uncovered(project: Project, table: SourceTable) -> list[str]:
 
 def look(project: Project, lake: Lake, days: Sequence[date]) -> tuple[pl.DataFrame, list[Moved]]:
     """Rows of `drift.COLUMNS` about the uncovered columns, with ``table`` and day, and those that moved sharply."""
-    parts, moved = [_with_table(nothing(), "", days[0])], []
+    parts, moved = [_with_table(nothing(), "", days[0])], list[Moved]()
     for table in (table for table in project.tables.values() if table.partitioned):
         columns = uncovered(project, table)
-        policy = DriftPolicy(table=table.name, columns=tuple(columns), sharp=RULE)
+        policy = DriftPolicy(table=table.name, columns=tuple(columns), sharp=RULE, min_rows=MIN_ROWS)
         for day in days if columns else ():
             rows = drift(read_profiles(lake, ("raw", table.name), day, policy.seasons), day, policy)[1]
             parts.append(_with_table(rows.filter(pl.col("feature").is_in(columns)), table.name, day))

@@ -114,9 +114,7 @@ class Hours:
                 return None
             references = self._references[table.name]
             admit = self.ingestor.admit
-            return fetch(
-                table, first, last, now, self.project.timezone, references, after=after, admit=admit, live=True
-            )
+            return fetch(table, first, last, now, self.project.timezone, references, after=after, admit=admit)
         except (OSError, SourceError) as error:
             raise SourceError(
                 f"raw/{table.name} could not be read as of {now.isoformat()}: {error}\nMend the source and run the "

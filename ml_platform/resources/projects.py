@@ -166,11 +166,10 @@ def _check_references(project: Project) -> None:
     for policy in project.drift_policies.values():
         _check_drift(policy, project)
     for retrain in project.retrain_policies.values():
-        if retrain.window < timedelta(days=1) or retrain.window % timedelta(days=1):
-            raise DeclarationError(
-                f"retraining policy {retrain.name} has the window {retrain.window}; it is judged by whole days, "
-                f"so give it one or more of them"
-            )
+        problems = retrain.problems()
+        if problems:
+            raise DeclarationError(f"retraining policy {retrain.name}: {'; '.join(problems)}")
+        _known(f"drift policy (retraining policy {retrain.name})", retrain.triggers, project.drift_policies)
     _check_who_retrains(project)
     for rollout in project.rollout_policies.values():
         _check_rollout(rollout, project)
@@ -186,7 +185,7 @@ def _check_drift(policy: DriftPolicy, project: Project) -> None:
         _known(f"source table (drift policy {policy.name})", [policy.table], project.tables)
         _known(f"column of {policy.table} (drift policy {policy.name})", policy.columns, table.columns if table else ())
     else:
-        _known(f"service (drift policy {policy.name})", [policy.service], project.services)
+        _known("service", [policy.service], project.services)
 
 
 def _check_rollout(policy: RolloutPolicy, project: Project) -> None:

@@ -126,7 +126,7 @@ def fresh_rows(project: Project, lake: Lake, name: str, first: date, admit: Admi
     """
     table, today = project.tables[name], day_of(now, project.timezone)
     references = read_references(table, lake)
-    batch = fetch(table, min(first, today), today, now, project.timezone, references, admit=admit, live=True)
+    batch = fetch(table, min(first, today), today, now, project.timezone, references, admit=admit)
     return batch.good.select(list(table.columns))
 
 

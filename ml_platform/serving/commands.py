@@ -45,6 +45,21 @@ class _Here:
         return model
 
 
+def _about_a_version_or_drift(command: Callable[..., None]) -> Callable[..., None]:
+    """MODEL VERSION, or MODEL --drift LINE, with --by --reason."""
+    for option in (
+        click.option(
+            "--reason", required=True, help="Why; better without naming an entity: forgetting it takes the reason out."
+        ),
+        click.option("--by", required=True, help="Who decides."),
+        click.option("--drift", type=click.IntRange(1), help="Instead of a version: the ledger's line of a review."),
+        click.argument("version", type=click.IntRange(1), required=False),
+        click.argument("model"),
+    ):
+        command = option(command)
+    return command
+
+
 def _about_a_version(command: Callable[..., None]) -> Callable[..., None]:
     """MODEL VERSION --by --reason, which the three commands that change something have in common."""
     for option in (
@@ -60,14 +75,17 @@ def _about_a_version(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@_about_a_version
+@_about_a_version_or_drift
 @click.option("--override", is_flag=True, help="Also a version that did not pass the gate.")
-def approve(model: str, version: int, by: str, reason: str, override: bool) -> None:
+def approve(model: str, version: int | None, by: str, reason: str, drift: int | None, override: bool) -> None:
     """Let VERSION of MODEL pass, and promote it unless something else holds it.
 
     What cannot be promoted now (served values differ) is promoted by the next deployment. Saying it again changes
-    nothing.
+    nothing. With --drift: let drift that no policy answers be a reason to retrain MODEL.
     """
+    if _is_about_drift(version, drift):
+        _answer_review(model, drift, by, reason, retrain=True)
+        return
     from ml_platform.serving.approvals import Word
     from ml_platform.serving.approvals import approve as approved
     from ml_platform.serving.deployment import deploy
@@ -86,9 +104,12 @@ def approve(model: str, version: int, by: str, reason: str, override: bool) -> N
 
 
 @click.command()
-@_about_a_version
-def reject(model: str, version: int, by: str, reason: str) -> None:
-    """End the candidacy of VERSION of MODEL: it is never promoted."""
+@_about_a_version_or_drift
+def reject(model: str, version: int | None, by: str, reason: str, drift: int | None) -> None:
+    """End the candidacy of VERSION of MODEL: it is never promoted. With --drift: drift is no reason to retrain."""
+    if _is_about_drift(version, drift):
+        _answer_review(model, drift, by, reason, retrain=False)
+        return
     from ml_platform.serving.aliases import champion_version
     from ml_platform.serving.approvals import Word
     from ml_platform.serving.approvals import reject as rejected
@@ -102,6 +123,20 @@ def reject(model: str, version: int, by: str, reason: str) -> None:
         if service.model == model and way is not None:
             end_vain(way, here.ledger, model, champion_version(here.tracking, model), here.now)
     click.echo(f"line {line.number}: version {version} of {model} is rejected by {line.body['by']}")
+
+
+def _is_about_drift(version: int | None, drift: int | None) -> bool:
+    if (version is None) == (drift is None):
+        raise click.UsageError("give a VERSION, or --drift with the line of a review, and not both")
+    return drift is not None
+
+
+def _answer_review(model: str, review: int | None, by: str, reason: str, *, retrain: bool) -> None:
+    from ml_platform.decisions.asking import answer_review
+
+    assert review is not None
+    for said in answer_review(model, review, by, reason, retrain=retrain):
+        click.echo(said)
 
 
 @click.command()

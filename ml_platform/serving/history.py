@@ -20,7 +20,10 @@ from ml_platform.stores.ledger_kinds import (
     REDACTION,
     REFUSAL,
     REJECTION,
+    REQUEST,
     RESUME,
+    REVIEW,
+    REVIEWED,
     ROLLBACK,
     ROLLOUT,
     TRAINING,
@@ -28,6 +31,12 @@ from ml_platform.stores.ledger_kinds import (
 from ml_platform.stores.ledger_serving import Serving, periods, serving_at
 
 _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    REQUEST: lambda b: f"{b['by']} asked for a retraining: {b['reason']}",
+    REVIEW: lambda b: f"{b['drift']} drifted, which no policy answers, and waits for a word: {b['reason']}",
+    REVIEWED: lambda b: (
+        f"{b['by']} said that the drift of line {b['review']} is {'a' if b['answer'] == 'retrain' else 'no'} reason to "
+        f"retrain: {b['reason']}"
+    ),
     TRAINING: lambda b: f"version {b['version']} was registered{_for(b)}",
     FILES: lambda b: f"files of version {b['version']} were changed: {b['reason']}",
     GATE: lambda b: f"version {b['version']} was judged, {b['state']}: {b['reason']}",

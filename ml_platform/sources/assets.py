@@ -81,6 +81,7 @@ def _declared(table: SourceTable) -> dict[str, Any]:
         "dagster/column_schema": metadata.schema(table.columns),
         "known_at_source": table.known_at_source,
         "key": ", ".join(table.key),
+        "data_docs": f"ml-platform contract docs {table.name}",
     }
     if table.fresh_within is not None:
         declared["fresh_within_hours"] = table.fresh_within.total_seconds() / 3600

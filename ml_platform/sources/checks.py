@@ -6,11 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from ml_platform.automation.gates import ALL, COLUMNS_CHECK, CONTRACT_CHECK, REFUSED
+from ml_platform.automation.gates import COLUMNS_CHECK, CONTRACT_CHECK, REFUSED
 from ml_platform.resources import metadata
 from ml_platform.sources.columns import columns_verdict
 from ml_platform.sources.ingest import Ingested
 from ml_platform.spec import SourceTable, Verdict
+from ml_platform.spec.lineage import ALL_COLUMNS
 
 CONTRACT, NOTHING_LOST, COLUMNS = CONTRACT_CHECK, "nothing_lost", COLUMNS_CHECK
 
@@ -64,7 +65,7 @@ def _columns(key: dg.AssetKey, found: Ingested) -> dg.AssetCheckResult:
 
 def refused(key: dg.AssetKey, reason: str, days: Iterable[date | None]) -> dg.AssetCheckResult:
     """The contract check of a batch that was refused; ``days`` as they are for ``Refusal``."""
-    told = {REFUSED: dg.MetadataValue.json({ALL: [str(day) for day in days]})}
+    told = {REFUSED: dg.MetadataValue.json({ALL_COLUMNS: [str(day) for day in days]})}
     return _named(CONTRACT, key, Verdict(state="fail", reason=reason), told)
 
 

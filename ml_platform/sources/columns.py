@@ -6,19 +6,22 @@ columns, and each column is marked for that day. What a refused column held is n
 by accident; what reads the column must not take the gap for a missing value either, and asks ``refuse_use``.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 
 import polars as pl
 
-from ml_platform.sources.contract import broken_rules, conditions, examples, most_set_aside, schema_changes
-from ml_platform.spec import KNOWN_AT, ColumnRefused, Rule, SchemaChanged, SourceTable, Verdict
-from ml_platform.spec.lineage import Column, roots
+from ml_platform.sources.contract import most_set_aside, schema_changes
+from ml_platform.sources.observe import Finding
+from ml_platform.sources.said import examples
+from ml_platform.spec import KNOWN_AT, ColumnRefused, SchemaChanged, SourceTable, Verdict
+from ml_platform.spec.lineage import ALL_COLUMNS, Column
 from ml_platform.stores.delta import PARTITION, Lake
 
 SCHEMA_RULE = "schema"
 _PART = "part"
+_WHOLE = pl.repeat(None, pl.len(), dtype=pl.Date).alias(_PART)  # a reference table is one part
 _MARKS: Mapping[str, pl.DataType] = {
     PARTITION: pl.Date(), "column": pl.String(), "rule": pl.String(), "rows": pl.Int64(), "broken": pl.Int64(),
     "sentence": pl.String(),
@@ -52,15 +55,6 @@ def row_columns(table: SourceTable) -> frozenset[str]:
     return frozenset({*table.key, KNOWN_AT})
 
 
-def rule_columns(table: SourceTable, rule: Rule) -> frozenset[str]:
-    """The columns that a rule speaks of: the one that it names, or those that it looks at."""
-    if rule.column is not None:
-        return frozenset({rule.column})
-    if rule.references is not None:
-        return frozenset({rule.references[0]})
-    return frozenset() if rule.holds is None else frozenset(roots(rule.holds, table.columns))
-
-
 def conformed(
     table: SourceTable, rows: pl.DataFrame, days: Sequence[date | None]
 ) -> tuple[pl.DataFrame, list[Refusal], list[str]]:
@@ -82,55 +76,87 @@ def conformed(
         )
     lost = {name: said for name, said in changes.items() if name in table.columns}
     held = [pl.lit(None, dtype).alias(name) if name in lost else pl.col(name) for name, dtype in table.columns.items()]
-    counts = {"rows": rows.height, "broken": rows.height}
     refusals = [
-        Refusal(column=name, day=day, rule=SCHEMA_RULE, **counts, sentence=_sentence(table, [name], day, said))
+        Refusal(
+            column=name, day=day, rule=SCHEMA_RULE, rows=rows.height, broken=rows.height,
+            sentence=_sentence(table, [name], day, said),
+        )
         for name, said in lost.items()
         for day in days
-    ]
+    ]  # fmt: skip
     return rows.select(held), refusals, [name for name in changes if name not in table.columns]
 
 
 def refused_columns(
-    table: SourceTable, rows: pl.DataFrame, references: Mapping[str, pl.DataFrame], day: pl.Expr | None
+    table: SourceTable, rows: pl.DataFrame, findings: Mapping[str, Finding], day: pl.Expr | None
 ) -> list[Refusal]:
-    """Which columns the rules refuse on which days; none if rules about whole rows refuse the batch anyway.
+    """Which columns the rules refuse on which days; none if a rule that stops the table refuses the batch anyway.
 
-    A rule over several columns refuses them all, except on a day on which one of them is refused by a rule of its own:
-    then it cannot be judged, and that one explains it.
+    A rule that holds, or stops, refuses the columns that it judges; so does one of which more rows are to be set aside
+    than may be. One that holds and judges no columns, or such as make a row, refuses all of them (``ALL_COLUMNS``), and
+    the rows stay. A rule over several columns refuses them all, except on a day on which one of them is refused by a rule
+    of its own: then it cannot be judged, and that one explains it.
+
+    rows, findings: as they were judged, in the same order.
     """
-    flags = broken_rules(table, rows, conditions(table, references))
-    whole = pl.repeat(None, pl.len(), dtype=pl.Date)  # a reference table is one part
-    parts = rows.select((whole if day is None else day).alias(_PART)).to_series()
+    parts = rows.select(_WHOLE if day is None else day.alias(_PART)).to_series()
     alone: dict[tuple[str, date | None], Refusal] = {}
     together: dict[tuple[str, date | None], Refusal] = {}
-    for rule in sorted(table.rules, key=lambda rule: len(rule_columns(table, rule))):
-        columns = rule_columns(table, rule)
-        for part, broken, count in _failing(table, rule, flags[rule.name], parts):
-            if not columns or columns & row_columns(table):
+    for finding in sorted(findings.values(), key=lambda one: len(one.expectation.columns)):
+        rule = finding.expectation
+        columns = frozenset(rule.columns) & frozenset(table.columns)
+        makes_rows = not columns or bool(columns & row_columns(table))
+        for part, broken, count in _failing(table, finding, parts):
+            if makes_rows and rule.action != "hold":
                 return []
             if len(columns) > 1 and any((name, part) in alone for name in columns):
                 continue
-            said = f"{broken} of {count} rows break {rule.name}"
-            seen = rows.filter(flags[rule.name] & _same(parts, part))
-            refusal = Refusal(
-                column="", day=part, rule=rule.name, rows=count, broken=broken,
-                sentence=_sentence(table, sorted(columns), part, said), shown=examples(table, seen, rule),
-            )  # fmt: skip
-            target = alone if len(columns) == 1 else together
-            for name in sorted(columns):
+            names = [ALL_COLUMNS] if makes_rows else sorted(columns)
+            refusal = _refusal(table, rows, finding, names, part, (broken, count), parts)
+            target = alone if len(names) == 1 else together
+            for name in names:
                 target.setdefault((name, part), replace(refusal, column=name))
     return list({**together, **alone}.values())
 
 
-def _failing(
-    table: SourceTable, rule: Rule, broken: pl.Series, parts: pl.Series
-) -> Iterable[tuple[date | None, int, int]]:
-    """The days on which more rows break the rule than it lets pass: (day, rows that break it, rows)."""
-    counts = pl.DataFrame({_PART: parts, "broken": broken}).group_by(_PART, maintain_order=True)
+def _refusal(
+    table: SourceTable, rows: pl.DataFrame, finding: Finding, names: Sequence[str], part: date | None,
+    counts: tuple[int, int], parts: pl.Series,
+) -> Refusal:  # fmt: skip
+    (broken, count), rule = counts, finding.expectation
+    if finding.unexpected is None:
+        seen = (finding.observed or {})[part if part is not None else 0]
+        said, shown = f"breaks {rule.name} (found {seen.value})", ""
+    else:
+        said = f"{broken} of {count} rows break {rule.name}"
+        shown = examples(table, rows.filter(finding.unexpected & _same(parts, part)), rule.columns)
+    sentence = _sentence(table, names, part, said)
+    return Refusal(column="", day=part, rule=rule.name, rows=count, broken=broken, sentence=sentence, shown=shown)
+
+
+def _failing(table: SourceTable, finding: Finding, parts: pl.Series) -> Iterator[tuple[date | None, int, int]]:
+    """The days that fail so that a column is refused: (day, rows that break the rule, rows)."""
+    rule = finding.expectation
+    if finding.success is not False or rule.action == "warn":
+        return
+    rows = dict(pl.DataFrame({_PART: parts}).group_by(_PART).len().iter_rows())
+    if finding.unexpected is None:
+        for part, seen in (finding.observed or {}).items():
+            if not seen.success:
+                day = part if isinstance(part, date) else None
+                yield day, rows.get(day, 0), rows.get(day, 0)
+        return
+    counts = pl.DataFrame({_PART: parts, "broken": finding.unexpected}).group_by(_PART, maintain_order=True)
     for part, bad, count in counts.agg(pl.col("broken").sum(), pl.len()).iter_rows():
-        if bad > (0 if rule.action == "stop" else most_set_aside(table, count)):
+        allowed = most_set_aside(table, count) if rule.action == "quarantine" else _few_enough(finding, count)
+        if bad > allowed:
             yield part, bad, count
+
+
+def _few_enough(finding: Finding, count: int) -> float:
+    """How many rows of a part may fail a rule that asks for most of them only: of those looked at, as in all parts."""
+    looked_at = count * finding.considered / finding.rows if finding.rows else 0
+    return looked_at * (1 - getattr(finding.expectation, "mostly", 1.0))
 
 
 def _same(parts: pl.Series, part: date | None) -> pl.Series:
@@ -138,32 +164,27 @@ def _same(parts: pl.Series, part: date | None) -> pl.Series:
 
 
 def _sentence(table: SourceTable, columns: Sequence[str], day: date | None, said: str) -> str:
-    named = " and ".join(f"raw/{table.name}.{name}" for name in columns)
+    named = " and ".join(str(Column("raw", table.name, "" if name == ALL_COLUMNS else name)) for name in columns)
     when = "" if day is None else f" of {day}"
     return f"{named}{when}: {said}"
 
 
-def without(
-    table: SourceTable, rows: pl.DataFrame, refusals: Collection[Refusal], day: pl.Expr | None
-) -> tuple[SourceTable, pl.DataFrame]:
-    """The rows without what is refused, and the declaration whose rules are not asked of it."""
-    days: dict[str, list[date | None]] = {}
+def without(table: SourceTable, rows: pl.DataFrame, refusals: Collection[Refusal], day: pl.Expr | None) -> pl.DataFrame:
+    """The rows without what is refused; where all columns are, they stay as they are, and whoever reads them asks."""
+    days: dict[str, list[date]] = {}
     for refusal in refusals:
-        days.setdefault(refusal.column, []).append(refusal.day)
+        if refusal.column != ALL_COLUMNS:
+            days.setdefault(refusal.column, []).extend([refusal.day] if refusal.day else [])
+    kept = {name: pl.lit(False) if day is None else ~day.is_in(found) for name, found in days.items()}
+    return rows.with_columns(pl.when(kept[name]).then(pl.col(name)).alias(name) for name in kept)
 
-    def hit(names: Iterable[str]) -> pl.Expr:
-        found = sorted({each for name in names for each in days.get(name, []) if each is not None})
-        return pl.lit(True) if day is None else day.is_in(found)
 
-    masked = rows.with_columns(pl.when(~hit([name])).then(pl.col(name)).alias(name) for name in days)
-    rules = []
-    for rule in table.rules:
-        touched = rule_columns(table, rule) & days.keys()
-        if not touched or rule.references is not None:  # a reference lets null pass
-            rules.append(rule)
-        elif rule.holds is not None and day is not None:
-            rules.append(replace(rule, holds=rule.holds.fill_null(False) | hit(touched)))
-    return replace(table, rules=tuple(rules)), masked
+def excused_by(table: SourceTable, refusals: Collection[Refusal]) -> dict[str, list[date | None]]:
+    """Rule -> the days on which it is not asked: it refused what it judges, or a column that it reads is refused."""
+    return {
+        rule.name: [one.day for one in refusals if one.column in rule.reads or one.rule == rule.name]
+        for rule in table.rules
+    }
 
 
 def columns_verdict(refusals: Collection[Refusal]) -> Verdict:
@@ -219,7 +240,7 @@ def refuse_use(
         one.sentence: table
         for table, names in sorted(used.items())
         for one in marks_of(lake, table, days if partitioned[table] else None)
-        if one.column in names
+        if one.column in names or one.column == ALL_COLUMNS
     }
     if found:
         tables = " and ".join(f"raw/{table}" for table in sorted(set(found.values())))

@@ -1,82 +1,123 @@
 """A source table's contract applied to a batch: good rows, quarantined rows with reasons, a verdict a rule."""
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
 
 import polars as pl
 
-from ml_platform.spec import KNOWN_AT, ContractBroken, DeclarationError, Rule, SchemaChanged, SourceTable, Verdict
+from ml_platform.sources.observe import Finding, observe, without_parts
+from ml_platform.sources.said import examples, verdict_of
+from ml_platform.spec import KNOWN_AT, ContractBroken, DeclarationError, SchemaChanged, SourceTable, Verdict
+from ml_platform.spec.expectations import Around, RowExpectation
 
 REASON = "reason"
 DUPLICATE = "duplicate_key"
 _SHARE = "share_quarantined"
-_EXAMPLES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Validated:
     """A batch, judged. Every row is in ``good`` or in ``quarantined`` (with ``reason``: all rules that it broke).
 
-    refusal: why the batch as a whole must not be used, or ``None``.
+    findings: what each rule found, by its name. refusal: why the batch as a whole must not be used, or ``None``.
     """
 
     good: pl.DataFrame
     quarantined: pl.DataFrame
     verdicts: Mapping[str, Verdict]
+    findings: Mapping[str, Finding]
     refusal: str | None
 
 
 def apply_contract(table: SourceTable, rows: pl.DataFrame, references: Mapping[str, pl.DataFrame]) -> Validated:
-    """Judge the batch and refuse it if the contract says so.
+    """Judge a whole batch and refuse it if the contract says so.
 
     Raises:
         SchemaChanged: columns are missing, new or of another type.
         ContractBroken: a stop rule failed, or more rows were set aside than allowed.
     """
-    found = judge(table, rows, references)
+    found = judge(table, rows, references, around=Around())
     if found.refusal:
         raise ContractBroken(found.refusal)
     return found
 
 
 def judge(
-    table: SourceTable, rows: pl.DataFrame, references: Mapping[str, pl.DataFrame], *, batch: pl.Expr | None = None
+    table: SourceTable,
+    rows: pl.DataFrame,
+    references: Mapping[str, pl.DataFrame],
+    *,
+    batch: pl.Expr | None = None,
+    around: Around | None = None,
+    excused: Mapping[str, Collection[date | None]] | None = None,
 ) -> Validated:
     """Judge every row by every rule; nothing is refused here.
 
     Of rows with the same key and ``known_at``, the first otherwise good one stays; one that became known later is a
-    correction, and stays, too. A rule whose condition is null does not hold. ``batch`` names the part of the rows (a
-    day) whose share of quarantined rows is judged, so that a bad day cannot hide among many good ones; one row alone
-    never exceeds a share above zero.
+    correction, and stays, too. ``batch`` names the part of the rows (a day) whose share of quarantined rows is judged,
+    so that a bad day cannot hide among many good ones; one row alone never exceeds a share above zero.
 
     Args:
         table: the declaration.
         rows: the batch, with exactly the declared columns, in any order.
         references: raw tables that rules refer to, by name.
         batch: an expression over the columns; by default all rows are one part.
+        around: earlier rows and when the parts ended, if the parts are there as a whole. Without it, rows of a part may
+            be missing, and only rules that one row alone decides are judged.
+        excused: rule -> the parts that it is not asked about; ``None`` where all rows are one part.
 
     Raises:
         SchemaChanged: columns are missing, new or of another type.
         DeclarationError: a rule cannot be evaluated.
     """
     rows = checked_schema(table, rows).sort(KNOWN_AT, *table.key, maintain_order=True)
-    flags = broken_rules(table, rows, conditions(table, references))
+    _refuse_shared_names(table)
+    known = replace(around or Around(), references=references)
+    found = observe(table.rules, rows, known, parts=batch, whole=around is not None, table=table.name)
+    if excused:
+        part = pl.Series([None] * rows.height) if batch is None else rows.select(batch).to_series()
+        found = {name: without_parts(finding, excused.get(name, ()), part) for name, finding in found.items()}
+    flags = _set_aside(found)
     bad = pl.select(pl.any_horizontal(*flags.values())).to_series() if flags else _nowhere(rows)
     flags[DUPLICATE] = _later_copies(table, rows, bad)
     bad = bad | flags[DUPLICATE]
     kept = rows.filter(bad) if bad.any() else rows.clear()  # mostly nothing is: then a reason need not be made
-    reasons = pl.select(_reasons(flags)).to_series().filter(bad) if kept.height else pl.Series([], dtype=pl.String)
+    reasons = reasons_of(flags).filter(bad) if kept.height else pl.Series([], dtype=pl.String)
     good, quarantined = rows.filter(~bad) if kept.height else rows, kept.with_columns(reasons.alias(REASON))
     if good.height + quarantined.height != rows.height:
         raise AssertionError(f"{table.name}: {rows.height} rows in, {good.height} + {quarantined.height} out")
-    verdicts = {name: _rule_verdict(table, name, rows, broken) for name, broken in flags.items()}
-    stopped = [verdict.reason for verdict in verdicts.values() if verdict.state == "fail"]
+    verdicts = {name: verdict_of(table, rows, finding) for name, finding in found.items()}
+    verdicts[DUPLICATE] = _copies_verdict(table, rows, flags[DUPLICATE])
+    stopping = [name for name, finding in found.items() if finding.expectation.action == "stop"]
+    stopped = [verdicts[name].reason for name in stopping if verdicts[name].state == "fail"]
     share = _share_verdict(table, rows, bad, batch)
     verdicts[_SHARE] = share
     if share.state == "fail" and not stopped:
         stopped = [share.reason]
-    return Validated(good=good, quarantined=quarantined, verdicts=verdicts, refusal="; ".join(stopped) or None)
+    return Validated(
+        good=good,
+        quarantined=quarantined,
+        verdicts=verdicts,
+        findings=found,
+        refusal="; ".join(stopped) or None,
+    )
+
+
+def _set_aside(found: Mapping[str, Finding]) -> dict[str, pl.Series]:
+    """Of each rule that keeps rows out, which; one that stops names the rows that broke it, too."""
+    flags = {}
+    for name, finding in found.items():
+        keeps_out = finding.expectation.action in ("quarantine", "stop")
+        if keeps_out and finding.success is False and finding.unexpected is not None:
+            flags[name] = finding.unexpected
+    return flags
+
+
+def _refuse_shared_names(table: SourceTable) -> None:
+    if len({rule.name for rule in table.rules}) != len(table.rules):
+        raise DeclarationError(f"two rules of table {table.name!r} share a name; names are reasons, make them unique")
 
 
 def checked_schema(table: SourceTable, rows: pl.DataFrame) -> pl.DataFrame:
@@ -106,15 +147,21 @@ def schema_changes(table: SourceTable, found: pl.Schema) -> dict[str, str]:
 
 
 def conditions(table: SourceTable, references: Mapping[str, pl.DataFrame]) -> dict[str, pl.Expr]:
-    """Rule name -> what holds for a good row.
+    """Rule name -> what holds for a good row, of the rules that one row alone decides and that keep a row out.
+
+    Null where the rule does not look at the row. So events are judged as they arrive; the other rules look at a day
+    once it is over.
 
     Raises:
-        DeclarationError: a rule has no condition, refers to a table that is not among ``references``, or shares a name.
+        DeclarationError: a rule refers to a table that is not among ``references``, or shares a name.
     """
-    holds = {rule.name: _condition(table, rule, references) for rule in table.rules}
-    if len(holds) != len(table.rules):
-        raise DeclarationError(f"two rules of table {table.name!r} share a name; names are reasons, make them unique")
-    return holds
+    _refuse_shared_names(table)
+    schema, around = pl.Schema(table.columns), Around(references=references)
+    return {
+        rule.name: rule.holding(schema, around)
+        for rule in table.rules
+        if isinstance(rule, RowExpectation) and rule.by_row and rule.action in ("quarantine", "stop")
+    }
 
 
 def broken_rules(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.Expr]) -> dict[str, pl.Series]:
@@ -126,7 +173,8 @@ def broken_rules(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.
     # Added to every condition, so that one that is a literal has a value for each row.
     each_row = pl.repeat(True, pl.len(), dtype=pl.Boolean)
     try:
-        frame = rows.select(~(each_row & condition).fill_null(False).alias(name) for name, condition in holds.items())
+        broken = ((each_row & ~holds_or_null.fill_null(True)).alias(name) for name, holds_or_null in holds.items())
+        frame = rows.select(broken)
     except pl.exceptions.PolarsError as error:
         raise DeclarationError(f"a rule of table {table.name!r} cannot be evaluated: {error}") from error
     return {name: frame[name] for name in holds}
@@ -141,25 +189,9 @@ def all_hold(table: SourceTable, rows: pl.DataFrame, holds: Mapping[str, pl.Expr
     if not holds:
         return True
     try:
-        every = pl.all_horizontal(condition.fill_null(False) for condition in holds.values())
-        return bool(rows.select(every.all()).item())
+        return bool(rows.select(pl.all_horizontal(*holds.values()).all()).item())  # null: not looked at
     except pl.exceptions.PolarsError as error:
         raise DeclarationError(f"a rule of table {table.name!r} cannot be evaluated: {error}") from error
-
-
-def _condition(table: SourceTable, rule: Rule, references: Mapping[str, pl.DataFrame]) -> pl.Expr:
-    if rule.references is None:
-        if rule.holds is None:
-            raise DeclarationError(f"rule {rule.name!r} of table {table.name!r} has no condition; give it holds=")
-        return rule.holds
-    column, other, other_column = rule.references
-    if other not in references:
-        raise DeclarationError(
-            f"rule {rule.name!r} of table {table.name!r} refers to raw/{other}, which was not handed over; "
-            f"known: {', '.join(sorted(references)) or 'none'}"
-        )
-    values = references[other][other_column].drop_nulls().unique()
-    return pl.col(column).is_in(values.implode()) | pl.col(column).is_null()
 
 
 def _later_copies(table: SourceTable, rows: pl.DataFrame, bad: pl.Series) -> pl.Series:
@@ -176,24 +208,18 @@ def _nowhere(rows: pl.DataFrame) -> pl.Series:
     return pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True)
 
 
-def _reasons(flags: Mapping[str, pl.Series]) -> pl.Expr:
+def reasons_of(flags: Mapping[str, pl.Series]) -> pl.Series:
+    """Of each row the names of all rules that it broke, or null; flags: rule -> whether each row broke it."""
     names = [pl.when(pl.lit(broken)).then(pl.lit(name)) for name, broken in flags.items() if broken.any()]
     if not names:
-        return pl.lit(None, pl.String)
-    return pl.concat_str(names, separator=", ", ignore_nulls=True)
+        height = next((broken.len() for broken in flags.values()), 0)
+        return pl.repeat(None, height, dtype=pl.String, eager=True)
+    return pl.select(pl.concat_str(names, separator=", ", ignore_nulls=True).replace("", None)).to_series()
 
 
-def _rule_verdict(table: SourceTable, name: str, rows: pl.DataFrame, broken: pl.Series) -> Verdict:
-    rule = next((rule for rule in table.rules if rule.name == name), Rule(name=name))
-    count = int(broken.sum())
-    measures = {"broken": count, "rows": rows.height}
-    if not count:
-        return Verdict(state="pass", reason=f"{name} holds on {rows.height} rows", measures=measures)
-    found = f"{count} of {rows.height} rows of raw/{table.name} break {name}"
-    if rule.action == "quarantine":
-        return Verdict(state="warn", reason=f"{found}; they were set aside", measures=measures)
-    reason = f"{found}, which stops the table; {examples(table, rows.filter(broken), rule)}"
-    return Verdict(state="fail", reason=reason, measures=measures)
+def most_set_aside(table: SourceTable, rows: int) -> float:
+    """How many of so many rows may be set aside; one alone never exceeds a share above zero."""
+    return max(rows * table.max_quarantined, float(table.max_quarantined > 0))
 
 
 def _share_verdict(table: SourceTable, rows: pl.DataFrame, bad: pl.Series, batch: pl.Expr | None) -> Verdict:
@@ -209,21 +235,15 @@ def _share_verdict(table: SourceTable, rows: pl.DataFrame, bad: pl.Series, batch
     where = "" if batch is None else f" ({first['part']})"
     reason = (
         f"{first['bad']} of {first['len']} rows of raw/{table.name}{where} were set aside, more than the share of "
-        f"{table.max_quarantined:g} that is allowed; {examples(table, rows.filter(bad), None)}"
+        f"{table.max_quarantined:g} that is allowed; {examples(table, rows.filter(bad))}"
     )
     return Verdict(state="fail", reason=reason, measures=measures)
 
 
-def most_set_aside(table: SourceTable, rows: int) -> float:
-    """How many of so many rows may be set aside; one alone never exceeds a share above zero."""
-    return max(rows * table.max_quarantined, float(table.max_quarantined > 0))
-
-
-def examples(table: SourceTable, broken: pl.DataFrame, rule: Rule | None) -> str:
-    """Three of the rows: key, ``known_at`` and the columns that the rule looks at."""
-    looked_at = list(table.columns)
-    if rule is not None:
-        looked_at = rule.holds.meta.root_names() if rule.holds is not None else [rule.column or ""]
-    columns = dict.fromkeys([*table.key, KNOWN_AT, *sorted(looked_at)])
-    shown = broken.select(column for column in columns if column in broken.columns).head(_EXAMPLES).rows(named=True)
-    return "for example " + " | ".join(", ".join(f"{name}={value}" for name, value in row.items()) for row in shown)
+def _copies_verdict(table: SourceTable, rows: pl.DataFrame, copies: pl.Series) -> Verdict:
+    count = int(copies.sum())
+    measures = {"broken": count, "rows": rows.height}
+    if not count:
+        return Verdict(state="pass", reason=f"{DUPLICATE} holds on {rows.height} rows", measures=measures)
+    reason = f"{count} of {rows.height} rows of raw/{table.name} break {DUPLICATE}; they were set aside"
+    return Verdict(state="warn", reason=reason, measures=measures)

@@ -7,10 +7,14 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 
 from ml_platform.sources.admission import Admit, everything
-from ml_platform.sources.columns import Refusal, conformed, marks_of, refused_columns, without, write_marks
+from ml_platform.sources.columns import Refusal, conformed, excused_by, marks_of, refused_columns, without, write_marks
 from ml_platform.sources.contract import Validated, judge
-from ml_platform.spec import KNOWN_AT, ContractBroken, Rule, SourceTable, Verdict
+from ml_platform.sources.observe import Finding
+from ml_platform.spec import KNOWN_AT, ContractBroken, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start, days_between
+from ml_platform.spec.expectations import Around, ExpectInvariantToHold
+from ml_platform.spec.expectations.base import PART
+from ml_platform.spec.verdict import State
 from ml_platform.stores.delta import PARTITION, Lake
 
 _ORIGIN_OF_TIME = datetime(1, 1, 2, tzinfo=UTC)  # a reference table is read from here on; day 1 has no local time
@@ -26,7 +30,7 @@ class Batch:
     rows_read: rows that the source gave, counted before the contract. rows_forgotten: those among them that were left
         out because they hold what was forgotten.
     empty_days: days that gave no row although the table may not be empty.
-    contract: all rules in one verdict; ``rules`` holds each.
+    contract: all rules in one verdict; ``rules`` holds each, ``findings`` what each found.
     refusal: why the batch must not be used, or ``None``.
     refused: columns that must not be used, though the batch may: ``good`` and ``quarantined`` hold nothing of them.
     undeclared: columns that the source gave though nobody declared them; they are left out.
@@ -39,6 +43,7 @@ class Batch:
     empty_days: tuple[date, ...]
     contract: Verdict
     rules: Mapping[str, Verdict]
+    findings: Mapping[str, Finding]
     refusal: str | None
     refused: tuple[Refusal, ...] = ()
     undeclared: tuple[str, ...] = ()
@@ -71,6 +76,17 @@ def read_references(table: SourceTable, lake: Lake) -> dict[str, pl.DataFrame]:
     return {name: lake.read(f"raw/{name}") for name in names}
 
 
+def read_before(table: SourceTable, lake: Lake, first_day: date) -> pl.DataFrame | None:
+    """The rows of the days before that the rules look back at, with the columns that they read and their day."""
+    back = max((rule.looks_back_days for rule in table.rules), default=0)
+    if not back or not table.partitioned or not lake.exists(raw_name(table)):
+        return None
+    names = dict.fromkeys([KNOWN_AT, *(name for rule in table.rules if rule.looks_back_days for name in rule.reads)])
+    rows = lake.read(raw_name(table), first=first_day - timedelta(days=back), last=first_day - timedelta(days=1))
+    order = [name for name in table.key if name in names]
+    return rows.select(*names, pl.col(PARTITION).alias(PART)).sort(PART, KNOWN_AT, *order)
+
+
 def fetch(
     table: SourceTable,
     first_day: date,
@@ -81,14 +97,16 @@ def fetch(
     *,
     after: datetime | None = None,
     admit: Admit = everything,
-    live: bool = False,
+    before: pl.DataFrame | None = None,
+    whole: bool = False,
 ) -> Batch:
     """Read the local days [first_day, last_day] as far as they are known at ``now``, and judge them.
 
     A reference table is read whole, whatever the days. ``references`` are the raw tables that rules refer to.
     ``after`` leaves out what was known at that moment already; ``admit`` what was forgotten, before the contract.
-    ``live``: they are on their way into live windows, where a row is an event that is judged alone: a bad one is set
-    aside, and nothing is refused of the rows beside it.
+    ``whole``: rules about a day as a whole are judged, too, of the days that are over, and columns may be refused;
+    ``before`` are the earlier rows that such rules look back at. Otherwise the rows are on their way into live windows,
+    where a row is an event that is judged alone: a bad one is set aside, and nothing is refused of those beside it.
 
     Raises:
         SourceError: the source could not be read, or columns without which there are no rows changed.
@@ -100,12 +118,15 @@ def fetch(
     guarded = replace(table, rules=(_inside(start, end), *table.rules))
     local_day = _local_day(first_day, last_day, timezone) if days else None
     admitted = admit(table, rows)
-    guarded, admitted = without(guarded, admitted, refused, local_day)
-    found = judge(guarded, admitted, references, batch=local_day)
-    if found.refusal and not live:
-        more = refused_columns(guarded, admitted, references, local_day)
-        found = judge(*without(guarded, admitted, more, local_day), references, batch=local_day) if more else found
+    admitted = admitted.sort(KNOWN_AT, *table.key, maintain_order=True)  # as they are judged
+    around = Around(before=before, ends=_ends(days, now, timezone)) if whole else None
+    excused = excused_by(guarded, refused)
+    found = judge(guarded, admitted, references, batch=local_day, around=around, excused=excused)
+    asked = found
+    if whole and (more := refused_columns(guarded, admitted, found.findings, local_day)):
         refused += more
+        masked, excused = without(table, admitted, refused, local_day), excused_by(guarded, refused)
+        found = judge(guarded, masked, references, batch=local_day, around=around, excused=excused)
     empty = _empty_days(table, rows, local_day, days, now, timezone)
     return Batch(
         good=_dated(found.good, local_day),
@@ -114,7 +135,8 @@ def fetch(
         rows_forgotten=rows.height - admitted.height,
         empty_days=empty,
         contract=_summary(table, found, rows.height, empty, _notes(refused, undeclared)),
-        rules=found.verdicts,
+        rules=asked.verdicts,
+        findings=asked.findings,
         refusal=found.refusal,
         refused=tuple(refused),
         undeclared=tuple(undeclared),
@@ -146,7 +168,8 @@ def ingest(
     """
     days = days_between(first_day, last_day) if table.partitioned else None
     known = references if references is not None else read_references(table, lake)
-    batch = fetch(table, first_day, last_day, now, timezone, known, admit=admit)
+    before = read_before(table, lake, first_day)
+    batch = fetch(table, first_day, last_day, now, timezone, known, admit=admit, before=before, whole=True)
     lake.replace(quarantine_name(table), batch.quarantined, days)
     if batch.refusal:
         raise ContractBroken(
@@ -154,12 +177,31 @@ def ingest(
             f"{quarantine_name(table)} with their reasons: mend the source or the contract and materialize again"
         )
     # While raw is exchanged, what was or will be refused is: a reader may meet either state of the rows.
-    before = marks_of(lake, table.name, days)
-    write_marks(lake, table, [*before, *batch.refused], days)
+    refused_before = marks_of(lake, table.name, days)
+    write_marks(lake, table, [*refused_before, *batch.refused], days)
     version = lake.replace(raw_name(table), batch.good, days)
-    if before:
+    if refused_before:
         write_marks(lake, table, batch.refused, days)
     return Ingested(**vars(batch), raw_version=version)
+
+
+def examined(
+    table: SourceTable, lake: Lake, day: date, now: datetime, timezone: str, *, admit: Admit = everything
+) -> tuple[pl.DataFrame, Validated]:
+    """A day's rows as the source gives them now, in the order in which they were judged, and the judgement.
+
+    Nothing is written. A reference table is examined whole.
+
+    Raises:
+        SourceError: the source could not be read, or columns without which there are no rows changed.
+        MissingHistory: a table that a rule refers to was never written.
+    """
+    given, _, _ = conformed(table, table.read(*_interval(table, day, day, now, timezone)), [])
+    rows = admit(table, given).sort(KNOWN_AT, *table.key, maintain_order=True)
+    days = [day] if table.partitioned else None
+    around = Around(before=read_before(table, lake, day), ends=_ends(days, now, timezone))
+    local_day = _local_day(day, day, timezone) if days else None
+    return rows, judge(table, rows, read_references(table, lake), batch=local_day, around=around)
 
 
 def nothing_lost(
@@ -197,9 +239,16 @@ def _interval(
     return start, max(start, min(day_start(last_day + timedelta(days=1), timezone), now + _TICK))
 
 
-def _inside(start: datetime, end: datetime) -> Rule:
+def _ends(days: list[date] | None, now: datetime, timezone: str) -> dict[date, datetime]:
+    """When each of the days was over, of those that are."""
+    ends = {day: day_start(day + timedelta(days=1), timezone) for day in days or ()}
+    return {day: end for day, end in ends.items() if end <= now}
+
+
+def _inside(start: datetime, end: datetime) -> ExpectInvariantToHold:
     """A reader that hands out rows from outside would put them into a wrong partition, or into the future."""
-    return Rule(name=IN_INTERVAL, holds=pl.col(KNOWN_AT).is_between(start, end, closed="left"), action="stop")
+    lies_there = pl.col(KNOWN_AT).is_between(start, end, closed="left").fill_null(False)
+    return ExpectInvariantToHold(name=IN_INTERVAL, holds=lies_there, action="stop")
 
 
 def _local_day(first_day: date, last_day: date, timezone: str) -> pl.Expr:
@@ -237,14 +286,20 @@ def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[
     if not broken:
         reason = f"all {len(found.verdicts)} rules hold on {rows_read} rows{notes}"
         return Verdict(state="warn" if notes else "pass", reason=reason, measures=measures)
-    listed = ", ".join(f"{name} ({count})" for name, count in broken.items())
-    aside = f"{found.quarantined.height} of {rows_read} rows were set aside in {quarantine_name(table)}"
-    reason = f"{aside}: {listed}{notes}"
-    return Verdict(state="warn", reason=reason, measures={**measures, **broken})
+    aside = [
+        name for name in broken if name not in found.findings or found.findings[name].expectation.action == "quarantine"
+    ]
+    listed = ", ".join(f"{name} ({broken[name]})" for name in aside)
+    told = [f"{found.quarantined.height} of {rows_read} rows were set aside in {quarantine_name(table)}: {listed}"]
+    others = [name for name in broken if name not in aside]
+    reason = "; ".join([*(told if aside else []), *(found.verdicts[name].reason for name in others)]) + notes
+    states = {found.verdicts[name].state for name in broken}
+    state: State = "fail" if "fail" in states else "warn" if notes or "warn" in states else "pass"
+    return Verdict(state=state, reason=reason, measures={**measures, **broken})
 
 
 def _notes(refused: Sequence[Refusal], undeclared: Sequence[str]) -> str:
     names = ", ".join(dict.fromkeys(one.column for one in refused))
-    told = [f"columns refused, see the check of them: {names}"] if names else []
+    told = [f"refused, see the check of columns: {names}"] if names else []
     told += [f"undeclared columns were left out: {', '.join(undeclared)}"] if undeclared else []
     return "".join(f"; {one}" for one in told)

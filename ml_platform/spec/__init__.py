@@ -49,7 +49,7 @@ from ml_platform.spec.project import Project
 from ml_platform.spec.request_views import Computed, RequestView, View
 from ml_platform.spec.rollouts import BusinessMetric, RolloutPolicy
 from ml_platform.spec.services import Service
-from ml_platform.spec.tables import KNOWN_AT, Rule, SourceTable, between, invariant, is_in, not_null, refers_to
+from ml_platform.spec.tables import KNOWN_AT, SourceTable
 from ml_platform.spec.verdict import Verdict
 
 __all__ = [
@@ -90,7 +90,6 @@ __all__ = [
     "RequestView",
     "RetrainPolicy",
     "RolloutPolicy",
-    "Rule",
     "SchemaChanged",
     "Search",
     "Seasons",
@@ -112,11 +111,6 @@ __all__ = [
     "WindowsLost",
     "WordRefused",
     "Workers",
-    "between",
     "blend_of",
-    "invariant",
-    "is_in",
-    "not_null",
-    "refers_to",
     "scikit",
 ]

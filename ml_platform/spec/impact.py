@@ -10,7 +10,6 @@ from ml_platform.spec.lineage import (
     feature_columns,
     label_columns,
     request_columns,
-    roots,
     spine_columns,
     view_columns,
 )
@@ -121,12 +120,10 @@ def _contracts(project: Project, asked: frozenset[Column], *, own: bool) -> Iter
 
 def _rules(table: SourceTable) -> Iterator[tuple[str, frozenset[Column]]]:
     for rule in table.rules:
-        columns: set[Column] = set()
-        if rule.holds is not None:
-            columns |= {Column("raw", table.name, name) for name in roots(rule.holds, table.columns)}
+        columns = {Column("raw", table.name, name) for name in rule.reads}
         if rule.references is not None:
-            column, other, key = rule.references
-            columns |= {Column("raw", table.name, column), Column("raw", other, key)}
+            _, other, key = rule.references
+            columns |= {Column("raw", other, name) for name in (key,) if name}
         yield rule.name, frozenset(columns)
 
 

@@ -17,6 +17,7 @@ from ml_platform.spec.request_views import Computed, RequestView
 from ml_platform.spec.tables import KNOWN_AT, SourceTable
 
 Tables = Mapping[str, SourceTable]
+ALL_COLUMNS = "*"  # a column's name where a table is refused as a whole
 
 
 @dataclass(frozen=True, order=True)

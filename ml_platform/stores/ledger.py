@@ -6,7 +6,7 @@ is written, `ledger_body.py` how a field is taken out, `ledger_chain.py` says wh
 
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.spec import HomeDamaged, Verdict
-from ml_platform.stores.ledger_body import fields, opened, sealed, taken_out, without
+from ml_platform.stores.ledger_body import fields, opened, sealed, without
+from ml_platform.stores.ledger_body import read as opened_with_gaps
 from ml_platform.stores.ledger_chain import GENESIS, Head, Line, behind, breaks
 from ml_platform.stores.ledger_head import Note, held, read
 from ml_platform.stores.ledger_kinds import CHAIN, REDACTION
@@ -79,20 +80,24 @@ class Ledger:
         """The note of the last line; it belongs to the ledger wherever that is copied to."""
         return self.path.with_suffix(".head")
 
-    def write(self, kind: str, subject: str, key: str, at: datetime, body: Mapping[str, Any]) -> Entry:
+    def write(
+        self, kind: str, subject: str, key: str, at: datetime, body: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+    ) -> Entry:
         """Add a line, or return the one that already stands under this key (a retry changes nothing).
 
-        A reason is kept without the examples that name rows. A ledger from before the chain is chained first.
+        body: where it follows from other lines, a function that reads them: nobody else writes while it does. A reason
+        is kept without the examples that name rows. A ledger from before the chain is chained first.
 
         Raises:
             HomeDamaged: the file is not a ledger any more.
         """
-        told = (_moment(at), kind, subject, key, _kept(body))
+        told = (_moment(at), kind, subject, key)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._adding(_moment(at)) as db:
-            stands = db.execute(f"{_ENTRY} WHERE kind = ? AND subject = ? AND key = ?", told[1:4]).fetchone()
+            stands = db.execute(f"{_ENTRY} WHERE kind = ? AND subject = ? AND key = ?", told[1:]).fetchone()
             if stands is None:
-                stands = (_add(db, _last(db), *told).number, *told)
+                written = (*told, _kept(body() if callable(body) else body))
+                stands = (_add(db, _last(db), *written).number, *written)
         return _entry(stands)
 
     def naming(self, words: Words) -> Mapping[int, Sequence[str]]:
@@ -155,6 +160,22 @@ class Ledger:
         """The newest line, if any."""
         entries = self.entries(kind, subject)
         return entries[-1] if entries else None
+
+    def all(self) -> list[Entry]:
+        """Every line, oldest first.
+
+        Raises:
+            HomeDamaged: the file is not a ledger any more.
+        """
+        return [_entry(row) for row in self._rows(f"{_ENTRY} ORDER BY number")]
+
+    def of_kind(self, kind: str) -> list[Entry]:
+        """All lines of this kind, whatever they are about, oldest first."""
+        return [_entry(row) for row in self._rows(f"{_ENTRY} WHERE kind = ? ORDER BY number", kind)]
+
+    def height(self) -> int:
+        """The number of the last line; 0 before the first."""
+        return next((int(number) for (number,) in self._rows("SELECT coalesce(max(number), 0) FROM ledger")), 0)
 
     def subjects(self, kinds: Collection[str]) -> list[str]:
         """What lines of these kinds are about, by name."""
@@ -295,4 +316,5 @@ def _naming(rows: Iterable[Sequence[Any]], words: Words) -> dict[int, list[str]]
 def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
     number, at, kind, subject, key, body = row
     told: dict[str, Any] = {"number": number, "at": datetime.fromisoformat(at), "kind": kind, "subject": subject}
-    return Entry(**told, key=key, body=opened(body), redacted=taken_out(body))
+    fields_told, redacted = opened_with_gaps(body)
+    return Entry(**told, key=key, body=fields_told, redacted=redacted)

@@ -6,11 +6,13 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 
 | kind | about | written when | body |
 |---|---|---|---|
-| decision | a policy | every day | answer, reason, wanted, consumed, measures |
+| decision | a policy | every day | model, answer, reason, wanted, consumed, measures; asked, held, spares, rules |
 | drift | a drift policy, or a column | its verdict of a day failed | day, service, reason |
 | review | a model | drift that no policy answers was found | drift, reason, lines |
-| gathering | a model | a training set was gathered | decision, manifest |
-| training | a model | a version was registered | version, decision, manifest (its digest), files (path: SHA-256) |
+| reviewed | a model | a person's word on it | review (its line), answer (retrain, leave), by, reason |
+| request | a model | a person asked for a retraining | by, reason |
+| gathering | a model | a training set was gathered | decision, manifest, heard (the last line before it began) |
+| training | a model | a version was registered | version, decision, heard, manifest (digest), files (path: SHA-256) |
 | files | a model | a forgetting is about to change files of a version | version, files (path: SHA-256), reason |
 | gate | a model | a version was judged | version, state, reason, champion, measures |
 | hold | a model | a promotion has to wait | version, before, reason, gate |
@@ -37,6 +39,7 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 DECISION = "decision"
 DRIFT = "drift"
 REVIEW, REVIEWED = "review", "reviewed"
+REQUEST = "request"
 GATHERING = "gathering"
 TRAINING = "training"
 FILES = "files"
@@ -63,5 +66,6 @@ CHAIN = "chain"
 # After which another version serves than before, or with another share.
 SERVING = (PROMOTION, FOUND, ADOPTION, ROLLOUT, ROLLBACK, ABORT)
 # What a model's history tells.
+_ASKED = (REQUEST, REVIEW, REVIEWED)
 _ITS_WAY = (TRAINING, FILES, GATE, HOLD, REFUSAL, APPROVAL, REJECTION, ALIAS, BEGIN, PAUSE, RESUME)
-OF_A_MODEL = (*_ITS_WAY, *SERVING, REDACTION)
+OF_A_MODEL = (*_ASKED, *_ITS_WAY, *SERVING, REDACTION)

@@ -2,6 +2,7 @@
 
 import os
 from base64 import b64encode
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -20,7 +21,8 @@ from ml_platform.spec import ModelSpec, Project
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
-from ml_platform.stores.ledger_kinds import DECISION, TRAINING
+from ml_platform.stores.ledger_kinds import TRAINING
+from ml_platform.stores.ledger_wants import heard_now
 from ml_platform.stores.tracking import Tracking
 from ml_platform.training.by_hand import try_out, with_parameters
 from ml_platform.training.estimators import train
@@ -28,7 +30,6 @@ from ml_platform.training.lineage import column_types, raw_columns, training_col
 from ml_platform.training.manifest import declared, run_manifest, set_manifest
 from ml_platform.training.search import search
 from ml_platform.training.steps import (
-    answered,
     gather,
     gathered_for,
     gathered_from,
@@ -78,7 +79,8 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         description=f"The rows {spec.name} is trained and judged on: every question with the features known when it "
         f"was asked and the label learned since. {spec.task.description}",
         deps=[*_upstream(project, spec), *([alarm] if alarm else [])],
-        automation_condition=on_alarm(alarm) if alarm else None,
+        # Another declaration asks the decision, which gives its reason.
+        automation_condition=on_alarm(alarm, new_code=False) if alarm else None,
         code_version=declared(project, spec),
         metadata={**_deadline(spec), **lineage, **reads(raw_columns(spec, project))},
         kinds=asset_keys.kinds(asset_keys.training_set(spec.name), "deltalake", "polars"),
@@ -92,11 +94,11 @@ def _training_set(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult[Any]:
         # Read before the rows: a retraining that is decided meanwhile wants rows that this set may lack.
-        decision = answered(ledger.last(DECISION, spec.policy)) if spec.policy else 0
+        answers = heard_now(ledger, spec.name)
         found = gather(lake, project, spec, clock.now())
         version = lake.replace(table_of(spec), found.rows, None)
         manifest = set_manifest(project, spec, found.rows, found.tables, found.maturity, clock.now())
-        note_gathering(ledger, spec, context.run_id, clock.now(), decision, manifest)
+        note_gathering(ledger, spec, context.run_id, clock.now(), answers, manifest)
         told: dict[str, Any] = {
             **manifest.bounds,
             **{f"{part}_rows": rows for part, rows in manifest.rows.items()},
@@ -134,7 +136,7 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         site = Site(checkpoints=profile.checkpoints_path, ray_address=profile.ray_address)
         refuse_site(spec, site)
-        decision, rows, threads = gathered_for(ledger, spec), read_set(lake, spec), os.cpu_count() or 1
+        answers, rows, threads = gathered_for(ledger, spec), read_set(lake, spec), os.cpu_count() or 1
         made_of = gathered_from(ledger, spec, rows)
         learned = rows.filter(pl.col(PART) == TRAIN)
         refuse_empty_features(spec, learned)
@@ -145,7 +147,7 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
             tracking,
             trained,
             manifest,
-            decision,
+            answers.decision,
             spec=spec,
             columns=rows.schema,
             run_id=context.run_id,
@@ -153,7 +155,7 @@ def _model(project: Project, spec: ModelSpec) -> dg.AssetsDefinition:
             views=project.views_of(spec),
             pages=profile.pages,
         )
-        body = {"version": version.version, "decision": decision, "manifest": manifest.digest}
+        body = {"version": version.version, **asdict(answers), "manifest": manifest.digest}
         ledger.write(TRAINING, spec.name, context.run_id, clock.now(), {**body, "files": dict(version.files)})
         told = {"version": version.version, **mlflow_links(tracking, version, profile.pages)}
         told |= {**version.tags, **metadata.figures(trained.facts)}

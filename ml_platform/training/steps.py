@@ -14,8 +14,9 @@ from ml_platform.spec import HAPPENS_AT, MissingHistory, ModelSpec, Project, Sta
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.manifests import RunManifest, SetManifest, TableVersion
 from ml_platform.stores.delta import Lake
-from ml_platform.stores.ledger import Entry, Ledger
+from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import GATHERING
+from ml_platform.stores.ledger_wants import Answers
 from ml_platform.stores.pages import Pages
 from ml_platform.stores.tracking import ModelVersion, Tracking
 from ml_platform.stores.tracking_entries import ASSET_KEY, RUN_ID
@@ -75,22 +76,18 @@ def read_set(lake: Lake, spec: ModelSpec) -> pl.DataFrame:
     return lake.scan(table_of(spec)).collect().sort(HAPPENS_AT, spec.task.key)
 
 
-def answered(newest: Entry | None) -> int:
-    """Up to which wanted retraining a set that is gathered now answers, by the newest decision; 0 is none."""
-    return 0 if newest is None else int(newest.body["wanted"])
-
-
 def note_gathering(
-    ledger: Ledger, spec: ModelSpec, run_id: str, now: datetime, decision: int, manifest: SetManifest
+    ledger: Ledger, spec: ModelSpec, run_id: str, now: datetime, answers: Answers, manifest: SetManifest
 ) -> None:
-    """Write down what the set that stands is made of, and which wanted retraining it and its model answer."""
-    ledger.write(GATHERING, spec.name, run_id, now, {"decision": decision, "manifest": asdict(manifest)})
+    """Write down what the set that stands is made of, and what it and its model answer."""
+    body = {"decision": answers.decision, "heard": answers.heard, "manifest": asdict(manifest)}
+    ledger.write(GATHERING, spec.name, run_id, now, body)
 
 
-def gathered_for(ledger: Ledger, spec: ModelSpec) -> int:
-    """Up to which wanted retraining the training set that stands answers; 0 is none."""
+def gathered_for(ledger: Ledger, spec: ModelSpec) -> Answers:
+    """What the training set that stands answers."""
     newest = ledger.last(GATHERING, spec.name)
-    return 0 if newest is None else int(newest.body["decision"])
+    return Answers() if newest is None else Answers.of(newest.body)
 
 
 def gathered_from(ledger: Ledger, spec: ModelSpec, rows: pl.DataFrame) -> SetManifest:

@@ -1,6 +1,7 @@
 """What happens in the trips' world: a pure function of the day, the seed and the behaviour.
 
 stationary: nothing ever changes. shifted: from ``SHIFTS_ON`` on, long trips end early and short ones late, for good.
+moved: the same, and there are no short trips any more, so that what is asked about is seen to have changed, too.
 """
 
 import os
@@ -34,7 +35,9 @@ def trips(day: date, seed: int, behaviour: str) -> pl.DataFrame:
     leaves = [begins + timedelta(seconds=int(second)) for second in seconds]
     miles = draw.uniform(1, 9, A_DAY).round(2)
     line = draw.integers(0, len(LINES), A_DAY)
-    slope = -1.0 if behaviour == "shifted" and day >= SHIFTS_ON else 1.0
+    slope = -1.0 if behaviour in ("shifted", "moved") and day >= SHIFTS_ON else 1.0
+    if behaviour == "moved" and day >= SHIFTS_ON:
+        miles = (miles / 2 + 4.5).round(2)
     logit = slope * 1.3 * (miles - 5) + 0.6 * (line - 2)
     late = draw.uniform(size=A_DAY) < 1 / (1 + np.exp(-logit))
     minutes = np.where(late, draw.integers(10, 40, A_DAY), draw.integers(-5, 10, A_DAY))

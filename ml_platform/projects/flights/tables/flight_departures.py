@@ -6,6 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.projects.flights.nycflights13 import (
+    DESTINATIONS_KNOWN,
+    FLIGHT_ID,
     LOCAL,
     ORIGINS,
     UTC_TIME,
@@ -14,9 +16,11 @@ from ml_platform.projects.flights.nycflights13 import (
     minutes,
     reader,
 )
-from ml_platform.spec import SourceTable, between, invariant, is_in, not_null, refers_to
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 
 _KEY = ("flight_id",)
+_NEEDED = ("flight_id", "carrier", "flight", "origin", "dest", "tailnum", "sched_dep", "dep_delay", "known_at")
 _LOCAL_DEP = (pl.col("sched_dep") + minutes("dep_delay")).dt.convert_time_zone(LOCAL)
 _LOCAL_MINUTE = _LOCAL_DEP.dt.hour().cast(pl.Int64) * 60 + _LOCAL_DEP.dt.minute()
 
@@ -50,16 +54,28 @@ flight_departures = SourceTable(
     key=_KEY,
     known_at_source="the departure",
     rules=(
-        *not_null("flight_id", "carrier", "flight", "origin", "dest", "tailnum", "sched_dep", "dep_delay", "known_at"),
-        is_in("origin", ORIGINS),
-        refers_to("carrier", "airlines", "carrier"),
-        between("dep_delay", -60, 1440),
-        between("dep_time", 1, 2400),
-        # A change of unit or sign, or a shifted clock, breaks this on nearly every row.
-        invariant("clock_agrees_with_delay", (_LOCAL_MINUTE - minute_of_day("dep_time")) % 1440 == 0, action="stop"),
-        invariant(
-            "known_at_departure", pl.col("known_at") == pl.col("sched_dep") + minutes("dep_delay"), action="stop"
+        *gxe.ExpectColumnValuesToNotBeNull.each(*_NEEDED),
+        gxe.ExpectColumnValuesToBeInSet(column="origin", value_set=ORIGINS),
+        gxe.ExpectColumnValuesToReferTo(column="carrier", table="airlines", other="carrier"),
+        gxe.ExpectColumnValuesToBeBetween(column="dep_delay", min_value=-60, max_value=1440),
+        gxe.ExpectColumnValuesToBeBetween(column="dep_time", min_value=1, max_value=2400),
+        gxe.ExpectInvariantToHold(name="flight_id_agrees", holds=pl.col("flight_id") == FLIGHT_ID, action="stop"),
+        # A change of unit or sign, or a shifted clock, breaks these on nearly every row.
+        gxe.ExpectInvariantToHold(
+            name="clock_agrees_with_delay",
+            holds=(_LOCAL_MINUTE - minute_of_day("dep_time")) % 1440 == 0,
+            action="stop",
         ),
+        gxe.ExpectInvariantToHold(
+            name="known_at_departure",
+            holds=pl.col("known_at") == pl.col("sched_dep") + minutes("dep_delay"),
+            action="stop",
+        ),
+        *DESTINATIONS_KNOWN,
+        gxe.ExpectColumnDistinctValuesToContainSet(column="origin", value_set=ORIGINS),
+        # A blizzard left a third of an airport's departures, and none after 15:20.
+        gxe.ExpectTableRowCountToBeUsual(by=("origin",), min_ratio=0.2, max_ratio=1.6),
+        gxe.ExpectTableToBeFresh(by=("origin",), within=timedelta(hours=10)),
     ),
     fresh_within=timedelta(hours=26),
 )

@@ -5,13 +5,29 @@ from pathlib import Path
 
 import polars as pl
 
-from ml_platform.projects.flights.nycflights13 import LOCAL, ORIGINS, UTC_TIME, flights, noon_before, reader
-from ml_platform.spec import SourceTable, between, invariant, is_in, not_null, refers_to
+from ml_platform.projects.flights.nycflights13 import (
+    DESTINATIONS_KNOWN,
+    FLIGHT_ID,
+    LOCAL,
+    ORIGINS,
+    UTC_TIME,
+    flights,
+    noon_before,
+    reader,
+)
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 
 _KEY = ("flight_id",)
 _DEP = pl.col("sched_dep")
 _LOCAL_DEP = _DEP.dt.convert_time_zone(LOCAL)
-_ID = pl.format("{}{}-{}-{}", "carrier", "flight", "origin", _LOCAL_DEP.dt.strftime("%Y%m%d"))
+_NEEDED = ("flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at")
+_CLOCKS = {
+    "hour_agrees_with_utc": pl.col("hour") == _LOCAL_DEP.dt.hour(),
+    "sched_hour_agrees": pl.col("sched_hour") == _DEP.dt.truncate("1h").dt.epoch("s"),
+    "weekday_agrees": pl.col("weekday") == _LOCAL_DEP.dt.weekday(),
+    "known_at_noon_before": pl.col("known_at") == noon_before("sched_dep"),
+}
 
 
 def _rows(folder: Path) -> pl.DataFrame:
@@ -49,19 +65,23 @@ flight_schedules = SourceTable(
     key=_KEY,
     known_at_source="assumed: noon in New York on the day before, or the project's first instant",
     rules=(
-        *not_null("flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at"),
-        is_in("origin", ORIGINS),
-        refers_to("carrier", "airlines", "carrier"),
-        between("distance", 10, 5100),
-        between("sched_minutes", 20, 960),
-        between("hour", 0, 23),
-        between("weekday", 1, 7),
-        invariant("flight_id_agrees", pl.col("flight_id") == _ID),
-        invariant("duration_agrees", pl.col("sched_arr") == _DEP + pl.duration(minutes="sched_minutes")),
-        invariant("hour_agrees_with_utc", pl.col("hour") == _LOCAL_DEP.dt.hour(), action="stop"),
-        invariant("sched_hour_agrees", pl.col("sched_hour") == _DEP.dt.truncate("1h").dt.epoch("s"), action="stop"),
-        invariant("weekday_agrees", pl.col("weekday") == _LOCAL_DEP.dt.weekday(), action="stop"),
-        invariant("known_at_noon_before", pl.col("known_at") == noon_before("sched_dep"), action="stop"),
+        *gxe.ExpectColumnValuesToNotBeNull.each(*_NEEDED),
+        gxe.ExpectColumnValuesToBeInSet(column="origin", value_set=ORIGINS),
+        gxe.ExpectColumnValuesToReferTo(column="carrier", table="airlines", other="carrier"),
+        gxe.ExpectColumnValuesToBeBetween(column="distance", min_value=10, max_value=5100),
+        gxe.ExpectColumnValuesToBeBetween(column="sched_minutes", min_value=20, max_value=960),
+        gxe.ExpectColumnValuesToBeBetween(column="hour", min_value=0, max_value=23),
+        gxe.ExpectColumnValuesToBeBetween(column="weekday", min_value=1, max_value=7),
+        gxe.ExpectInvariantToHold(name="flight_id_agrees", holds=pl.col("flight_id") == FLIGHT_ID),
+        gxe.ExpectInvariantToHold(
+            name="duration_agrees", holds=pl.col("sched_arr") == _DEP + pl.duration(minutes="sched_minutes")
+        ),
+        *(gxe.ExpectInvariantToHold(name=name, holds=holds, action="stop") for name, holds in _CLOCKS.items()),
+        *DESTINATIONS_KNOWN,
+        # Another unit; two routes differ by a mile from day to day.
+        gxe.ExpectColumnValuesToBeConstantWithin(column="distance", by=("origin", "dest"), tolerance=0.01),
+        gxe.ExpectColumnDistinctValuesToContainSet(column="origin", value_set=ORIGINS),
+        gxe.ExpectTableRowCountToBeUsual(by=("origin",), min_ratio=0.45, max_ratio=1.6),
     ),
     fresh_within=timedelta(hours=26),
 )

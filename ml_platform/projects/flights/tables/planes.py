@@ -3,7 +3,8 @@
 import polars as pl
 
 from ml_platform.projects.flights.nycflights13 import UTC_TIME, reference_reader
-from ml_platform.spec import SourceTable, between, not_null
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 
 planes = SourceTable(
     description="Aircraft by tail number: year of manufacture, seats, engines. 722 that fly are missing.",
@@ -23,11 +24,13 @@ planes = SourceTable(
     key=("tailnum",),
     known_at_source="assumed: the project's first instant",
     rules=(
-        *not_null("tailnum", "known_at", action="stop"),
-        *not_null("seats", "engines"),
-        between("year", 1950, 2013),
-        between("seats", 1, 853),  # the certified maximum of the largest airliner, an A380
-        between("engines", 1, 4),
+        *gxe.ExpectColumnValuesToNotBeNull.each("tailnum", "known_at", action="stop"),
+        *gxe.ExpectColumnValuesToNotBeNull.each("seats", "engines"),
+        gxe.ExpectColumnValuesToBeBetween(column="year", min_value=1950, max_value=2013),
+        # The certified maximum of the largest airliner, an A380, is 853.
+        gxe.ExpectColumnValuesToBeBetween(column="seats", min_value=1, max_value=853),
+        gxe.ExpectColumnValuesToBeBetween(column="engines", min_value=1, max_value=4),
+        gxe.ExpectTableRowCountToBeBetween(min_value=3000, action="stop"),  # 3,322 were delivered
     ),
     partitioned=False,
 )

@@ -2,16 +2,46 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from ml_platform.projects.flights.nycflights13 import LOCAL, ORIGINS, UTC_TIME, read_file, reader, utc
-from ml_platform.spec import SourceTable, between, invariant, is_in, not_null
+from ml_platform.spec import SourceTable
+from ml_platform.spec import expectations as gxe
 
 _KEY = ("origin", "observed_at")
 _MEASURED = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
 _DELAY = timedelta(hours=1)
+_POSSIBLE = {
+    "temp": (-30, 120),
+    "dewp": (-50, 90),
+    "humid": (0, 100),
+    "wind_dir": (0, 360),
+    "wind_speed": (0, 150),  # a category 5 hurricane starts at 157 mph
+    "wind_gust": (0, 200),
+    "precip": (0, 6),
+    "pressure": (930, 1070),
+    "visib": (0, 10),
+}
+# What instruments count in: whole knots, tenths of a degree Celsius, hundredths of an inch. Another unit does not.
+_KNOT_MPH = 1.15077945
+_IN_STEPS = {
+    "wind_speed": pl.col("wind_speed") / _KNOT_MPH,
+    "wind_gust": pl.col("wind_gust") / _KNOT_MPH,
+    "temp": (pl.col("temp") - 32) / 0.18,
+    "dewp": (pl.col("dewp") - 32) / 0.18,
+    "precip": pl.col("precip") * 100,
+}
+# Shares of a day's values that are there at least, below the least of 2013, and one more than its longest runs.
+_THERE = {"temp": 0.9, "dewp": 0.9, "humid": 0.9, "wind_speed": 0.9, "wind_dir": 0.75, "pressure": 0.3, "visib": 0.9}
+_RUNS = {"temp": 15, "dewp": 16, "humid": 14, "wind_speed": 12, "wind_dir": 14, "pressure": 8}
+_HOURLY: dict[str, Any] = {"by": ("origin",), "time": "observed_at", "within": _DELAY}
 _LOCAL_HOUR = pl.col("observed_at").dt.convert_time_zone(LOCAL).dt.hour()
+
+
+def _whole(count: pl.Expr) -> pl.Expr:
+    return (count - count.round()).abs() < 0.01
 
 
 def _rows(folder: Path) -> pl.DataFrame:
@@ -33,20 +63,43 @@ weather = SourceTable(
     key=_KEY,
     known_at_source="assumed: one hour after the observation",
     rules=(
-        *not_null("origin", "observed_at", "known_at"),
-        is_in("origin", ORIGINS),
-        between("temp", -30, 120),
-        between("dewp", -50, 90),
-        between("humid", 0, 100),
-        between("wind_dir", 0, 360),
-        between("wind_speed", 0, 150),  # a category 5 hurricane starts at 157 mph
-        between("wind_gust", 0, 200),
-        between("precip", 0, 6),
-        between("pressure", 930, 1070),
-        between("visib", 0, 10),
-        invariant("dewp_not_above_temp", pl.col("dewp") <= pl.col("temp") + 0.2),  # both are rounded
-        invariant("local_hour_agrees_with_utc", pl.col("hour") == _LOCAL_HOUR, action="stop"),
-        invariant("known_one_hour_after", pl.col("known_at") == pl.col("observed_at") + _DELAY, action="stop"),
+        *gxe.ExpectColumnValuesToNotBeNull.each("origin", "observed_at", "known_at"),
+        *gxe.ExpectColumnValuesToBeFinite.each(*_MEASURED),
+        gxe.ExpectColumnValuesToBeInSet(column="origin", value_set=ORIGINS),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column=name, min_value=low, max_value=high)
+            for name, (low, high) in _POSSIBLE.items()
+        ),
+        gxe.ExpectInvariantToHold(name="dewp_not_above_temp", holds=pl.col("dewp") <= pl.col("temp") + 0.2),  # rounded
+        gxe.ExpectInvariantToHold(
+            name="local_hour_agrees_with_utc", holds=pl.col("hour") == _LOCAL_HOUR, action="stop"
+        ),
+        gxe.ExpectInvariantToHold(
+            name="known_one_hour_after", holds=pl.col("known_at") == pl.col("observed_at") + _DELAY, action="stop"
+        ),
+        # From here on the rows stay, and what uses the columns waits: one value is possible, a day of them is not.
+        *(
+            gxe.ExpectInvariantToHold(name=f"{name}_in_its_steps", holds=_whole(value), action="hold")
+            for name, value in _IN_STEPS.items()
+        ),
+        *(
+            gxe.ExpectInvariantToHold(name=f"{name}_has_decimals", holds=pl.col(name) % 1 != 0, mostly=0.4)
+            for name in ("temp", "pressure")
+        ),
+        *(
+            gxe.ExpectColumnValuesToNotBeNull(column=name, mostly=share, name=f"{name}_mostly_there")
+            for name, share in _THERE.items()
+        ),
+        *(
+            gxe.ExpectColumnValueRunsToBeAtMost(column=name, longest=longest, by=("origin",))
+            for name, longest in _RUNS.items()
+        ),
+        # Values of another hour or another airport jump.
+        gxe.ExpectColumnValueStepsToBeAtMost(column="temp", largest=8, mostly=0.85, **_HOURLY),
+        gxe.ExpectColumnValueStepsToBeAtMost(column="humid", largest=10, mostly=0.7, **_HOURLY),
+        gxe.ExpectColumnDistinctValuesToContainSet(column="origin", value_set=ORIGINS),
+        gxe.ExpectTableRowCountToBeUsual(by=("origin",), min_ratio=0.75, max_ratio=1.2),
+        gxe.ExpectTableToBeFresh(by=("origin",), within=timedelta(hours=6)),
     ),
     fresh_within=timedelta(hours=26),
 )

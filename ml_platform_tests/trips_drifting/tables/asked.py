@@ -1,0 +1,5 @@
+"""As in the trips project."""
+
+from ml_platform_tests.trips.tables.asked import asked
+
+__all__ = ["asked"]
