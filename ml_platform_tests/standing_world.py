@@ -25,7 +25,7 @@ from ml_platform.spec.alerts import of_incident
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.ledger import Ledger
-from ml_platform.stores.ledger_kinds import GATE, PROMOTION, ROLLBACK, SKEW, TRAINING
+from ml_platform.stores.ledger_kinds import GATE, PROMOTION, REVIEW, ROLLBACK, SKEW, TRAINING
 from ml_platform.stores.outbox import Outbox
 from ml_platform.stores.rollout_state import Rollout, history_path
 from ml_platform_tests.alert_world import PROJECT, Planted, incident
@@ -79,9 +79,12 @@ def _ledger(ledger: Ledger) -> None:
         moved = {"alias": "champion", "version": version, "before": None, "reason": "", "gate": None, "approval": None}
         ledger.write(PROMOTION, MODEL, version, at, moved)
     ledger.write(ROLLBACK, MODEL, "x", at, {"version": "1", "before": "2", "reason": "worse"})
+    policy = load_project(PROJECT).retrain_policies["delay"]
+    ledger.write(REVIEW, MODEL, "drift/delay_inputs from then", at, {"drift": "drift/delay_inputs", "reason": "moved"})
     for day, answer in ((1, "wait"), (2, "retrain"), (3, "wait")):
         found = Decision(answer=answer, reason="so", measures={"ratio": 1.2, "version": "1"})  # type: ignore[arg-type]
-        record.write(ledger, "delay", MODEL, TODAY - timedelta(days=4 - day), NOW - timedelta(days=4 - day), found)
+        key = str(TODAY - timedelta(days=4 - day))
+        record.write(ledger, policy, MODEL, key, NOW - timedelta(days=4 - day), found)
     for day, differing in ((TODAY - timedelta(days=1), 3), (TODAY, 0)):
         body = {"days": str(day), "compared": 50, "differing": differing, "reason": ""}
         ledger.write(SKEW, SERVICE, str(day), NOW, body)

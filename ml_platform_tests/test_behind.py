@@ -187,7 +187,7 @@ def _kinds() -> Iterator[st.SearchStrategy[object]]:
     yield st.booleans()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(alarms())
 def test_the_platform_silences_what_alertmanager_does(given_alarms: list[Alert]) -> None:
     found = told(given_alarms, lambda place: reaches(FLIGHTS).get(place, frozenset()), DAY)

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ml_platform.monitoring.conditions import TOLD_OTHERWISE
 from ml_platform.monitoring.dashboards import DASHBOARDS
 from ml_platform.monitoring.dashboards_json import as_json
 from ml_platform.monitoring.exporter import Exporter, exporter
@@ -109,6 +110,8 @@ def test_what_it_says_is_what_the_state_holds(page: Page) -> None:
     assert value(page, "decisions_total", answer="wait") == 2
     assert value(page, "retrainings_wanted_total") == 1
     assert value(page, "retrainings_consumed_total") == 0
+    assert value(page, "reviews_open", model="delay_lightgbm") == 1
+    assert value(page, "decision_held", by="breaker") == 0
     waits = NOW.timestamp() - value(page, "retraining_wanted_timestamp_seconds")
     assert waits == 2 * 86400
     assert value(page, "champion_version", model="delay_lightgbm") == 1  # rolled back
@@ -228,6 +231,13 @@ def test_the_shipped_dashboards_are_as_declared_and_lie_on_the_grid(name: str) -
     variables = {each["name"] for each in body["templating"]["list"]}
     expressions = [each["expr"] for panel in body["panels"] for each in panel["targets"]]
     assert {name for text in expressions for name in re.findall(r"\$(\w+)", text)} <= variables
+
+
+def test_rules_and_the_platform_s_own_conditions_leave_the_same_checks_to_others() -> None:
+    (named,) = re.findall(r'check_state\{state="fail", asset!~"\(([^)]*)\)', RULES[0].read_text())
+    assert tuple(named.split("|")) == TOLD_OTHERWISE
+    names = set(re.findall(r"- alert: (\w+)", RULES[0].read_text()))
+    assert {"StaleTable", "FailedCheck", "RetrainingWaits", "DriftWaitsForWord", "RetrainingStopped"} <= names
 
 
 @pytest.mark.service("promtool")

@@ -117,7 +117,7 @@ def days_of(one: Incident, today: date) -> list[date]:
     return [one.opened_on + timedelta(days=n) for n in range((last - one.opened_on).days + 1)]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     histories(),
     st.sets(st.integers(0, LAST - 1)),
@@ -199,6 +199,13 @@ def test_conditions_hold_from_their_limit_on() -> None:
     )
     assert "26 hours ago; 26 are allowed" in stale.sentence
     assert waits.signal == "operation"
+    person = [
+        sample("reviews_open", 1, policy="delay", model="m"),
+        sample("decision_held", 1, policy="delay", model="m", by="breaker"),
+        sample("decision_held", 1, policy="delay", model="m", by="cooldown"),
+    ]
+    assert [one.name for one in conditions.conditions(person, NOW)] == ["drift waits for a word", "retraining stopped"]
+    assert conditions.conditions([sample("reviews_open", 0, policy="delay", model="m")], NOW) == []
     assert conditions.conditions(standing(1, waits_hours=48), NOW) == []
 
 

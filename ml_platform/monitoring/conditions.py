@@ -11,8 +11,8 @@ from ml_platform.monitoring.samples import Sample
 from ml_platform.spec.alerts import Alert, Signal
 from ml_platform.spec.incidents import Severity
 
-# The checks of these families are what incidents are made of.
-OF_INCIDENTS = ("raw", "features", "drift", "profiles", "incidents")
+# What incidents are made of, and where no is an answer: the gate's.
+TOLD_OTHERWISE = ("raw", "features", "drift", "profiles", "incidents", "evaluations", "contests")
 WAITS_LONG = timedelta(days=2)  # a training takes minutes; a night that failed is made up for in the next
 
 
@@ -33,7 +33,7 @@ def conditions(samples: Iterable[Sample], now: datetime) -> list[Condition]:
     by_name: dict[str, list[Sample]] = {}
     for one in samples:
         by_name.setdefault(one.name, []).append(one)
-    return [*_stale(by_name, now), *_failing(by_name), *_waiting(by_name, now)]
+    return [*_stale(by_name, now), *_failing(by_name), *_waiting(by_name, now), *_for_a_person(by_name)]
 
 
 def alerts(found: Iterable[Condition], noted: Mapping[str, Alert], today: date) -> list[Alert]:
@@ -85,7 +85,7 @@ def _stale(by_name: Mapping[str, list[Sample]], now: datetime) -> Iterator[Condi
 def _failing(by_name: Mapping[str, list[Sample]]) -> Iterator[Condition]:
     for one in by_name.get("check_state", ()):
         asset, check = one.labels["asset"], one.labels["check"]
-        if one.labels["state"] == "fail" and one.value and asset.partition("/")[0] not in OF_INCIDENTS:
+        if one.labels["state"] == "fail" and one.value and asset.partition("/")[0] not in TOLD_OTHERWISE:
             yield Condition(
                 key=f"check/{asset}/{check}",
                 name="failed check",
@@ -108,4 +108,29 @@ def _waiting(by_name: Mapping[str, list[Sample]], now: datetime) -> Iterator[Con
                 signal="operation",
                 sentence=f"A retraining of {model} has been wanted for {waited / 86400:.0f} days and was not carried "
                 f"out; look at the last runs of training_sets/{model}, models/{model} and evaluations/{model}.",
+            )
+
+
+def _for_a_person(by_name: Mapping[str, list[Sample]]) -> Iterator[Condition]:
+    for one in by_name.get("reviews_open", ()):
+        policy, model = one.labels["policy"], one.labels["model"]
+        if one.value:
+            yield Condition(
+                key=f"review/{policy}/{model}",
+                name="drift waits for a word",
+                place=f"decisions/{policy}",
+                severity="warn",
+                sentence=f"Drift that no policy of {model} answers waits for a person: `ml-platform why {model}` names "
+                f"it and what to say.",
+            )
+    for one in by_name.get("decision_held", ()):
+        policy, model = one.labels["policy"], one.labels["model"]
+        if one.value and one.labels["by"] == "breaker":
+            yield Condition(
+                key=f"breaker/{policy}/{model}",
+                name="retraining stopped",
+                place=f"decisions/{policy}",
+                severity="warn",
+                sentence=f"{model} was retrained again and again and nothing was promoted, so it is not retrained any "
+                f"more; `ml-platform why {model}` says what lets it go on.",
             )

@@ -117,7 +117,11 @@ PLATFORM = Dashboard(
         Panel(
             title="Decisions",
             description="Whether to retrain, by answer.",
-            queries={"{{policy}}: {{answer}}": 'ml_platform_decision_answer{policy=~"$policy"} == 1'},
+            queries={
+                "{{policy}}: {{answer}}": 'ml_platform_decision_answer{policy=~"$policy"} == 1',
+                "held back by {{by}}": 'ml_platform_decision_held{policy=~"$policy"} == 1',
+                "waits for a person": 'ml_platform_reviews_open{policy=~"$policy"} > 0',
+            },
             kind="state-timeline",
         ),
         Panel(

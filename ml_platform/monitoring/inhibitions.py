@@ -34,8 +34,8 @@ def _own_place() -> Iterator[str]:
     """An incident speaks for whatever else is wrong at its place."""
     for severity, silenced in _SILENCED.items():
         yield (
-            f"- source_matchers: [alertname=\"Incident\", severity=\"{severity}\"]\n"
-            f"  target_matchers: [alertname!=\"Incident\", 'severity=~\"{silenced}\"', signal=\"data\"]\n"
+            f'- source_matchers: [alertname="Incident", severity="{severity}"]\n'
+            f'  target_matchers: [alertname!="Incident", \'severity=~"{silenced}"\', signal="data"]\n'
             f"  equal: [place]"
         )
 

@@ -60,6 +60,10 @@ METRICS: Mapping[str, Metric] = {
     "decision_answer": Metric(help="1 for the last answer.", labels=("policy", "answer")),
     "decisions": Metric(help="Decisions by their answer.", labels=("policy", "answer"), kind="counter"),
     "decision_measure": Metric(help="The numbers behind the last decision.", labels=("policy", "measure")),
+    "decision_held": Metric(
+        help="Whether that holds a retraining back, or would if something asked.", labels=("policy", "model", "by")
+    ),
+    "reviews_open": Metric(help="Drift that waits for a person's word.", labels=("policy", "model")),
     "retrainings_wanted": Metric(help="Retrainings that were decided.", labels=("policy", "model"), kind="counter"),
     "retrainings_consumed": Metric(help="Of these, those carried out.", labels=("policy", "model"), kind="counter"),
     "retraining_wanted_timestamp_seconds": Metric(

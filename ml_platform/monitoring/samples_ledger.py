@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from ml_platform.monitoring.samples import STATES, Sample, one_of, sample
 from ml_platform.spec import ModelSpec, Project
@@ -11,7 +10,6 @@ from ml_platform.stores.ledger_kinds import (
     ABORT,
     ADOPTION,
     BEGIN,
-    DECISION,
     FAILURE,
     FOUND,
     GATE,
@@ -19,13 +17,16 @@ from ml_platform.stores.ledger_kinds import (
     PROMOTION,
     REFUSAL,
     REVIEW,
+    REVIEWED,
     ROLLBACK,
     SERVING,
     SKEW,
     TRAINING,
 )
 from ml_platform.stores.ledger_serving import serving_now
+from ml_platform.stores.ledger_wants import consumed, decisions, outstanding, wanted
 
+HOLDS = ("cooldown", "budget", "breaker", "estimate")
 ANSWERS = ("retrain", "wait", "unknown")
 # What is counted of a model; a count that is 0 is told, too, so that its first rise is seen as one.
 EVENTS = (TRAINING, GATE, HOLD, REFUSAL, PROMOTION, FOUND, ADOPTION, BEGIN, ROLLBACK, ABORT, REVIEW)
@@ -40,7 +41,7 @@ def of_ledger(ledger: Ledger, project: Project) -> Iterator[Sample]:
     for spec in project.models.values():
         yield from _of_model(ledger, spec)
         if spec.policy:
-            yield from _of_policy(ledger.entries(DECISION, spec.policy), ledger.entries(TRAINING, spec.name), spec)
+            yield from _of_policy(ledger, spec)
     yield sample("run_failures", len(ledger.entries(FAILURE, project.name)), project=project.name)
     for service in project.services:
         yield from _of_skew(ledger.entries(SKEW, service), service)
@@ -72,30 +73,31 @@ def _of_model(ledger: Ledger, spec: ModelSpec) -> Iterator[Sample]:
         yield from one_of("gate_state", str(verdicts[-1].body["state"]), STATES, "state", model=spec.name)
 
 
-def _of_policy(decisions: Sequence[Entry], trainings: Sequence[Entry], spec: ModelSpec) -> Iterator[Sample]:
-    policy = str(spec.policy)
-    counts = Counter(str(line.body["answer"]) for line in decisions)
+def _of_policy(ledger: Ledger, spec: ModelSpec) -> Iterator[Sample]:
+    policy, decided = str(spec.policy), decisions(ledger, spec.name)
+    counts = Counter(str(line.body["answer"]) for line in decided)
     answers = dict.fromkeys([*ANSWERS, *counts])
     yield from (sample("decisions", counts[answer], policy=policy, answer=answer) for answer in answers)
-    wanted = max((int(line.body["wanted"]) for line in decisions), default=0)
-    consumed = max((int(line.body["decision"]) for line in trainings), default=0)
-    yield sample("retrainings_wanted", wanted, policy=policy, model=spec.name)
-    yield sample("retrainings_consumed", min(consumed, wanted), policy=policy, model=spec.name)
-    waits = _waits_since(decisions, wanted) if wanted > consumed else None
-    since = waits.timestamp() if waits else 0.0
+    asked, answered = wanted(decided), consumed(ledger.entries(TRAINING, spec.name))
+    yield sample("retrainings_wanted", asked, policy=policy, model=spec.name)
+    yield sample("retrainings_consumed", min(answered, asked), policy=policy, model=spec.name)
+    said = {int(line.body["review"]) for line in ledger.entries(REVIEWED, spec.name)}
+    waiting = sum(line.number not in said for line in ledger.entries(REVIEW, spec.name))
+    yield sample("reviews_open", waiting, policy=policy, model=spec.name)
+    due = outstanding(ledger, spec.name)
+    since = due.at.timestamp() if due else 0.0
     yield sample("retraining_wanted_timestamp_seconds", since, policy=policy, model=spec.name)
-    if not decisions:
+    if not decided:
         return
-    last = decisions[-1]
+    last = decided[-1]
     yield sample("decision_timestamp_seconds", last.at.timestamp(), policy=policy, model=spec.name)
     yield from one_of("decision_answer", str(last.body["answer"]), answers, "answer", policy=policy)
+    holding = {str(one["kind"]) for one in last.body.get("held", ())}
+    for by in dict.fromkeys([*HOLDS, *sorted(holding)]):
+        yield sample("decision_held", by in holding, policy=policy, model=spec.name, by=by)
     for name, value in last.body["measures"].items():
         if isinstance(value, int | float):
             yield sample("decision_measure", value, policy=policy, measure=name)
-
-
-def _waits_since(decisions: Sequence[Entry], wanted: int) -> datetime:
-    return min(line.at for line in decisions if int(line.body["wanted"]) == wanted)
 
 
 def _of_skew(lines: Sequence[Entry], service: str) -> Iterator[Sample]:
