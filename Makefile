@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Options for the command behind the target: make run ARGS="--until 2013-06-30", make test ARGS="-k windows".
 ARGS ?=
 
-.PHONY: run ui test test-long test-slow lint types contracts validate check format lock clean help
+.PHONY: run ui services test test-long test-slow lint types contracts validate check format lock clean help
 
 run: $(READY)  ## the main job: bootstrap, serve, replay real days
 	$(BIN)/ml-platform run $(ARGS)
 
 ui: $(READY)  ## Dagster's UI and daemon on the same state
 	$(BIN)/ml-platform ui $(ARGS)
+
+services:  ## Prometheus, Alertmanager and nginx for the tests, from Debian's archive into .debian
+	.ci/services
 
 test: $(READY)  ## the default tests
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)

@@ -18,6 +18,7 @@ from ml_platform.decisions.commands import COMMANDS as DECISIONS
 from ml_platform.drills.commands import drill
 from ml_platform.evaluation.commands import explain
 from ml_platform.features.backfill import Backfill, Piece, summary
+from ml_platform.monitoring.commands import COMMANDS as MONITORING
 from ml_platform.resources.profiles import DAGSTER_PORT, DAGSTER_UI, MLFLOW_PORT, MLFLOW_UI, Profile, pages_on
 from ml_platform.serving import commands
 from ml_platform.serving.bring_back import bring_back
@@ -361,9 +362,10 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
 
 for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
     main.add_command(command)
-for command in (backtest, serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS, *DECISIONS):
+for command in (backtest, serve, bring_back, contract, dead_letters, explain, bench, drill, image):
     main.add_command(command)
-main.add_command(contract)
+for command in (*KEYS, *DECISIONS, *MONITORING):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

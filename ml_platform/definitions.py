@@ -6,12 +6,13 @@ import dagster as dg
 
 from ml_platform.automation.freshness import with_policies
 from ml_platform.automation.partitions import daily
-from ml_platform.automation.sensors import automation_sensor
+from ml_platform.automation.sensors import alert_sensors, automation_sensor
 from ml_platform.decisions.assets import decision_assets
 from ml_platform.evaluation.assets import evaluation_assets
 from ml_platform.features.assets import feature_assets
 from ml_platform.features.follow import Delivered
 from ml_platform.monitoring.assets import monitoring_assets
+from ml_platform.monitoring.telling import teller
 from ml_platform.resources.bound import bound
 from ml_platform.resources.production import production_resources
 from ml_platform.resources.profiles import Profile
@@ -56,7 +57,10 @@ def house(profile: Profile, *, clamp: bool, delivered: Delivered | None = None) 
             ],
             jobs=by_hand_jobs(project),
             # Data that have ended are replayed; the daemon's wall clock has nothing to ask of them.
-            sensors=[automation_sensor(replayed=replayed_at is not None or project.ends is not None)],
+            sensors=[
+                automation_sensor(replayed=replayed_at is not None or project.ends is not None),
+                *alert_sensors(teller(profile, project), replayed=replayed_at is not None),
+            ],
             executor=dg.in_process_executor,  # a process a step costs seconds of imports; the steps are small
             resources={**bound(profile, project), **production_resources(profile)},
         )

@@ -10,7 +10,7 @@ from ml_platform_tests.automation_world import bootstrapped, replay  # noqa: F40
 from ml_platform_tests.production_world import postgres_url, production, s3_endpoint  # noqa: F401
 from ml_platform_tests.redis_server import server  # noqa: F401
 from ml_platform_tests.replay_world import folder, home  # noqa: F401
-from ml_platform_tests.services import ADDRESSES, why_no_ray
+from ml_platform_tests.services import ADDRESSES, PROGRAMS, why_no_program, why_no_ray
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -26,6 +26,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _absent(name: str) -> str | None:
     if name == "ray":
         return why_no_ray()
+    if name in PROGRAMS:
+        return why_no_program(name)
     host, port = ADDRESSES[name]
     try:
         socket.create_connection((host, port), timeout=1).close()

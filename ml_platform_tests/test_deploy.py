@@ -3,7 +3,6 @@
 import http.client
 import json
 import re
-import shutil
 import ssl
 import subprocess
 import threading
@@ -28,6 +27,7 @@ from ml_platform.serving.image_texts import texts
 from ml_platform.serving.meters import Meters
 from ml_platform.serving.process import ServiceProcess, listen, running
 from ml_platform.spec.services import Service
+from ml_platform_tests.services import must
 from ml_platform_tests.serving_world import NOON, ROW, standard
 
 ROOT = Path(__file__).parent.parent
@@ -248,7 +248,7 @@ def test_bodies_and_times_in_front_fit_those_of_the_service() -> None:
     assert Service(model="m", description="d").answer_within < timedelta(seconds=4)  # until the next one is tried
 
 
-needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx here; Debian's package has it")
+needs_nginx = pytest.mark.service("nginx")
 
 
 def configured(folder: Path, servers: list[int], port: int) -> Path:
@@ -305,7 +305,9 @@ def make_certificate(folder: Path) -> None:
 @needs_nginx
 def test_nginx_takes_the_file(tmp_path: Path) -> None:
     file = configured(tmp_path, [3000, 3001], 8443)
-    done = subprocess.run(["nginx", "-t", "-c", file], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [must("nginx"), "-e", "stderr", "-t", "-c", file], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "test is successful" in done.stderr
 
@@ -321,7 +323,7 @@ def test_a_replica_that_ends_behind_nginx_costs_no_request_and_keys_hold(
             port = free_port()
             file = configured(tmp_path, [first.port, second.port], port)
             trusted = ssl.create_default_context(cafile=tmp_path / "tls" / "tls.crt")
-            with subprocess.Popen(["nginx", "-g", "daemon off;", "-c", file]) as nginx:
+            with subprocess.Popen([must("nginx"), "-e", "stderr", "-g", "daemon off;", "-c", file]) as nginx:
                 try:
                     assert ended_meanwhile(port, trusted, key, first) == {200}
                     assert ask(port, trusted, "/predict", None, "nobody") == 401

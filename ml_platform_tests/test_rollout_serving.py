@@ -17,12 +17,13 @@ from ml_platform.serving import operators
 from ml_platform.serving.approvals import Word
 from ml_platform.serving.client import Client
 from ml_platform.serving.process import ServiceProcess, running, start_referee
-from ml_platform.serving.referee import history_path, read_history
+from ml_platform.serving.referee import read_history
 from ml_platform.serving.rollout_files import heartbeat
 from ml_platform.spec import WordRefused
 from ml_platform.stores.home import FORMAT, write_json
 from ml_platform.stores.ledger_kinds import OF_A_MODEL
 from ml_platform.stores.ledger_serving import serving_now
+from ml_platform.stores.rollout_state import history_path
 from ml_platform_tests.rollout_world import Street, street
 
 pytestmark = pytest.mark.long

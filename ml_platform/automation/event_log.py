@@ -1,4 +1,4 @@
-"""Two questions to Dagster's event log that its own interface answers only asset by asset."""
+"""Questions to Dagster's event log that its own interface answers only asset by asset."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -65,6 +65,23 @@ def newest_checks(
         row["check_name"]: AssetCheckExecutionRecord.from_db_row(row, key=dg.AssetCheckKey(key, row["check_name"]))
         for row in rows
     }
+
+
+def newest_check_of_each(instance: dg.DagsterInstance) -> Iterator[AssetCheckExecutionRecord]:
+    """The newest result of every check that ever had one, whatever its partition. One query."""
+    table = AssetCheckExecutionsTable.c
+    newest = (
+        sa.select(sa.func.max(table.id))
+        .where(table.execution_status.in_(("SUCCEEDED", "FAILED")))
+        .group_by(table.asset_key, table.check_name)
+    )
+    query = sa.select(AssetCheckExecutionsTable).where(table.id.in_(newest)).order_by(table.asset_key, table.check_name)
+    with _connection(instance) as connection:
+        rows: list[Any] = list(connection.execute(query).mappings())
+    for row in rows:
+        key = dg.AssetKey.from_db_string(row["asset_key"])
+        if key is not None:
+            yield AssetCheckExecutionRecord.from_db_row(row, key=dg.AssetCheckKey(key, row["check_name"]))
 
 
 def failed_checks(

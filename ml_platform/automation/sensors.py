@@ -1,10 +1,12 @@
-"""The sensor through which Dagster's daemon evaluates the conditions live."""
+"""The sensors of Dagster's daemon: it evaluates the conditions live, and tells people what is wrong."""
 
 import warnings
+from collections.abc import Callable
 
 import dagster as dg
 
 NAME = "automation"
+TELLS = "alerts"
 
 
 def automation_sensor(*, replayed: bool = False) -> dg.AutomationConditionSensorDefinition:
@@ -25,3 +27,24 @@ def automation_sensor(*, replayed: bool = False) -> dg.AutomationConditionSensor
             emit_backfills=False,
             description="Evaluates when each asset is made again; the reasons stand in the conditions' trees.",
         )
+
+
+def alert_sensors(tell: Callable[[], str] | None, *, replayed: bool = False) -> list[dg.SensorDefinition]:
+    """Calls ``tell`` each minute, which says what came of it; on replayed state the replay's driver does, each day.
+
+    None, and so no sensor: there is no channel to tell people on.
+    """
+    if tell is None:
+        return []
+
+    @dg.sensor(
+        name=TELLS,
+        target=dg.AssetSelection.keys(),
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.STOPPED if replayed else dg.DefaultSensorStatus.RUNNING,
+        description="Sends what people are to be told of incidents to the webhook and by mail; requests no run.",
+    )
+    def alerts() -> dg.SkipReason:
+        return dg.SkipReason(tell())
+
+    return [alerts]

@@ -18,6 +18,7 @@ from ml_platform.automation.runs import abandon_runs
 from ml_platform.automation.ticks import RunReport, materialize_range, tick
 from ml_platform.definitions import house
 from ml_platform.features.follow import Delivered
+from ml_platform.monitoring.telling import tell_people
 from ml_platform.replay.hours import HOUR, Delivery, Hours
 from ml_platform.replay.state import ReplayState, bootstrapped_paths, state_path
 from ml_platform.replay.summary import Summary, summarize
@@ -239,6 +240,7 @@ class Replay:
             orchestration_seconds=state.orchestration_seconds + result.evaluation_seconds + result.run_seconds - inside,
         )
         state.save(self._path)
+        tell_people(self.profile, self.project)
         self._await_champion(work.client)
         self._await_rollout(work)
         summary = summarize(self.profile, self.project, self.service, state)

@@ -5,11 +5,12 @@ Plain Python without Dagster, so that the serving process can read it, too.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from ml_platform.spec import DeclarationError
+from ml_platform.stores.channels import Channels
 from ml_platform.stores.pages import Pages
 
 PROFILES = ("embedded", "production")
@@ -28,6 +29,7 @@ class Profile:
     ray_address: of the head (host:port) of the Ray cluster that this machine is part of.
     keys: whether services ask for keys: those that have some (auto), always, or never (something in front does).
     image: the folder of the one version that a service in an image answers with; None: the registry says which.
+    channels: where messages about incidents go; none where Alertmanager tells people, or nobody wants to know.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Profile:
     ray_address: str | None = None
     keys: Demands = "auto"
     image: Path | None = None
+    channels: Channels = field(default_factory=Channels)
 
     @property
     def online_address(self) -> str | Path:
@@ -90,6 +93,16 @@ class Profile:
         return self.home / "ledger.db"
 
     @property
+    def outbox_path(self) -> Path:
+        """What people were told, and what waits to be."""
+        return self.home / "alerts.db"
+
+    @property
+    def serving_path(self) -> Path:
+        """Where the services' rollouts stand."""
+        return self.home / "serving"
+
+    @property
     def reports_path(self) -> Path:
         """HTML pages for people."""
         return self.home / "reports"
@@ -117,12 +130,14 @@ class Profile:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, *, image: Path | None = None) -> "Profile":
         """Read ``ML_PLATFORM_PROFILE``, ``_HOME``, ``_PROJECT``, ``_MLFLOW_UI``, ``_DAGSTER_UI``, ``_RAY_ADDRESS``,
-        ``_KEYS``, ``_IMAGE`` and the production addresses.
+        ``_KEYS``, ``_IMAGE``, ``_ALERTS_WEBHOOK``, ``_ALERTS_SMTP``, ``_ALERTS_FROM``, ``_ALERTS_TO`` and the
+        production addresses.
 
         image: whatever the setting says.
 
         Raises:
-            DeclarationError: the profile or the word about keys is unknown, or production misses an address.
+            DeclarationError: the profile or the word about keys is unknown, an address for alerts is none, or
+                production misses an address.
         """
         env = os.environ if environment is None else environment
         name = env.get("ML_PLATFORM_PROFILE", "embedded")
@@ -134,6 +149,7 @@ class Profile:
             ray_address=env.get("ML_PLATFORM_RAY_ADDRESS") or None,
             keys=_demands(env.get("ML_PLATFORM_KEYS") or "auto"),
             image=image or (Path(env["ML_PLATFORM_IMAGE"]) if env.get("ML_PLATFORM_IMAGE") else None),
+            channels=_channels(env),
         )
         found = embedded if name == "embedded" else _production(embedded, env)
         return replace(found, pages=_pages(found.pages, env))
@@ -143,6 +159,12 @@ def _demands(word: str) -> Demands:
     if word not in get_args(Demands):
         raise DeclarationError(f"ML_PLATFORM_KEYS is {word!r}; it must be one of {', '.join(get_args(Demands))}")
     return cast(Demands, word)
+
+
+def _channels(env: Mapping[str, str]) -> Channels:
+    said = {name: env.get(f"ML_PLATFORM_ALERTS_{name}", "") for name in ("WEBHOOK", "SMTP", "FROM", "TO")}
+    receivers = tuple(filter(None, (receiver.strip() for receiver in said["TO"].split(","))))
+    return Channels(webhook=said["WEBHOOK"], smtp=said["SMTP"], sender=said["FROM"], receivers=receivers)
 
 
 def pages_on(dagster_port: int, mlflow_port: int, host: str = "127.0.0.1") -> Pages:

@@ -21,7 +21,7 @@ from ml_platform.spec.calendar import day_of
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import ABORT, ROLLBACK, ROLLOUT
 from ml_platform.stores.log_tail import LogTail, Record
-from ml_platform.stores.rollout_state import Rollout, RolloutFile
+from ml_platform.stores.rollout_state import Rollout, RolloutFile, history_path
 
 # What the other version says of answers: as many records, with ``probability`` None where it failed.
 Shadow = Callable[[Rollout, list[Record]], list[Record]]
@@ -142,11 +142,6 @@ class Referee:
         line = line_of(self.policy, rollout, look, reading.case)
         with path.open("ab") as file:
             file.write(json.dumps(line).encode() + b"\n")
-
-
-def history_path(file: RolloutFile, number: int) -> Path:
-    """Where the looks at a rollout are kept."""
-    return file.path.with_name(f"rollout-{number}.jsonl")
 
 
 def line_of(policy: RolloutPolicy, rollout: Rollout, look: Look, case: Case) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ml_platform.spec import DeclarationError, Project, UnknownName
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.home import Home
 from ml_platform.stores.ledger import Ledger
-from ml_platform.stores.rollout_state import Rollout, RolloutFile
+from ml_platform.stores.rollout_state import Rollout, RolloutFile, history_path
 
 
 class _Desk:
@@ -50,7 +50,7 @@ def rollout() -> None:
 @click.option("--json", "plain", is_flag=True, help="As JSON.")
 def status(service: str | None, plain: bool) -> None:
     """Where the rollout of SERVICE stands, its evidence, and what it waits for."""
-    from ml_platform.serving.referee import history_path, read_history
+    from ml_platform.serving.referee import read_history
 
     desk = _Desk(service)
     stands = desk.file.read()

@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ml_platform.serving.referee import history_path, read_history
+from ml_platform.serving.referee import read_history
 from ml_platform.spec import RolloutPolicy
-from ml_platform.stores.rollout_state import Rollout, RolloutFile
+from ml_platform.stores.rollout_state import Rollout, RolloutFile, history_path
 
 Looks = Sequence[Mapping[str, Any]]
 _STYLE = (

@@ -19,6 +19,7 @@ PlatformError
 │   ├── RequestRefused    a request that the service does not accept; names row and field
 │   ├── TooLate           a request whose turn did not come in time
 │   └── PortInUse         somebody else listens on the asked port
+├── NotDelivered          a message that a webhook or a mail server did not take; it is tried again later
 ├── StoreUnavailable      a store that cannot be reached, or that refuses what it is asked
 └── StateError            the state folder cannot be used as it is
     ├── HomeLocked        another process works on it
@@ -110,6 +111,17 @@ class TooLate(ServiceError):
 
 class PortInUse(ServiceError):
     """Somebody else listens on the asked port."""
+
+
+class NotDelivered(PlatformError):
+    """A message that a channel did not take; what was to be sent is kept and tried again.
+
+    after: seconds that the other side asked to wait, if it did.
+    """
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
 
 
 class StoreUnavailable(PlatformError):

@@ -1,6 +1,7 @@
 """Where a service's rollout stands: one small file that its workers look at, changed by one writer at a time."""
 
 import fcntl
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -96,3 +97,20 @@ class RolloutFile:
             new = replace(new, change=stands.change + 1 if stands else 1)
             write_json(self.path, {**asdict(new), **{name: getattr(new, name).isoformat() for name in _TIMES}})
             return new
+
+
+def history_path(file: RolloutFile, number: int) -> Path:
+    """Where the looks at a rollout are kept, a line of JSON each."""
+    return file.path.with_name(f"rollout-{number}.jsonl")
+
+
+def newest_look(file: RolloutFile, number: int) -> dict[str, Any] | None:
+    """The last look at a rollout; a last line that is still being written, or was cut off by a kill, is left out."""
+    path = history_path(file, number)
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for text in reversed(lines):
+        try:
+            return dict(json.loads(text))
+        except ValueError:
+            continue
+    return None
