@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from ml_platform.bench.monitoring_days import Days, Floats
-from ml_platform.bench.split import raw_frames
 from ml_platform.resources.projects import load_project
+from ml_platform.sources.whole import read_whole
 from ml_platform.spec import HAPPENS_AT, Project
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.request_views import request_fields
@@ -47,7 +47,7 @@ def flights_days(cache: Path | None = None) -> Days:
 def _asked(project: Project) -> pl.DataFrame:
     """``day`` and the model's inputs as numbers, one row a question."""
     spec = next(spec for spec in project.models.values() if spec.estimator == "lightgbm")
-    frames, views = raw_frames(project), project.views_of(spec)
+    frames, views = read_whole(project), project.views_of(spec)
     asked = question_rows(spec.task, frames[spec.task.spine], request_fields(views))
     since, last = day_start(project.ready_from, project.timezone), project.ends or project.replay_until
     until = day_start(last + timedelta(days=1), project.timezone)

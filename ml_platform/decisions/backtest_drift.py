@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 
 import polars as pl
 
 from ml_platform.decisions.backtest_replay import Arena
-from ml_platform.monitoring.drift import drift, reference
+from ml_platform.monitoring.drift import COLUMNS, drift
+from ml_platform.monitoring.profiling import profiles_by_day
 from ml_platform.spec import HAPPENS_AT, DriftPolicy, Verdict
 from ml_platform.spec.calendar import days_between
 from ml_platform.spec.fingerprint import fingerprint
+from ml_platform.stores.delta import PARTITION
 
 
 def drift_verdicts(
@@ -35,12 +37,10 @@ def drift_verdicts(
 def _judged(arena: Arena, policy: DriftPolicy, told: Callable[[date], object]) -> dict[date, Verdict]:
     rows = arena.history.questions[arena.rows["row"].to_numpy()]
     served, days = arena.versions.at(arena.started).encoding.encoded(rows), rows["asked_on"]
-    found = {}
+    profiles = profiles_by_day(served, days)
+    found, past = {}, pl.DataFrame(schema={**COLUMNS, PARTITION: pl.Date})
     for day in days_between(arena.first, arena.last):
-        for back in (policy.reference_days, 2 * policy.reference_days):  # as far as the platform looks back
-            near = days.is_between(day - timedelta(days=back), day)
-            if len(reference(days.filter(near), day, policy)) == policy.reference_days:
-                break
-        found[day], _ = drift(served.filter(near), days.filter(near), day, policy)
+        found[day], table = drift(profiles, day, policy, past)
+        past = pl.concat([past, table.with_columns(pl.lit(day).alias(PARTITION))])
         told(day)
     return found
