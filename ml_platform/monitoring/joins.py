@@ -73,5 +73,5 @@ def exchanged(rows: Floats, days: Ints, blocks: Sequence[Sequence[int]], chance:
     which = chance.integers(len(blocks), size=len(rows))
     for number, columns in enumerate(blocks):
         taken = np.flatnonzero(which == number)
-        mixed[np.ix_(taken, columns)] = rows[np.ix_(partner[taken], columns)]
+        mixed[taken[:, None], list(columns)] = rows[partner[taken][:, None], list(columns)]
     return mixed

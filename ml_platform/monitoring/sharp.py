@@ -33,7 +33,7 @@ def standardised(distances: ArrayLike, usual: ArrayLike) -> Floats:
     """
     far = np.minimum(np.asarray(distances, dtype=np.float64), _MOST)
     largest = np.clip(np.asarray(usual, dtype=np.float64), FLOOR, _MOST)
-    return far / (1 - far) * (1 - largest) / largest
+    return np.asarray(far / (1 - far) * (1 - largest) / largest)
 
 
 def day_score(distances: ArrayLike, usual: ArrayLike) -> float | None:
