@@ -94,7 +94,9 @@ def incidents(pages: Iterable[bool]) -> int:
 
 def naive_weeks(worlds: Sequence[Days]) -> Mapping[str, list[bool]]:
     """Rule -> whether it alarmed, of every week after the warm-up of the first worlds."""
-    told = [naive(days, first) for days in worlds[:_NAIVE_RUNS] for first in range(max(_WARM_UP, BEFORE), len(days) - 6, 7)]
+    told = [
+        naive(days, first) for days in worlds[:_NAIVE_RUNS] for first in range(max(_WARM_UP, BEFORE), len(days) - 6, 7)
+    ]
     return {name: [one[name] for one in told] for name in told[0]}
 
 

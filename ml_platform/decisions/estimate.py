@@ -168,7 +168,7 @@ def _log_odds(given: Floats) -> Floats:
 
 
 def _judged(sure: float, confidence: float) -> tuple[State, str]:
-    """An uncertain gain is left to the gate: holding it back would have cost three of seven promotions (decision 0025)."""
+    """An uncertain gain is left to the gate: to hold it back would cost half of the promotions (decision 0025)."""
     if sure >= confidence:
         return "pass", "it pays"
     return ("warn", "it may pay") if sure >= _LIKELY else ("fail", "it would not pay")

@@ -8,7 +8,9 @@ So the two samples are both of the day: its rows, and the same rows with one blo
 exchanged among them. Whatever the day is like, both share it. A classifier trained on earlier days, on rows and
 exchanged rows of theirs, tells them apart as far as the block hangs together with the rest; a block that was joined
 wrongly is exchanged already, so the two are alike and the area is .5. What is measured is how far the area falls below
-the one of reference days that the classifier was not trained on, for each block: so the guilty view has a name.
+the one of reference days that the classifier was not trained on, for each block: so the guilty view has a name. Two
+classifiers are asked, each trained on half of the days, and the smaller fall counts: one alone now and then leans on
+what a single day lacks.
 
 The test is Lopez-Paz & Oquab's (2017), for independence (their section 3); exchanging within groups, here days, as in
 Sen et al. 2017, "Model-powered conditional independence test".
@@ -17,6 +19,7 @@ Sen et al. 2017, "Model-powered conditional independence test".
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml_platform import metrics
 from ml_platform.monitoring.two_sample import Floats, Ints, sampled, trees
@@ -35,18 +38,31 @@ def join_distances(
     blocks: the columns of each view. None: fewer than two blocks, too few rows, or reference rows of one day.
     """
     chance = np.random.default_rng(seed)
-    kept = np.isin(days, np.unique(days)[::2])  # every other day: both halves see the whole season
-    if len(blocks) < 2 or min(len(current), int(kept.sum()), int((~kept).sum())) < rule.min_rows:
+    even = np.isin(days, np.unique(days)[::2])  # every other day: both halves see the whole season
+    if len(blocks) < 2 or min(len(current), int(even.sum()), int((~even).sum())) < rule.min_rows:
         return None
-    learned, held = (
-        sampled(np.flatnonzero(part), rule.rows * times, chance) for part, times in ((kept, 2), (~kept, 1))
-    )
+    today = current[sampled(np.arange(len(current)), rule.rows, chance)]
+    halves = [_fall(today, reference, days, half, blocks, rule, int(chance.integers(2**31))) for half in (even, ~even)]
+    return np.clip(2 * np.minimum(*halves), 0.0, 1.0)
+
+
+def _fall(
+    today: Floats,
+    reference: Floats,
+    days: Ints,
+    learned_from: NDArray[np.bool_],
+    blocks: Sequence[Sequence[int]],
+    rule: JointRule,
+    seed: int,
+) -> Floats:
+    """How far the area falls below the one of the days that were not learned from, (blocks,); negative: it rises."""
+    chance = np.random.default_rng(seed)
+    learned = sampled(np.flatnonzero(learned_from), 2 * rule.rows, chance)
+    held = sampled(np.flatnonzero(~learned_from), rule.rows, chance)
     both = np.concatenate([reference[learned], exchanged(reference[learned], days[learned], blocks, chance)])
     booster = trees(both, np.repeat([0.0, 1.0], len(learned)), rule, seed)
-    today = current[sampled(np.arange(len(current)), rule.rows, chance)]
     usual = _areas(booster, reference[held], days[held], blocks, chance)
-    now = _areas(booster, today, np.zeros(len(today), dtype=np.int64), blocks, chance)
-    return np.clip(2 * (usual - now), 0.0, 1.0)
+    return usual - _areas(booster, today, np.zeros(len(today), dtype=np.int64), blocks, chance)
 
 
 def _areas(
@@ -73,5 +89,5 @@ def exchanged(rows: Floats, days: Ints, blocks: Sequence[Sequence[int]], chance:
     which = chance.integers(len(blocks), size=len(rows))
     for number, columns in enumerate(blocks):
         taken = np.flatnonzero(which == number)
-        mixed[np.ix_(taken, columns)] = rows[np.ix_(partner[taken], columns)]
+        mixed[taken[:, None], list(columns)] = rows[partner[taken][:, None], list(columns)]
     return mixed

@@ -20,20 +20,23 @@ _NAMED = 3
 
 
 def sharp_threshold(usual: ArrayLike, rule: SharpRule) -> Floats:
-    """From which distance on a change is sharp, (columns,). ``usual``: the largest among the reference days, 0..1."""
-    largest = np.asarray(usual, dtype=np.float64)
+    """From which distance on a change is sharp, (columns,). ``usual``: the largest among the reference days, 0..1.
+
+    Less than ``FLOOR`` is not believed to be usual.
+    """
+    largest = np.maximum(np.asarray(usual, dtype=np.float64), FLOOR)
     return np.maximum(rule.min_distance, rule.odds * largest / (1 + (rule.odds - 1) * largest))
 
 
 def standardised(distances: ArrayLike, usual: ArrayLike) -> Floats:
     """Odds of the distances in multiples of the usual largest odds, (columns,): what columns of every kind share.
 
-    So a change is sharp from ``SharpRule.odds`` on, and the adaptive threshold is in the same unit. Disjoint histograms
-    (distance 1) have the odds of .999.
+    A change is sharp from ``SharpRule.odds`` on (and from ``min_distance``), and the adaptive threshold is in the same
+    unit. Disjoint histograms (distance 1) have the odds of .999.
     """
     far = np.minimum(np.asarray(distances, dtype=np.float64), _MOST)
     largest = np.clip(np.asarray(usual, dtype=np.float64), FLOOR, _MOST)
-    return far / (1 - far) * (1 - largest) / largest
+    return np.asarray(far / (1 - far) * (1 - largest) / largest)
 
 
 def day_score(distances: ArrayLike, usual: ArrayLike) -> float | None:
