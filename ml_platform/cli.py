@@ -361,9 +361,9 @@ def vacuum(tables: tuple[str, ...], older_than: int, optimize: bool) -> None:
 
 for command in (commands.approve, commands.reject, commands.adopt, commands.history, *ROLLOUTS):
     main.add_command(command)
-for command in (serve, bring_back, contract, dead_letters, explain, bench, drill, image):
+for command in (serve, bring_back, dead_letters, explain, bench, drill, image, *KEYS, *DECISIONS):
     main.add_command(command)
-for command in (*KEYS, *DECISIONS, *MONITORING):
+for command in (contract, *MONITORING):
     main.add_command(command)
 
 

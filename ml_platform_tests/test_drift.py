@@ -180,6 +180,16 @@ def test_huge_counts_of_categories_are_compared() -> None:
     assert judged(renamed, days)[0].state == "fail"
 
 
+def test_a_number_that_grows_from_day_to_day_is_judged_by_its_missing_values_alone() -> None:
+    frame, days = a_fortnight(1)
+    hours = pl.Series("hour", [24.0 * (day - DAY).days + n % 24 for n, day in enumerate(days)])
+    grows = frame.select("always").with_columns(hours)
+    verdict, table = judged(grows, days)
+    assert (verdict.state, table.filter(pl.col("feature") == "hour")["of"].to_list()) == ("pass", ["missing values"])
+    lost, table = judged(today(grows, days, "hour", pl.lit(None)), days)
+    assert (lost.state, table["feature"][0], table["of"][0]) == ("fail", "hour", "missing values")
+
+
 def test_order_of_rows_does_not_matter() -> None:
     frame, days = a_fortnight(2)
     order = pl.Series(np.random.default_rng(0).permutation(len(days)))

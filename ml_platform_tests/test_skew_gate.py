@@ -58,7 +58,7 @@ class Shop:
         self.resources = {**stores, "profile": tiny.profile, "forgotten": forgotten_in(folder)}
         days_def = daily(tiny.project)
         self.assets = [
-            *(asset for asset in monitoring_assets(tiny.project, days_def) if asset.key == asset_keys.skew("desk")),
+            *(asset for asset in monitoring_assets(tiny.project, days_def) if asset_keys.skew("desk") in asset.keys),
             *(asset for asset in serving_assets(tiny.project, days_def) if asset.key == asset_keys.service("desk")),
             *(asset for asset in evaluation_assets(tiny.project) if asset.key == asset_keys.evaluation("late")),
         ]

@@ -155,7 +155,12 @@ def test_great_expectations_reads_the_suite_files_and_draws_the_page(project: Pr
         # What it writes again is the same contract to us.
         again = from_suite(read.to_json_dict())
         assert [_same(*pair) for pair in zip(again.expectations, from_suite(suite).expectations, strict=True)]
-    page = write_docs(_results(), tmp_path / "docs" / "sales.html").read_text()
+    results = _results()
+    colour = next(each for each in results["results"] if each["kwargs"].get("column") == "colour")
+    colour["result"]["partial_unexpected_counts"].append({"value": "<script>alert(1)</script>", "count": 1})
+    page = write_docs(results, tmp_path / "docs" / "sales.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     for part in (
         "raw/sales",
         "green",

@@ -14,7 +14,19 @@ import click
 
 # Imported inside the functions that use them, never by loading the definitions.
 HEAVY = frozenset(
-    ["feast", "torch", "mlflow", "evidently", "bentoml", "lightgbm", "pandas", "ray", "matplotlib", "sklearn"]
+    [
+        "feast",
+        "torch",
+        "mlflow",
+        "evidently",
+        "great_expectations",
+        "bentoml",
+        "lightgbm",
+        "pandas",
+        "ray",
+        "matplotlib",
+        "sklearn",
+    ]
 )
 LIMIT_SECONDS = 2.5
 

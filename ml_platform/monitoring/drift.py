@@ -24,6 +24,7 @@ from ml_platform.stores.delta import PARTITION
 
 VALUES, MISSING, JOINT, SCORE = "values", "missing values", "what belongs together", "score"
 ALL = "all features"  # the feature's name in rows about the day as a whole
+_ALL_APART = 0.99  # the largest distance that there is, but for a few rows around midnight
 _FEWEST_DAYS = 2  # with one reference day there is no other to say what is usual
 COLUMNS: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "feature": pl.String,
@@ -105,8 +106,11 @@ def _given() -> dict[str, pl.DataType | type[pl.DataType]]:
 
 
 def _column(name: str, history: History, day: date, found: References, rule: SharpRule) -> dict[str, object]:
-    """What is told of a feature; without distance where there is nothing to compare, and why in the note."""
-    current, reference = history.on([day]), history.on(found.days)
+    """What is told of a feature; without distance where there is nothing to compare, and why in the note.
+
+    history: of the day and of the days that it is compared with.
+    """
+    current, reference = history.between(day, day), history.between(date.min, day - timedelta(days=1))
     told: dict[str, object] = {"feature": name, "of": VALUES}
     if not len(current.days):
         return told | {"note": "not there any more"}
@@ -125,10 +129,15 @@ def _column(name: str, history: History, day: date, found: References, rule: Sha
 
 
 def _worse(reference: History, current: History, groups: Ints, rule: SharpRule) -> tuple[str, float, float]:
-    """(of what, distance, usual maximum): the values, or the missing ones, whichever is nearer to failing."""
+    """(of what, distance, usual maximum): the values, or the missing ones, whichever is nearer to failing.
+
+    Values of which no day has those of another (a count of hours, a number that grows) say nothing.
+    """
     days = np.concatenate([reference.full(), current.full()])
     missing = np.column_stack([days[:, :-1].sum(axis=1), days[:, -1]])
     judged = [(of, *_apart(part)) for of, part in ((VALUES, joined(days, groups)), (MISSING, missing))]
+    if judged[0][2] >= _ALL_APART:
+        return judged[1]
     return max(judged, key=lambda one: one[1] / float(sharp_threshold(one[2], rule)))
 
 

@@ -46,7 +46,9 @@ def join_distances(
     kept = np.isin(days, np.unique(days)[::2])  # every other day: both halves see the whole season
     if len(blocks) < 2 or min(len(current), int(kept.sum()), int((~kept).sum())) < rule.min_rows:
         return None
-    learned, held = (sampled(np.flatnonzero(part), rule.rows * times, chance) for part, times in ((kept, 2), (~kept, 1)))
+    learned, held = (
+        sampled(np.flatnonzero(part), rule.rows * times, chance) for part, times in ((kept, 2), (~kept, 1))
+    )
     both = np.concatenate([reference[learned], exchanged(reference[learned], days[learned], blocks, chance)])
     booster = trees(both, np.repeat([0.0, 1.0], len(learned)), rule, seed)
     today = current[sampled(np.arange(len(current)), rule.rows, chance)]
@@ -55,7 +57,9 @@ def join_distances(
     return np.clip(2 * (usual - now), 0.0, 1.0)
 
 
-def _areas(booster: object, rows: Floats, days: Ints, blocks: Sequence[Sequence[int]], chance: np.random.Generator) -> Floats:
+def _areas(
+    booster: object, rows: Floats, days: Ints, blocks: Sequence[Sequence[int]], chance: np.random.Generator
+) -> Floats:
     """How well rows and the same with one block exchanged are told apart, (blocks,)."""
     labels = np.repeat([0.0, 1.0], len(rows))
     mixed = [exchanged(rows, days, [block], chance) for block in blocks]

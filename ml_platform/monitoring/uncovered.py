@@ -19,6 +19,7 @@ from ml_platform.stores.ledger_kinds import DRIFT
 
 RULE = SharpRule(min_distance=0.2, odds=6.0)
 MIN_ROWS = 20  # hourly reports of one place are 24 a day; what chance does to so few is in the usual distance, too
+_LATELY = 7  # days of a range that are looked at: what moved in a history that is brought in asks nobody anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,13 @@ def uncovered(project: Project, table: SourceTable) -> list[str]:
 
 
 def look(project: Project, lake: Lake, days: Sequence[date]) -> tuple[pl.DataFrame, list[Moved]]:
-    """Rows of `drift.COLUMNS` about the uncovered columns, with ``table`` and day, and those that moved sharply."""
+    """Rows of `drift.COLUMNS` about the uncovered columns on the newest of these days, with ``table`` and day, and
+    those that moved sharply."""
     parts, moved = [_with_table(nothing(), "", days[0])], list[Moved]()
     for table in (table for table in project.tables.values() if table.partitioned):
         columns = uncovered(project, table)
         policy = DriftPolicy(table=table.name, columns=tuple(columns), sharp=RULE, min_rows=MIN_ROWS)
-        for day in days if columns else ():
+        for day in days[-_LATELY:] if columns else ():
             rows = drift(read_profiles(lake, ("raw", table.name), day, policy.seasons), day, policy)[1]
             parts.append(_with_table(rows.filter(pl.col("feature").is_in(columns)), table.name, day))
             moved += _moved(project, parts[-1])

@@ -36,10 +36,12 @@ def source_of(policy: DriftPolicy) -> tuple[str, str]:
 def judge_days(lake: Lake, policy: DriftPolicy, days: Sequence[date], results: str) -> list[Judged]:
     """Each of the days (in order) by what was known on it. results: the table that holds what was found before."""
     past = lake.read(results, last=days[0] - timedelta(days=1)) if lake.exists(results) else None
-    parts = [] if past is None else [past]
-    found = []
+    parts, held = [] if past is None else [past], lake.days(table_of(source_of(policy)))
+    found, none = [], pl.DataFrame(schema=dict(COLUMNS))
     for day in days:
-        profiles = _of_policy(read_profiles(lake, source_of(policy), day, policy.seasons), policy)
+        # A history is brought in before there is a service: most of its days hold nothing to be judged.
+        read = read_profiles(lake, source_of(policy), day, policy.seasons) if day in held else none
+        profiles = _of_policy(read, policy)
         earlier = pl.concat(parts) if parts else None
         together = _together(lake, policy, profiles, day, earlier)
         verdict, rows = drift(profiles, day, policy, earlier, together)

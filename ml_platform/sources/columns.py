@@ -94,8 +94,8 @@ def refused_columns(
 
     A rule that holds, or stops, refuses the columns that it judges; so does one of which more rows are to be set aside
     than may be. One that holds and judges no columns, or such as make a row, refuses all of them (``ALL_COLUMNS``), and
-    the rows stay. A rule over several columns refuses them all, except on a day on which one of them is refused by a rule
-    of its own: then it cannot be judged, and that one explains it.
+    the rows stay. A rule over several columns refuses them all, except on a day on which one of them is refused by a
+    rule of its own: then it cannot be judged, and that one explains it.
 
     rows, findings: as they were judged, in the same order.
     """

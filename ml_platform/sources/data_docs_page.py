@@ -1,5 +1,6 @@
 """Run as a process: `python -m ml_platform.sources.data_docs_page RESULTS TARGET`: Great Expectations' own page."""
 
+import html
 import json
 import os
 import sys
@@ -52,16 +53,25 @@ def _result(each: Mapping[str, Any]) -> Any:
 
     config = ExpectationConfiguration(
         type=each["type"],
-        kwargs=dict(each["kwargs"]),
+        kwargs=_escaped(each["kwargs"]),
         severity=each["severity"],
         notes=each["notes"],
-        description=each["description"],
+        description=_escaped(each["description"]),
         meta={"notes": {"format": "string", "content": [each["notes"]]}},
     )
     nothing = {"raised_exception": False, "exception_message": None, "exception_traceback": None}
     return ExpectationValidationResult(
-        success=each["success"], expectation_config=config, result=dict(each["result"]), exception_info=nothing
+        success=each["success"], expectation_config=config, result=_escaped(each["result"]), exception_info=nothing
     )
+
+
+def _escaped(value: Any) -> Any:
+    """Great Expectations puts texts onto its page as they are, those of the data, too: as tags they would be run."""
+    if isinstance(value, str):
+        return html.escape(value, quote=False)
+    if isinstance(value, list):
+        return [_escaped(each) for each in value]
+    return {name: _escaped(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def _register(kind: str) -> None:

@@ -234,7 +234,7 @@ class _Distinct(ColumnAggregate):
 
     def measured(self, schema: Schema) -> pl.Expr:
         """How many different values are not in the set, the first of them, and which of the set are there."""
-        known = self.values(schema).drop_nulls().unique()
+        known = self.values(schema).drop_nulls().unique(maintain_order=True)  # asked twice, so in one order
         wanted = members(self.value_set or (), schema[self.column]).implode()
         others = known.filter(~known.is_in(wanted))
         return pl.struct(
