@@ -42,7 +42,7 @@ def told_by_everything(home: Path) -> Profile:
     _lake(Lake(profile.lake, profile.storage_options))
     _ledger(Ledger(profile.ledger_path))
     _rollout(profile)
-    _dagster(profile)
+    record_a_check(profile.dagster_home)
     planted = Planted(profile, TODAY)
     open_one, warned = incident("raw/weather.temp", TODAY), incident("raw/planes.seats", TODAY, severity="warn")
     planted.plant(open_one, warned, over := incident("raw/flight_outcomes.arr_delay", TODAY))
@@ -101,7 +101,8 @@ def _rollout(profile: Profile) -> None:
     history_path(file, 1).write_text(f"{line}\n{line[:20]}")  # the last one is still being written
 
 
-def _dagster(profile: Profile) -> None:
+def record_a_check(dagster_home: Path, postgres_url: str | None = None) -> None:
+    """A run of a service's checks, one unknown and one failed, and an asset that is late, in Dagster's record."""
     key = dg.AssetKey(["services", "delay"])
 
     specs = [dg.AssetCheckSpec(name, asset=key) for name in ("ledger_intact", "aliases")]
@@ -112,8 +113,8 @@ def _dagster(profile: Profile) -> None:
         checks = [metadata.check(found, name="ledger_intact"), dg.AssetCheckResult(passed=False, check_name="aliases")]
         return dg.MaterializeResult(check_results=checks)
 
-    write_dagster_yaml(profile.dagster_home, replayed=True)
-    with open_instance(profile.dagster_home) as instance:
+    write_dagster_yaml(dagster_home, replayed=True, postgres_url=postgres_url)
+    with open_instance(dagster_home) as instance:
         assert dg.materialize([service], instance=instance).success
         change = FreshnessStateChange(
             key=key,

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -21,6 +21,8 @@ from ml_platform.stores.home import Home
 from ml_platform.stores.outbox import Outbox
 from ml_platform_tests.alert_world import PROJECT, Planted, incident, until
 from ml_platform_tests.receivers import Webhook, receivers
+from ml_platform_tests.replay_world import TripsHome
+from ml_platform_tests.trips.world import SHIFTS_ON
 
 TODAY = datetime.now(UTC).date()
 
@@ -95,6 +97,21 @@ def test_killed_while_it_sends_it_says_it_again_with_the_same_key_and_loses_none
         world.end(*world.open.values())
         assert sends(tmp_path, webhook).wait() == 0
         assert webhook.titles["[ended] contract: raw/weather.temp"] == 1
+
+
+@pytest.mark.long
+def test_a_replay_looks_after_each_midnight_and_nobody_is_paged_in_a_world_without_fault(
+    home: TripsHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receivers() as (webhook, _):
+        monkeypatch.setenv("ML_PLATFORM_ALERTS_WEBHOOK", webhook.url)
+        assert Outbox(home.profile.outbox_path).looked() is None
+        home.run(SHIFTS_ON)
+        looked = Outbox(home.profile.outbox_path).looked()
+        assert looked is not None
+        assert looked >= SHIFTS_ON - timedelta(days=1)
+        assert [title for title in webhook.titles if title.startswith("[page]")] == []
+        assert set(webhook.titles.values()) <= {1}  # what of so few rows a day moved may wait for a person's word
 
 
 def sends(home: Path, webhook: Webhook) -> subprocess.Popen[bytes]:

@@ -67,9 +67,10 @@ def test_the_same_message_has_the_same_key_and_others_have_others() -> None:
 
 def test_a_mail_s_headers_are_one_line_each() -> None:
     alert = Alert(id="x", name="odd\r\nBcc: all@example.com", place="p", severity="warn", sentence="s", began=DAY)
-    mail = as_mail(Message(alert=alert, part="opened", link="l"), "p@example.com", TO)
+    mail = as_mail(Message(alert=alert, part="opened", link="l"), "p@example.com", TO, 0)
     assert mail["Subject"] == "[warn] odd Bcc: all@example.com: p"
     assert mail["Bcc"] is None
+    assert mail["Date"] == "Thu, 01 Jan 1970 00:00:00 -0000"
     assert json.dumps(as_slack(Message(alert=alert, part="opened", link="l")))
 
 
@@ -136,7 +137,7 @@ def test_redirects_are_not_followed_and_receivers_that_are_unknown_are_told(tmp_
         webhook.status, webhook.headers = 302, {"Location": webhook.url}
         with pytest.raises(NotDelivered, match="answered 302"):
             channels.post({}, "key")
-        letter = as_mail(Message(alert=ALERT, part="opened", link="l"), "p@example.com", TO)
+        letter = as_mail(Message(alert=ALERT, part="opened", link="l"), "p@example.com", TO, 0)
         mail.unknown = {"b@example.com"}
         assert channels.mail(letter) == ("b@example.com",)
         mail.unknown = set(TO)

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ml_platform.automation.standing import standing
 from ml_platform.monitoring.conditions import TOLD_OTHERWISE
 from ml_platform.monitoring.dashboards import DASHBOARDS
 from ml_platform.monitoring.dashboards_json import as_json
@@ -26,7 +27,7 @@ from ml_platform.spec import PortInUse
 from ml_platform.stores.ledger import Ledger
 from ml_platform_tests.alert_world import DEPLOY, PROJECT
 from ml_platform_tests.services import must
-from ml_platform_tests.standing_world import NOW, told_by_everything
+from ml_platform_tests.standing_world import NOW, record_a_check, told_by_everything
 
 Page = dict[str, dict[frozenset[tuple[str, str]], float]]
 OF_PROMETHEUS = {"up", "ALERTS"}
@@ -164,6 +165,14 @@ def test_what_cannot_be_read_is_told_and_hides_nothing_else(tmp_path: Path, capl
     assert failed == {"ledger", "chain", "rollouts"}
     assert "the part ledger cannot be read: the ledger" in caplog.text
     assert "ml_platform_clock_timestamp_seconds" in page
+
+
+@pytest.mark.service("postgres")
+def test_in_production_checks_are_read_from_where_dagster_records_them(tmp_path: Path, postgres_url: str) -> None:
+    record_a_check(tmp_path / "elsewhere", postgres_url)
+    found = {(one.check, one.state) for one in standing(tmp_path / "none", postgres_url)}
+    assert found == {("ledger_intact", "unknown"), ("aliases", "fail"), (None, "warn")}
+    assert not (tmp_path / "none").exists()
 
 
 def test_looking_writes_nothing(profile: Profile) -> None:

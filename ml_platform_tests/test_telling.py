@@ -162,6 +162,7 @@ def test_an_incident_that_a_day_made_anew_knows_nothing_of_is_over() -> None:
     rows = pl.concat([rows_on(FIRST, [one, other]), rows_on(FIRST + timedelta(days=1), [other])])
     stands = {found.id: found.closed_on for found in as_they_stand(rows)}
     assert stands == {one.id: FIRST + timedelta(days=1), other.id: None}
+    assert as_they_stand(rows.clear()) == []
 
 
 # Beside incidents

@@ -20,6 +20,8 @@ def as_they_stand(rows: pl.DataFrame) -> list[Incident]:
     rows: days of the table ``incidents/<service>``, ``known_date`` included. What was open and is not told of on the
     newest day has ended: a day that is made anew may find that it never was.
     """
+    if rows.is_empty():
+        return []
     newest = rows.sort(PARTITION).unique("id", keep="last", maintain_order=True)
     last = rows[PARTITION].max()
     gone = {row["id"] for row in newest.filter(pl.col(PARTITION) < last).select("id").iter_rows(named=True)}

@@ -86,7 +86,7 @@ def test() -> None:
     if not profile.channels.names:
         click.echo("no channel is set up: set ML_PLATFORM_ALERTS_WEBHOOK, or ..._SMTP with ..._FROM and ..._TO")
     for channel in profile.channels.names:
-        send_now(profile.channels, channel, alert, profile.pages)
+        send_now(profile.channels, channel, alert, profile.pages, now.timestamp())
         click.echo(f"{channel}: taken")
 
 

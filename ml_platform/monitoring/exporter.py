@@ -82,7 +82,7 @@ def exporter(profile: Profile, project: Project) -> Exporter:
     parts: dict[str, Read] = {
         "platform": lambda: _of_platform(profile, project, clock),
         "tables": lambda: of_tables(lake, project),
-        "checks": lambda: of_checks(profile.dagster_home),
+        "checks": lambda: of_checks(profile.dagster_home, profile.dagster_storage),
         "incidents": lambda: of_incidents(lake, project, profile.pages, clock.now()),
         "drift": lambda: of_drift(lake, project),
         "performance": lambda: of_performance(lake, project),
@@ -94,9 +94,9 @@ def exporter(profile: Profile, project: Project) -> Exporter:
     return Exporter(parts=parts, kept_for={"chain": _CHAIN_SECONDS})
 
 
-def of_checks(dagster_home: Path) -> Iterator[Sample]:
+def of_checks(dagster_home: Path, postgres_url: str | None) -> Iterator[Sample]:
     """Checks and deadlines as Dagster recorded them."""
-    for one in standing(dagster_home):
+    for one in standing(dagster_home, postgres_url):
         if one.check is None:
             yield from one_of("freshness_state", one.state, STATES, "state", asset=one.asset)
         else:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
-from email.utils import formataddr
+from email.utils import formataddr, formatdate
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -67,12 +67,16 @@ def as_slack(message: Message) -> dict[str, Any]:
     }
 
 
-def as_mail(message: Message, sender: str, receivers: tuple[str, ...]) -> EmailMessage:
-    """A plain text. The end answers the beginning, so that mail programs show them as one conversation."""
+def as_mail(message: Message, sender: str, receivers: tuple[str, ...], wall: float) -> EmailMessage:
+    """A plain text, sent at ``wall`` (seconds since 1970).
+
+    The end answers the beginning, so that mail programs show them as one conversation.
+    """
     mail = EmailMessage()
     mail["Subject"] = _one_line(message.title)
     mail["From"] = sender if "<" in sender else formataddr(("ML platform", sender))
     mail["To"] = ", ".join(receivers)
+    mail["Date"] = formatdate(wall)
     mail["Message-ID"] = f"<{message.key}@{_DOMAIN}>"
     if message.part == "ended":
         began = Message(alert=message.alert, part="opened", link=message.link)

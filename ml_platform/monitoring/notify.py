@@ -40,7 +40,7 @@ def send_due(outbox: Outbox, channels: Channels, pages: Pages, wall: float) -> T
             if due.channel in problems or due.channel not in channels.names:
                 continue
             try:
-                remark = _send(channels, due, pages)
+                remark = _send(channels, due, pages, wall)
             except NotDelivered as error:
                 problems[due.channel] = str(error)
                 outbox.put_off(due, wall, str(error), error.after)
@@ -60,19 +60,19 @@ def send_until_nothing_is_due(outbox: Outbox, channels: Channels, pages: Pages, 
     return Told(taken=sum(one.taken for one in found), waiting=found[-1].waiting, problems=problems)
 
 
-def send_now(channels: Channels, channel: str, alert: Alert, pages: Pages) -> str:
+def send_now(channels: Channels, channel: str, alert: Alert, pages: Pages, wall: float) -> str:
     """Send one alert's beginning past the outbox; returns for whom it was not taken, if for some.
 
     Raises:
         NotDelivered: nobody took it.
     """
-    return _send(channels, Due(number=0, alert=alert, part="opened", channel=channel, tries=0), pages)
+    return _send(channels, Due(number=0, alert=alert, part="opened", channel=channel, tries=0), pages, wall)
 
 
-def _send(channels: Channels, due: Due, pages: Pages) -> str:
+def _send(channels: Channels, due: Due, pages: Pages, wall: float) -> str:
     message = Message(alert=due.alert, part=due.part, link=pages.dagster_asset(due.alert.asset))
     if due.channel == "webhook":
         channels.post(as_slack(message), message.key)
         return ""
-    refused = channels.mail(as_mail(message, channels.sender, channels.receivers))
+    refused = channels.mail(as_mail(message, channels.sender, channels.receivers, wall))
     return f"not taken for {', '.join(refused)}" if refused else ""

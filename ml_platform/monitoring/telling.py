@@ -39,7 +39,8 @@ def tell_people(profile: Profile, project: Project) -> Told | None:
     now = clock.now()
     today = day_of(now, project.timezone)
     rows = list(read_incidents(lake, project, today - LOOK_BACK).values())
-    samples = [*of_tables(lake, project), *of_checks(profile.dagster_home), *of_ledger(ledger, project)]
+    checks = of_checks(profile.dagster_home, profile.dagster_storage)
+    samples = [*of_tables(lake, project), *checks, *of_ledger(ledger, project)]
     note(
         outbox,
         rows,
