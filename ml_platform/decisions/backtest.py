@@ -59,7 +59,8 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Backtest:
-    """What was found. outcomes: one a policy. drawn: loss of each draw of random times. days: of ``saved``.
+    """What was found. outcomes: one a policy. drawn: loss of each draw of random times; drawn_counts: its mean
+    numbers of retrainings and of those that took over. days: of ``saved``.
 
     policies: what was replayed, with every day's decision. again: the same replays, judged from another day on.
     """
@@ -72,9 +73,14 @@ class Backtest:
     outcomes: tuple[Outcome, ...]
     drawn: tuple[float, ...]
     drawn_saved: tuple[Floats, ...]
+    drawn_counts: tuple[float, float]
     metrics: Mapping[str, BusinessMetric]
     policies: Mapping[str, Replayed]
     again: Callable[[date], "Backtest"] = field(repr=False, compare=False)
+
+    def counts(self, one: Outcome) -> tuple[float, float]:
+        """How often the policy retrained, and how many versions took over; means where it was drawn."""
+        return self.drawn_counts if one.name == RANDOM else (len(one.retrainings), one.promoted)
 
     def of(self, name: str) -> Outcome | None:
         """The policy's figures, if it was replayed."""
@@ -208,14 +214,21 @@ def _found(
         outcomes=tuple(outcomes),
         drawn=tuple(one.log_loss for one in draws),
         drawn_saved=tuple(one.saved for one in draws),
+        drawn_counts=_counts(draws),
         metrics=declared.metrics,
         policies=replayed,
         again=lambda day: _found(arena, declared, replace(asked, since=day), replayed, random),
     )
 
 
+def _counts(draws: Sequence[Outcome]) -> tuple[float, float]:
+    if not draws:
+        return 0.0, 0.0
+    return float(np.mean([len(one.retrainings) for one in draws])), float(np.mean([one.promoted for one in draws]))
+
+
 def _mean(draws: Sequence[Outcome], random: Sequence[Replayed], on: Judged, rivals: Mapping[str, Floats]) -> Outcome:
-    """All draws in one line: means; retrainings are those of the first."""
+    """All draws in one line: means; the events are those of the first."""
     losses = mean_losses(random, on)
     return replace(
         draws[0],
