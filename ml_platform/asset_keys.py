@@ -38,6 +38,16 @@ def skew(service: str) -> dg.AssetKey:
     return dg.AssetKey(["skew", service])
 
 
+def profiles(family: str, name: str) -> dg.AssetKey:
+    """What the columns of a table hold, day by day: of ``raw``, ``predictions`` or ``labels``."""
+    return dg.AssetKey(["profiles", family, name])
+
+
+def reviews(project: str) -> dg.AssetKey:
+    """What moved sharply although no drift policy covers it."""
+    return dg.AssetKey(["reviews", project])
+
+
 def drift(policy: str) -> dg.AssetKey:
     """A drift policy's daily verdict."""
     return dg.AssetKey(["drift", policy])

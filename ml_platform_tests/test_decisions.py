@@ -96,7 +96,7 @@ def test_the_asset_raises_the_alarm_until_it_is_answered(tmp_path: Path) -> None
 
     def told(today: date) -> tuple[dict[str, Any], dict[str, Any] | None]:
         clock.set(day_start(today, NEW_YORK))
-        made = decision(lake=lake, ledger=ledger, tracking=tracking, clock=clock)
+        made: Any = decision(lake=lake, ledger=ledger, tracking=tracking, clock=clock)
         found = {result.asset_key: dict(result.metadata) for result in made}
         return found[asset_keys.decision("lateness")], found.get(asset_keys.retrain("lateness"))
 

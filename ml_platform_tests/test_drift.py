@@ -1,4 +1,4 @@
-"""Drift of served features: faults are found, a season is not, and too little to compare is unknown."""
+"""Drift: faults are found, a season is not, and too little to compare is unknown."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -7,34 +7,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy.spatial.distance import jensenshannon
 
-from ml_platform.monitoring.drift import COLUMNS, changed_most, drift, js_distance, reference
-from ml_platform.monitoring.pages import write_drift_page
-from ml_platform.spec import DriftPolicy
+from ml_platform.monitoring.drift import ALL, COLUMNS, JOINT, SCORE, Together, drift
+from ml_platform.monitoring.drift_plot import drift_png
+from ml_platform.monitoring.layouts import learn
+from ml_platform.monitoring.pages import changed_most, write_drift_page
+from ml_platform.monitoring.profile import Layout
+from ml_platform.monitoring.profile_table import COLUMNS as PROFILED
+from ml_platform.monitoring.profiling import profiles_by_day
+from ml_platform.spec import AlarmBudget, DriftPolicy, Seasons, SharpRule, Verdict
 
 DAY = date(2024, 3, 10)
-POLICY = DriftPolicy(name="inputs", service="desk", min_rows=50, reference_days=14, min_days=7)
-HISTOGRAMS = arrays(np.int64, st.shared(st.integers(1, 12), key="bins"), elements=st.integers(0, 50))
-
-
-@settings(max_examples=300, deadline=None)
-@given(HISTOGRAMS, HISTOGRAMS)
-def test_the_distance_is_scipys(one: np.ndarray, other: np.ndarray) -> None:
-    found = js_distance(one.astype(float), other.astype(float))
-    assert 0 <= found <= 1
-    if one.sum() and other.sum():
-        assert found == pytest.approx(jensenshannon(one, other, base=2), abs=1e-7)
-        assert found == js_distance(other.astype(float), one.astype(float))
-
-
-def test_the_ends_of_the_distance() -> None:
-    assert js_distance(np.array([3.0, 1.0]), np.array([6.0, 2.0])) == 0
-    assert js_distance(np.array([3.0, 0.0]), np.array([0.0, 2.0])) == 1
-    assert js_distance(np.array([0.0, 0.0]), np.array([0.0, 2.0])) == 1
+POLICY = DriftPolicy(name="inputs", service="desk", min_rows=50, seasons=Seasons(recent_days=14, min_days=7))
 
 
 def a_fortnight(seed: int, rows: int = 120, length: int = 15) -> tuple[pl.DataFrame, pl.Series]:
@@ -42,7 +26,7 @@ def a_fortnight(seed: int, rows: int = 120, length: int = 15) -> tuple[pl.DataFr
     chance = np.random.default_rng(seed)
     days = np.repeat(np.arange(length), rows)
     n = len(days)
-    gaps = chance.random(n) < 0.1
+    gaps = chance.random(n) < 0.3
     frame = pl.DataFrame(
         {
             "temperature": chance.normal(60, 8, n),
@@ -57,9 +41,15 @@ def a_fortnight(seed: int, rows: int = 120, length: int = 15) -> tuple[pl.DataFr
     return frame, pl.Series("known_date", [DAY + timedelta(days=int(day) - length + 1) for day in days])
 
 
-def judged(frame: pl.DataFrame, days: pl.Series, policy: DriftPolicy = POLICY) -> dict[str, str]:
-    table = drift(frame, days, DAY, policy)[1]
-    return dict(table.select("feature", "verdict").iter_rows())
+def profiles(frame: pl.DataFrame, days: pl.Series, layouts: list[Layout] | None = None) -> pl.DataFrame:
+    """In bins of the days before."""
+    return profiles_by_day(frame, days, layouts or learn(frame.filter(days < DAY), days=days.n_unique()))
+
+
+def judged(
+    frame: pl.DataFrame, days: pl.Series, policy: DriftPolicy = POLICY, day: date = DAY
+) -> tuple[Verdict, pl.DataFrame]:
+    return drift(profiles(frame, days), day, policy)
 
 
 def today(frame: pl.DataFrame, days: pl.Series, feature: str, value: pl.Expr) -> pl.DataFrame:
@@ -91,7 +81,7 @@ def test_a_planted_fault_is_found_and_nothing_beside_it(fault: str) -> None:
         frame, days = a_fortnight(seed)
         if "300" in str(value):
             frame = frame.with_columns(pl.when(days < DAY).then(pl.col("weather") + 300).otherwise(pl.col("weather")))
-        verdict, table = drift(today(frame, days, feature, value), days, DAY, POLICY)
+        verdict, table = judged(today(frame, days, feature, value), days)
         assert verdict.state == "fail"
         assert table.filter(pl.col("verdict") == "fail")["feature"].to_list() == [feature]
         assert table["feature"][0] == feature
@@ -99,69 +89,173 @@ def test_a_planted_fault_is_found_and_nothing_beside_it(fault: str) -> None:
 
 
 def test_the_same_season_raises_no_alarm() -> None:
-    alarms = [seed for seed in range(50) if drift(*a_fortnight(seed), DAY, POLICY)[0].state != "pass"]
+    alarms = [seed for seed in range(20) if judged(*a_fortnight(seed))[0].state != "pass"]
     assert len(alarms) <= 1, alarms
+
+
+def test_all_four_distances_are_told_and_a_dead_column_is_named() -> None:
+    frame, days = a_fortnight(1)
+    verdict, table = judged(today(frame, days, "temperature", pl.col("temperature") + 30), days)
+    assert table.schema == pl.Schema(COLUMNS)
+    moved = table.row(0, named=True)
+    assert all(moved[name] > 0.9 for name in ("distance", "ks", "psi", "wasserstein"))
+    rows = {row["feature"]: row for row in table.iter_rows(named=True)}
+    assert (rows["gone"]["verdict"], rows["gone"]["note"], rows["gone"]["ks"]) == ("unknown", "never had a value", None)
+    verdict, _ = judged(frame, days)
+    assert (verdict.state, verdict.reason.endswith("; never had a value: gone")) == ("pass", True)
 
 
 def test_missing_and_not_a_number_are_the_same() -> None:
     frame, days = a_fortnight(1)
-    assert drift(frame.fill_null(float("nan")), days, DAY, POLICY)[1].equals(drift(frame, days, DAY, POLICY)[1])
+    assert judged(frame.fill_null(float("nan")), days)[1].equals(judged(frame, days)[1])
 
 
 def test_too_short_a_reference_is_unknown() -> None:
     frame, days = a_fortnight(1)
     for first, state in ((DAY - timedelta(days=7), "pass"), (DAY - timedelta(days=6), "unknown"), (DAY, "unknown")):
-        verdict, table = drift(frame.filter(days >= first), days.filter(days >= first), DAY, POLICY)
+        kept = frame.filter(days >= first), days.filter(days >= first)
+        verdict, table = drift(profiles(*kept, learn(frame, days=1)), DAY, POLICY)
         assert verdict.state == state
         assert table.is_empty() == (state == "unknown")
         assert table.schema == pl.Schema(COLUMNS)
-    assert verdict.reason == "0 days to compare 2024-03-10 with; 7 are needed"
+    assert "only 0 days" in verdict.reason
+    assert "7 are needed" in verdict.reason
 
 
-def test_days_with_few_answers_are_no_reference_and_are_not_judged() -> None:
+def test_days_with_few_rows_are_no_reference_and_are_not_judged() -> None:
     frame, days = a_fortnight(1)
     thin = (days != DAY - timedelta(days=1)) | (pl.Series(range(len(days))) % 4 == 0)
-    measures = drift(frame.filter(thin), days.filter(thin), DAY, POLICY)[0].measures
-    assert measures["reference_days"] == 13
+    assert judged(frame.filter(thin), days.filter(thin))[0].measures["reference_days"] == 13
     quiet = (days != DAY) | (pl.Series(range(len(days))) % 4 == 0)
-    verdict, _ = drift(frame.filter(quiet), days.filter(quiet), DAY, POLICY)
-    assert (verdict.state, verdict.reason) == ("unknown", "30 answers on 2024-03-10; 50 are needed")
-    assert drift(frame, days, DAY + timedelta(days=1), POLICY)[0].state == "unknown"
-    assert drift(frame.clear(), days.clear(), DAY, POLICY)[0].state == "unknown"
+    verdict, _ = judged(frame.filter(quiet), days.filter(quiet))
+    assert (verdict.state, verdict.reason) == ("unknown", "30 rows on 2024-03-10; 50 are needed")
+    assert judged(frame, days, day=DAY + timedelta(days=1))[0].state == "unknown"
+    assert drift(pl.DataFrame(schema=dict(PROFILED)), DAY, POLICY)[0].state == "unknown"
+
+
+def test_one_row_is_not_judged_and_no_reference() -> None:
+    frame, days = a_fortnight(1)
+    one = (days != DAY) | (pl.Series(range(len(days))) == len(days) - 1)
+    assert judged(frame.filter(one), days.filter(one))[0].reason == "1 rows on 2024-03-10; 50 are needed"
+    # A policy that takes any day still says nothing silly: a single row is far from anything, or like it.
+    verdict, table = judged(frame.filter(one), days.filter(one), replace(POLICY, min_rows=1))
+    assert verdict.state in ("fail", "pass")
+    assert table["distance"].is_finite().all()
 
 
 def test_one_day_says_nothing_about_what_is_usual() -> None:
     """With a single reference day nothing could ever fail, so it must not pass either."""
     frame, days = a_fortnight(1, length=2)
-    verdict, _ = drift(frame, days, DAY, replace(POLICY, min_days=1))
-    assert (verdict.state, verdict.reason) == ("unknown", "1 days to compare 2024-03-10 with; 2 are needed")
+    verdict, _ = judged(frame, days, replace(POLICY, seasons=Seasons(recent_days=14, min_days=1)))
+    assert (verdict.state, "2 are needed" in verdict.reason) == ("unknown", True)
 
 
-def test_answers_without_features_are_unknown() -> None:
-    _, days = a_fortnight(1)
-    assert drift(pl.DataFrame(), days, DAY, POLICY)[0].state == "unknown"
+def test_a_feature_that_came_or_went_leaves_the_day_unknown_and_is_named() -> None:
+    frame, days = a_fortnight(1)
+    layouts = learn(frame, days=15)
+    before = profiles(frame.filter(days < DAY).drop("count"), days.filter(days < DAY), layouts)
+    now = profiles(frame.filter(days == DAY), days.filter(days == DAY), layouts)
+    verdict, table = drift(pl.concat([before, now]), DAY, POLICY)
+    assert (verdict.state, "count: there on 0 of the days it is compared with" in verdict.reason) == ("unknown", True)
+    assert table.filter(pl.col("feature") == "count")["verdict"].to_list() == ["unknown"]
+    before = profiles(frame.filter(days < DAY), days.filter(days < DAY), layouts)
+    verdict, _ = drift(pl.concat([before, now.filter(pl.col("column") != "count")]), DAY, POLICY)
+    # Its days before are no rows of this day, so the feature is seen to be gone.
+    assert (verdict.state, "count: not there any more" in verdict.reason) == ("unknown", True)
+
+
+def test_a_sharp_change_fails_though_another_feature_went() -> None:
+    frame, days = a_fortnight(1)
+    frame = today(frame, days, "temperature", pl.col("temperature") * 1.6)
+    rows = profiles(frame, days)
+    kept = rows.filter((pl.col("column") != "count") | (pl.col("known_date") < DAY))
+    assert drift(kept, DAY, POLICY)[0].state == "fail"
+
+
+def test_huge_counts_of_categories_are_compared() -> None:
+    days = pl.Series("known_date", [DAY - timedelta(days=14 - n // 500) for n in range(7500)])
+    ids = pl.DataFrame({"id": [f"row {n}" for n in range(7500)], "line": ["AB"[n % 2] for n in range(7500)]})
+    assert judged(ids, days)[0].state == "pass"
+    renamed = today(ids, days, "line", pl.col("line").replace("A", "a"))
+    assert judged(renamed, days)[0].state == "fail"
 
 
 def test_order_of_rows_does_not_matter() -> None:
     frame, days = a_fortnight(2)
     order = pl.Series(np.random.default_rng(0).permutation(len(days)))
-    assert drift(frame[order], days[order], DAY, POLICY)[1].equals(drift(frame, days, DAY, POLICY)[1])
+    one, other = judged(frame[order], days[order])[1], judged(frame, days)[1]
+    assert one["feature"].to_list() == other["feature"].to_list()
+    assert np.allclose(one["distance"].drop_nulls(), other["distance"].drop_nulls(), atol=1e-12)
 
 
-def test_days_with_too_few_answers_are_no_reference() -> None:
-    _, days = a_fortnight(1)
-    thin = DAY - timedelta(days=3)
-    kept = days.filter((days != thin) | (pl.Series(range(len(days))) % 10 == 0))
-    found = reference(kept, DAY, POLICY)
-    assert found == [DAY - timedelta(days=n) for n in range(14, 0, -1) if n != 3]
-    assert reference(kept, DAY, replace(POLICY, reference_days=5)) == found[-5:]
+def test_a_policy_watches_the_columns_that_it_names() -> None:
+    frame, days = a_fortnight(1)
+    broken = today(frame, days, "temperature", pl.col("temperature") * 1.6)
+    assert judged(broken, days, replace(POLICY, columns=("count", "rare")))[0].state == "pass"
+    assert judged(broken, days, replace(POLICY, columns=("count", "temperature")))[0].state == "fail"
+
+
+def test_what_is_unusual_warns_within_the_budget_once_enough_periods_have_closed() -> None:
+    """The score of each day is kept beside the features, and is all that the threshold is made of."""
+    frame, days = a_fortnight(1)
+    budget = AlarmBudget(share=0.2, period_days=1, min_periods=5)
+    policy = replace(POLICY, budget=budget, sharp=SharpRule(min_distance=0.5, odds=30.0))
+    moved = today(frame, days, "temperature", pl.col("temperature") + 10)
+    rows = {"feature": [ALL] * 9, "of": [SCORE] * 9, "distance": [1.0 + n * 4 % 9 / 50 for n in range(9)]}
+    past = pl.DataFrame(rows).with_columns(known_date=pl.lit(DAY) - pl.duration(days=pl.int_range(9, 0, -1)))
+    past = pl.concat([pl.DataFrame(schema={**COLUMNS, "known_date": pl.Date}), past], how="diagonal_relaxed")
+    verdict, table = drift(profiles(moved, days), DAY, policy, past)
+    assert verdict.state == "warn"
+    assert "20% of the periods may warn" in verdict.reason
+    assert verdict.reason.endswith("values of temperature; never had a value: gone")
+    told = table.filter(pl.col("of") == SCORE).row(0, named=True)
+    assert (told["verdict"], told["distance"] > told["threshold"] > 1.0) == ("warn", True)
+    calm, _ = drift(profiles(frame, days), DAY, policy, past)
+    assert calm.state == "pass"
+    short, table = drift(profiles(moved, days), DAY, policy, past.head(3))
+    assert short.state == "pass"  # it is not sharp, and nobody knows yet what is unusual
+    assert table.filter(pl.col("of") == SCORE)["verdict"].to_list() == ["unknown"]
+
+
+def test_rows_that_do_not_belong_together_fail_by_what_was_usual_before() -> None:
+    frame, days = a_fortnight(1)
+    rows = profiles(frame, days)
+    usual = [0.05 + n / 100 for n in range(10)]
+    verdict, table = drift(rows, DAY, POLICY, together=Together(distance=0.5, earlier=usual))
+    assert (verdict.state, f"{JOINT} of {ALL}" in verdict.reason) == ("fail", True)
+    assert drift(rows, DAY, POLICY, together=Together(distance=0.15, earlier=usual))[0].state == "pass"
+    verdict, table = drift(rows, DAY, POLICY, together=Together(distance=0.5, earlier=usual[:3]))
+    assert verdict.state == "pass"
+    assert table.filter(pl.col("of") == JOINT)["verdict"].to_list() == ["unknown"]
+
+
+def test_the_plot_of_days_and_features_is_drawn_also_of_days_without_comparison() -> None:
+    frame, days = a_fortnight(1)
+    _, table = judged(today(frame, days, "temperature", pl.lit(60.0)), days)
+    rows = table.with_columns(known_date=pl.lit(DAY))
+    later = table.with_columns(known_date=pl.lit(DAY + timedelta(days=1)), distance=pl.lit(None, pl.Float64))
+    for shown in (rows, pl.concat([rows, later])):
+        assert drift_png(shown)[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_policy_that_could_never_judge_says_so() -> None:
+    assert POLICY.problems() == []
+    wrong = {
+        "names a service or a table": DriftPolicy(),
+        "one of the two": DriftPolicy(service="desk", table="asked"),
+        "a table has no labels": DriftPolicy(table="asked", of="labels"),
+        "could never judge": DriftPolicy(service="desk", seasons=Seasons(recent_days=5, min_days=7)),
+        "a budget is a share": DriftPolicy(service="desk", budget=AlarmBudget(share=1.5)),
+    }
+    for says, policy in wrong.items():
+        assert says in "; ".join(policy.problems())
 
 
 def test_what_changed_most_comes_first() -> None:
     frame, days = a_fortnight(1)
     before, current = frame.filter(days < DAY), frame.filter(days == DAY)
     current = current.with_columns(pl.col("temperature") * 1.6, always=pl.lit(8.0), gapped=pl.lit(None, pl.Float64))
-    assert set(changed_most(before, current)[:3]) == {"temperature", "always", "gapped"}
+    assert {"temperature", "always", "gapped"} < set(changed_most(before, current)[:4])  # each day has its weather
     assert sorted(changed_most(before, current)) == sorted(frame.columns)
 
 
@@ -171,12 +265,11 @@ def test_what_changed_most_comes_first() -> None:
 def test_a_page_with_nothing_to_show_says_so(tmp_path: Path) -> None:
     frame, days = a_fortnight(1)
     target = tmp_path / "reports" / "page.html"
-    assert "nothing was served yet" in write_drift_page(frame.clear(), days.clear(), POLICY, target)
+    assert "nothing was served yet" in write_drift_page(frame.clear(), days.clear(), target)
     recent = days > DAY - timedelta(days=7)
-    assert "nothing was served before 2024-03-04" in write_drift_page(
-        frame.filter(recent), days.filter(recent), POLICY, target
-    )
-    assert "no feature has values" in write_drift_page(frame.select("gone"), days, POLICY, target)
+    said = write_drift_page(frame.filter(recent), days.filter(recent), target)
+    assert "nothing was served before 2024-03-04" in said
+    assert "no feature has values" in write_drift_page(frame.select("gone"), days, target)
     assert not target.exists()
 
 
@@ -184,7 +277,7 @@ def test_a_page_with_nothing_to_show_says_so(tmp_path: Path) -> None:
 def test_the_page_is_made_by_evidently(tmp_path: Path) -> None:
     frame, days = a_fortnight(1)
     target = tmp_path / "reports" / "page.html"
-    said = write_drift_page(frame, days, POLICY, target)
+    said = write_drift_page(frame, days, target)
     assert said.endswith("; without gone, which had no value in one of them")
     assert [entry.name for entry in target.parent.iterdir()] == ["page.html"]
     page = target.read_text()

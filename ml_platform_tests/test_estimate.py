@@ -61,7 +61,8 @@ def test_a_world_that_moved_pays(champion: Trees) -> None:
 def test_a_world_that_stayed_does_not_pay(champion: Trees) -> None:
     """The correction of noise costs more than it gains: seldom is it taken for a gain."""
     found = [estimate_gain(rows(21, NOW, seed), champion, SPEC, NOW, NEW_YORK) for seed in range(3, 15)]
-    assert sum(one.state == "pass" for one in found) <= 2
+    assert sum(one.state != "fail" for one in found) <= 4
+    assert sum(one.state == "pass" for one in found) <= 1
     assert all(one.state != "unknown" for one in found)
     assert found[0].reason.startswith("it would not pay: ")
 

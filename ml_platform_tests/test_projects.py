@@ -212,8 +212,12 @@ CLASHES = {
         "retraining policy weekly: it has the window 1 day, 12:00:00; it is judged by whole days",
     ),
     "a reference that is always too short": (
-        {"policies/inputs.py": FILES["policies/inputs.py"].replace('"desk"', '"desk", reference_days=5')},
-        "drift policy inputs needs 7 days but keeps 5 as its reference",
+        {
+            "policies/inputs.py": FILES["policies/inputs.py"]
+            .replace('"desk"', '"desk", seasons=Seasons(recent_days=5, min_days=7)')
+            .replace("DriftPolicy\n", "DriftPolicy, Seasons\n")
+        },
+        "drift policy inputs: it needs 7 days but looks back 5, so it could never judge",
     ),
 }
 

@@ -215,7 +215,7 @@ def _next(model: str, decided: Sequence[Entry], upcoming: Next | None) -> Iterat
     if upcoming.held:
         reasons = " and ".join(rest.reason for rest in upcoming.held)
         when = f"at the earliest on {moment(upcoming.not_before)}" if upcoming.not_before else "not by itself"
-        yield f"It can be retrained again {when}, for {reasons}; {by_hand} does not wait for that."
+        yield f"It can be retrained again {when} ({reasons}); {by_hand} does not wait for that."
     else:
         asks = " or ".join(upcoming.asks)
         yield f"Nothing holds a retraining back: it begins with the next decision for which {asks}."

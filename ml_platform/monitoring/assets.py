@@ -1,50 +1,44 @@
-"""Stage 3 as assets: skew, performance on late labels and drift of a service, day by day."""
+"""Stage 3 as assets: skew and performance on late labels, day by day; profiles and drift stand beside this file."""
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, TypedDict
 
 import dagster as dg
 import polars as pl
 
 from ml_platform import asset_keys
-from ml_platform.automation.conditions import each_day, on_alarm
+from ml_platform.automation.conditions import each_day
 from ml_platform.automation.partitions import days_of
 from ml_platform.features.refresh import GRID, read_for_recall
 from ml_platform.features.skew import compare, note_skew, sampled
 from ml_platform.features.skew import verdict as skew_verdict
 from ml_platform.features.skew_since import given_since, telling_of_others
-from ml_platform.monitoring.drift import drift, reference
-from ml_platform.monitoring.drift_record import note
-from ml_platform.monitoring.pages import page_days, write_drift_page
+from ml_platform.monitoring.drift_assets import drift_assets
 from ml_platform.monitoring.performance import cohorts, first_followed, newest
 from ml_platform.monitoring.plots import performance_plot
+from ml_platform.monitoring.profile_assets import profile_assets
 from ml_platform.resources import metadata
-from ml_platform.resources.profiles import Profile
-from ml_platform.spec import DriftPolicy, Project, Service, Verdict
-from ml_platform.spec.calendar import day_of, day_start
+from ml_platform.spec import Project, Service
+from ml_platform.spec.calendar import day_start
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.stores.forgotten import Forgotten
 from ml_platform.stores.ledger import Ledger
-from ml_platform.stores.prediction_log import named_features
 
 GROUP = "monitoring"
 _Events = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 EQUAL = "served_equals_recomputed"
-STEADY = "no_sharp_change"
 
 
 def monitoring_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """For every service its skew and performance; for every drift policy its verdict and its page."""
+    """For every service its skew and performance; for every table its profiles; for every drift policy its verdict."""
     services = project.services.values()
-    policies = project.drift_policies.values()
-    alarms = {service.name: project.models[service.model].policy for service in services}
     return [
         *(_skew(project, service, days) for service in services),
         *(_performance(project, service, days) for service in services),
-        *(_drift(project, policy, days) for policy in policies),
-        *(_drift_page(project, policy, alarms[policy.service]) for policy in policies),
+        *profile_assets(project, days),
+        *drift_assets(project, days),
     ]
 
 
@@ -148,86 +142,3 @@ def _cohorts_known_on(day: date, lake: Lake, service: str, timezone: str) -> pl.
     predictions = lake.read(f"predictions/{service}", first=first, last=day)
     labels = lake.read(f"labels/{service}", first=first, last=day)
     return cohorts(predictions, labels, timezone).with_columns(pl.lit(day).alias(PARTITION))
-
-
-def _drift(project: Project, policy: DriftPolicy, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    key = asset_keys.drift(policy.name)
-
-    @dg.asset(
-        key=key,
-        deps=[asset_keys.predictions(policy.service)],
-        check_specs=[dg.AssetCheckSpec(STEADY, asset=key, description="No served feature changed sharply.")],
-        description=f"{policy.description} Jensen-Shannon distance of each feature that {policy.service} served.",
-        kinds=asset_keys.kinds(key, "deltalake", "polars"),
-        owners=[project.services[policy.service].owner],
-        **_daily(days),
-    )
-    def drifted(
-        context: dg.AssetExecutionContext,
-        lake: dg.ResourceParam[Lake],
-        ledger: dg.ResourceParam[Ledger],
-        clock: dg.ResourceParam[Clock],
-    ) -> _Events:
-        span = days_of(context)
-        judged = [_drift_on(day, lake, policy) for day in span]
-        for day, (verdict, _) in zip(span, judged, strict=True):
-            note(ledger, project, policy.name, day, clock.now(), verdict)
-        rows = pl.concat(
-            table.with_columns(pl.lit(day).alias(PARTITION)) for day, (_, table) in zip(span, judged, strict=True)
-        )
-        # Of a range the newest day speaks, unless an earlier one failed: a later pass does not undo it.
-        found = next((verdict for verdict, _ in reversed(judged) if verdict.state == "fail"), judged[-1][0])
-        lake.replace(f"drift/{policy.name}", rows, span)
-        yield dg.MaterializeResult(metadata={**metadata.table(rows), **metadata.verdict(found)})
-        yield metadata.check(found, name=STEADY)
-
-    return drifted
-
-
-def _drift_on(day: date, lake: Lake, policy: DriftPolicy) -> tuple[Verdict, pl.DataFrame]:
-    # Days with too few answers do not count as reference; where there are such, the look back is twice as long.
-    for back in (policy.reference_days, 2 * policy.reference_days):
-        first = day - timedelta(days=back)
-        served, days = served_features(lake.read(f"predictions/{policy.service}", first=first, last=day))
-        if len(reference(days, day, policy)) == policy.reference_days:
-            break
-    return drift(served, days, day, policy)
-
-
-def served_features(predictions: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
-    """One column a served feature, and the day of each row; of the answers with the newest answer's features.
-
-    A feature that an earlier model version did not have is not one that was missing.
-    """
-    rows = predictions.sort("asked_at", "prediction_id")
-    newest = rows.tail(1).select("feature_names")
-    rows = rows.join(newest, on="feature_names", how="semi").unique("prediction_id", keep="first", maintain_order=True)
-    named = rows.select("prediction_id", PARTITION).join(
-        named_features(rows), on="prediction_id", maintain_order="left"
-    )
-    return named.drop("prediction_id", PARTITION), named[PARTITION]
-
-
-def _drift_page(project: Project, policy: DriftPolicy, retrain_policy: str | None) -> dg.AssetsDefinition:
-    alarm = [asset_keys.retrain(retrain_policy)] if retrain_policy else []
-
-    @dg.asset(
-        key=asset_keys.drift_report(policy.name),
-        deps=[dg.AssetDep(asset_keys.drift(policy.name), partition_mapping=dg.LastPartitionMapping()), *alarm],
-        automation_condition=on_alarm(alarm[0]) if alarm else None,
-        description=f"Evidently's page on the features that {policy.service} served: the last week against the weeks "
-        f"before, on a sample; made when a retraining is wanted. It informs people and decides nothing.",
-        kinds=asset_keys.kinds(asset_keys.drift_report(policy.name), "evidently"),
-        group_name="decisions",  # it stands beside the decision that it illustrates
-        owners=["team:data-science"],
-    )
-    def drift_page(
-        lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock], profile: dg.ResourceParam[Profile]
-    ) -> dg.MaterializeResult[Any]:
-        first = day_of(clock.now(), project.timezone) - timedelta(days=page_days(policy))
-        served, days = served_features(lake.read(f"predictions/{policy.service}", first=first))
-        target = profile.reports_path / f"drift-{policy.name}-{clock.now():%Y-%m-%d}.html"
-        found = write_drift_page(served, days, policy, target)
-        return dg.MaterializeResult(metadata={"page": dg.MetadataValue.path(str(target)), "reason": found})
-
-    return drift_page

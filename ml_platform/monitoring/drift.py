@@ -1,152 +1,202 @@
-"""Have the served features changed? Histograms of a day against the days before, feature by feature.
+"""Has a table changed? A day's profiles against those of days of its season, column by column.
 
-The distance is Jensen-Shannon with base 2 (Lin 1991), its square root, in [0, 1]. Edges are the reference's quantiles,
-so that no outlier hides a shift; a value that many rows share has a bin of its own, and so has what lies far outside
-the reference. The share of missing values is judged apart as well: weather moves so much from day to day that losing
-it altogether would drown in what is usual.
+What fails, and pages, is a *sharp* change: a Jensen-Shannon distance far beyond what the reference days show among
+themselves (see `sharp.py`). The share of missing values is judged apart as well: weather moves so much from day to day
+that losing it altogether would drown in what is usual. What is merely unusual warns, within the policy's budget (see
+`conformal.py`). Kolmogorov-Smirnov's, Wasserstein's distance and PSI are told beside it and decide nothing.
 """
 
-from datetime import date
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from ml_platform.spec import DriftPolicy, Verdict
+from ml_platform.monitoring.conformal import followed
+from ml_platform.monitoring.distances import distances, joined, joins, js_distance
+from ml_platform.monitoring.profile import Floats, Ints
+from ml_platform.monitoring.profile_table import History, histories
+from ml_platform.monitoring.seasons import References, references
+from ml_platform.monitoring.sharp import day_score, sharp, sharp_threshold, standardised
+from ml_platform.spec import DriftPolicy, SharpRule, Verdict
+from ml_platform.stores.delta import PARTITION
 
-BINS = 10
+VALUES, MISSING, JOINT, SCORE = "values", "missing values", "what belongs together", "score"
+ALL = "all features"  # the feature's name in rows about the day as a whole
 _FEWEST_DAYS = 2  # with one reference day there is no other to say what is usual
-_SLACK = 0.5  # of the reference's range: a season's first warm day is no change of unit
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-COLUMNS = {
+COLUMNS: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "feature": pl.String,
     "of": pl.String,
     "distance": pl.Float64,
     "usual_maximum": pl.Float64,
     "threshold": pl.Float64,
     "verdict": pl.String,
+    "ks": pl.Float64,
+    "psi": pl.Float64,
+    "wasserstein": pl.Float64,
+    "missing_share": pl.Float64,
+    "note": pl.String,
 }
+_TOLD = ("ks", "psi", "wasserstein", "missing_share", "note")
 
 
-def drift(served: pl.DataFrame, days: pl.Series, day: date, policy: DriftPolicy) -> tuple[Verdict, pl.DataFrame]:
-    """Judge ``day`` against the reference days before it.
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """How far the rows of a day, all columns together, are from those of its reference (0..1), and of earlier days."""
 
-    served: one Float64 column a feature, one row a prediction; ``days``: the day of each row.
+    distance: float | None
+    earlier: Sequence[float]
+
+
+def drift(
+    profiles: pl.DataFrame,
+    day: date,
+    policy: DriftPolicy,
+    past: pl.DataFrame | None = None,
+    together: Together | None = None,
+) -> tuple[Verdict, pl.DataFrame]:
+    """Judge ``day`` against the days of its season before it.
+
+    profiles: rows of `profile_table.COLUMNS`, of the day and of earlier ones. past: what this function found on earlier
+        days, with ``known_date``.
 
     Returns:
-        The verdict and one row a feature, the most drifted first; ``of`` says whether the feature's values or its
-        missing values came closer to their threshold (or went further beyond it).
+        The verdict and rows of ``COLUMNS``: one a feature (``of`` says whether its values or its missing values came
+        closer to their threshold, or went further beyond it), one about the day (``of`` is *score*: the largest
+        distance in multiples of the usual one, and from which on it warns), one about all together where that was
+        looked at. *unknown*: too few rows, too few days, or a feature that came or went.
     """
-    held, needed = reference(days, day, policy), max(policy.min_days, _FEWEST_DAYS)
-    answers = int((days == day).sum())
-    if answers < policy.min_rows:
-        return Verdict.unknown(f"{answers} answers on {day}; {policy.min_rows} are needed"), _none()
-    if len(held) < needed:
-        reason = f"{len(held)} days to compare {day} with; {needed} are needed"
-        return Verdict.unknown(reason, reference_days=len(held)), _none()
-    if not served.width:
-        return Verdict.unknown(f"the answers of {day} were given without any feature"), _none()
-    kept = days.is_in([*held, day])
-    places = np.searchsorted(np.array([*held, day], dtype="datetime64[D]"), days.filter(kept).to_numpy())
-    rows = [(name, *_worse(served[name].filter(kept).to_numpy(), places, policy)) for name in served.columns]
-    table = pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(
-        pl.col("distance") / pl.col("threshold"), "feature", descending=[True, False]
-    )
-    return _verdict(table, day, len(held), policy), table
+    watched = profiles.filter(pl.col("column").is_in(policy.columns)) if policy.columns else profiles
+    rows = rows_by_day(watched)
+    if rows.get(day, 0) < policy.min_rows:
+        return Verdict.unknown(f"{rows.get(day, 0)} rows on {day}; {policy.min_rows} are needed"), nothing()
+    found = compared_with(rows, day, policy)
+    if not found.enough or len(found.days) < _FEWEST_DAYS:
+        needed = "" if found.why.startswith("only") else f"; {_FEWEST_DAYS} are needed"
+        return Verdict.unknown(f"{day}: {found.why}{needed}", reference_days=len(found.days)), nothing()
+    columns = histories(watched.filter(pl.col(PARTITION).is_in([*found.days, day])))
+    told = [_column(name, history, day, found, policy.sharp) for name, history in sorted(columns.items())]
+    if together is not None and together.distance is not None:
+        told.append(_together(together, policy))
+    judged, table = sharp(pl.DataFrame(told, schema=_given()), day, found.why, policy.sharp)
+    usual, by_day = _score(table, day, policy, past)
+    table = pl.concat([table, by_day]).select(list(COLUMNS))
+    return _verdict(judged, usual, table, day, len(found.days)), table
 
 
-def reference(days: pl.Series, day: date, policy: DriftPolicy) -> list[date]:
-    """The newest days before ``day`` with answers enough, at most as many as the policy compares with, in order."""
-    counts = days.value_counts(name="rows").iter_rows()
-    return sorted(d for d, rows in counts if d < day and rows >= policy.min_rows)[-policy.reference_days :]
+def nothing() -> pl.DataFrame:
+    """No rows of ``COLUMNS``."""
+    return pl.DataFrame(schema=dict(COLUMNS))
 
 
-def changed_most(before: pl.DataFrame, current: pl.DataFrame) -> list[str]:
-    """Names of the columns whose values, missing ones included, are farthest from those before; the farthest first."""
-    places = np.repeat([0, 1], [before.height, current.height])
-    far = {
-        name: js_distance(*_daily_counts(np.concatenate([before[name], current[name]]).astype(np.float64), places))
-        for name in current.columns
-    }
-    return sorted(far, key=lambda name: (-far[name], name))
+def rows_by_day(profiles: pl.DataFrame) -> dict[date, int]:
+    """How many rows the table held on each day."""
+    return dict(profiles.group_by(PARTITION).agg(pl.col("rows").max()).iter_rows())
 
 
-def _none() -> pl.DataFrame:
-    return pl.DataFrame(schema=COLUMNS)
+def compared_with(rows: Mapping[date, int], day: date, policy: DriftPolicy) -> References:
+    """The days of its season that hold rows enough."""
+    return references((day,), [known for known, count in rows.items() if count >= policy.min_rows], policy.seasons)
 
 
-def _worse(values: Floats, places: Ints, policy: DriftPolicy) -> tuple[str, float, float, float, str]:
-    """The feature's values or its missing values, whichever is nearer to failing. ``places``: the day, judged last."""
-    counts = _daily_counts(values, places)
-    missing = np.column_stack([counts[:, :-1].sum(axis=1), counts[:, -1]])
-    judged = [(of, *_judge(part, policy)) for of, part in (("values", counts), ("missing values", missing))]
-    return max(judged, key=lambda found: found[1] / found[3])
+def _given() -> dict[str, pl.DataType | type[pl.DataType]]:
+    return {name: dtype for name, dtype in COLUMNS.items() if name not in ("threshold", "verdict")}
 
 
-def _judge(counts: Floats, policy: DriftPolicy) -> tuple[float, float, float, str]:
-    """(distance, usual maximum, threshold, verdict) of the last row of counts against the rows before it."""
-    reference = counts[:-1]
-    total = reference.sum(axis=0)
-    usual = max(js_distance(one, total - one) for one in reference)
-    distance = js_distance(counts[-1], total)
-    # Twice 0.7 is more than any distance can be: where days differ that much, most of the room that is left counts.
-    threshold = max(policy.min_distance, min(policy.ratio * usual, 1 - (1 - usual) / policy.ratio))
-    return distance, usual, threshold, "fail" if distance >= threshold else "pass"
+def _column(name: str, history: History, day: date, found: References, rule: SharpRule) -> dict[str, object]:
+    """What is told of a feature; without distance where there is nothing to compare, and why in the note."""
+    current, reference = history.on([day]), history.on(found.days)
+    told: dict[str, object] = {"feature": name, "of": VALUES}
+    if not len(current.days):
+        return told | {"note": "not there any more"}
+    if 2 * len(reference.days) < max(len(found.days), 2 * _FEWEST_DAYS):
+        return told | {"note": f"there on {len(reference.days)} of the days it is compared with"}
+    before, now = reference.total(), current.total()
+    if not now.rows or not before.rows or (now.missing == now.rows and before.missing == before.rows):
+        return told | {"note": "never had a value"}
+    groups = joins(before.counts, before.layout)
+    of, distance, usual = _worse(reference, current, groups, rule)
+    apart = distances(now, before, groups)
+    return told | {
+        "of": of, "distance": distance, "usual_maximum": usual, "ks": apart.ks, "psi": apart.psi,
+        "wasserstein": apart.wasserstein, "missing_share": now.missing / now.rows,
+    }  # fmt: skip
 
 
-def _daily_counts(values: Floats, places: Ints) -> Floats:
-    """Counts by day and bin, missing values in the last bin; bins are those of the days before the last."""
-    missing = np.isnan(values)
-    days = int(places.max()) + 1
-    edges = _edges(values[~missing & (places < days - 1)])
-    width = len(edges) + 2
-    bins = np.where(missing, width - 1, np.searchsorted(edges, values, side="right"))
-    return np.bincount(places * width + bins, minlength=days * width).reshape(days, width).astype(np.float64)
+def _worse(reference: History, current: History, groups: Ints, rule: SharpRule) -> tuple[str, float, float]:
+    """(of what, distance, usual maximum): the values, or the missing ones, whichever is nearer to failing."""
+    days = np.concatenate([reference.full(), current.full()])
+    missing = np.column_stack([days[:, :-1].sum(axis=1), days[:, -1]])
+    judged = [(of, *_apart(part)) for of, part in ((VALUES, joined(days, groups)), (MISSING, missing))]
+    return max(judged, key=lambda one: one[1] / float(sharp_threshold(one[2], rule)))
 
 
-def _edges(values: Floats) -> Floats:
-    """Ascending; a value lies right of an edge that it equals."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return np.array([])
-    inner = np.quantile(finite, np.linspace(0, 1, BINS + 1)[1:-1])
-    slack = _SLACK * (finite.max() - finite.min())
-    outer = [finite.min() - slack, np.nextafter(finite.max() + slack, np.inf)]
-    return np.unique(np.concatenate([inner, np.nextafter(inner, np.inf), outer]))
+def _apart(days: Floats) -> tuple[float, float]:
+    """(distance, usual maximum) of the last row of counts: from the sum of the others, and of each of them from the
+    rest."""
+    total = days[:-1].sum(axis=0)
+    return float(js_distance(days[-1], total)), float(js_distance(days[:-1], total - days[:-1]).max())
 
 
-def js_distance(one: Floats, other: Floats) -> float:
-    """Square root of the Jensen-Shannon divergence (base 2) of two histograms of counts; 0 equal, 1 disjoint."""
-    if one.sum() == 0 or other.sum() == 0:
-        return 1.0
-    p, q = one / one.sum(), other / other.sum()
-    middle = (p + q) / 2
-    # Rounding may leave the finest bit beyond the ends.
-    return float(np.sqrt(min(1.0, max(0.0, (_divergence(p, middle) + _divergence(q, middle)) / 2))))
+def _together(together: Together, policy: DriftPolicy) -> dict[str, object]:
+    earlier = [value for value in together.earlier if np.isfinite(value)]
+    known = len(earlier) >= max(policy.seasons.alike_days, _FEWEST_DAYS)
+    note = None if known else f"{len(earlier)} earlier days say what is usual; {policy.seasons.alike_days} are needed"
+    usual = max(earlier) if known else None
+    return {"feature": ALL, "of": JOINT, "distance": together.distance, "usual_maximum": usual, "note": note}
 
 
-def _divergence(p: Floats, q: Floats) -> float:
-    held = p > 0
-    return float(np.sum(p[held] * np.log2(p[held] / q[held])))
+def _score(
+    table: pl.DataFrame, day: date, policy: DriftPolicy, past: pl.DataFrame | None
+) -> tuple[Verdict, pl.DataFrame]:
+    """Whether the day is unusual enough to warn, and the row about it."""
+    compared = table.drop_nulls(["distance", "usual_maximum"])
+    score = day_score(compared["distance"], compared["usual_maximum"])
+    found = followed([*_scores(past, day), (day, score)], policy.budget)[-1][1]
+    threshold = found.measures.get("threshold")
+    row = {"feature": ALL, "of": SCORE, "distance": score, "threshold": threshold, "verdict": found.state}
+    return found, pl.DataFrame([row], schema=table.schema)
 
 
-def _verdict(table: pl.DataFrame, day: date, reference_days: int, policy: DriftPolicy) -> Verdict:
-    failing = table.filter(pl.col("verdict") == "fail")
-    measures = {
-        "features": table.height,
-        "features_drifted": failing.height,
-        "largest_distance": float(table["distance"].max()),  # type: ignore[arg-type]
-        "reference_days": reference_days,
-    }
-    if failing.is_empty():
-        reason = f"{day}: no sharp change in {table.height} features against {reference_days} days"
-        return Verdict(state="pass", reason=reason, measures=measures)
-    named = ", ".join(
-        f"{row['of']} of {row['feature']} ({row['distance']:.2f}, usually at most {row['usual_maximum']:.2f})"
-        for row in failing.head(3).iter_rows(named=True)
-    )
-    reason = (
-        f"{day}: {failing.height} of {table.height} features changed sharply against {reference_days} days: {named}"
-    )
-    return Verdict(state="fail", reason=reason, measures=measures)
+def _scores(past: pl.DataFrame | None, day: date) -> list[tuple[date, float | None]]:
+    if past is None:
+        return []
+    own = past.filter(pl.col("of") == SCORE, pl.col(PARTITION) < day).sort(PARTITION)
+    return list(own.select(PARTITION, "distance").iter_rows())
+
+
+def earlier_joint(past: pl.DataFrame, day: date, within: timedelta) -> list[float]:
+    """The distances of all columns together on the days before ``day``, as far back as ``within``."""
+    kept = past.filter(pl.col("of") == JOINT, pl.col(PARTITION) < day, pl.col(PARTITION) >= day - within)
+    return kept["distance"].drop_nulls().to_list()
+
+
+def _verdict(judged: Verdict, usual: Verdict, table: pl.DataFrame, day: date, reference_days: int) -> Verdict:
+    """A sharp change fails, else what is unusual warns; a feature that came or went leaves the day *unknown*."""
+    measures = {**judged.measures, "reference_days": reference_days}
+    measures |= {name: usual.measures[name] for name in ("score", "threshold") if name in usual.measures}
+    gone = table.filter(pl.col("note").is_not_null(), pl.col("of") == VALUES)
+    dead = gone.filter(pl.col("note") == "never had a value")
+    left_out = gone.filter(pl.col("note") != "never had a value")
+    beside = f"; never had a value: {_named(dead)}" if dead.height else ""
+    if judged.state == "fail":
+        return Verdict(state="fail", reason=judged.reason, measures=measures)
+    if judged.state == "unknown":
+        return Verdict(state="unknown", reason=judged.reason + beside, measures=measures)
+    if left_out.height:
+        named = "; ".join(f"{row['feature']}: {row['note']}" for row in left_out.head(3).iter_rows(named=True))
+        reason = f"{judged.reason}; {left_out.height} could not be compared ({named})"
+        return Verdict(state="unknown", reason=reason, measures=measures)
+    if usual.state == "warn":
+        compared = table.drop_nulls(["distance", "usual_maximum"])
+        far = standardised(compared["distance"], compared["usual_maximum"])
+        worst = compared.row(int(np.argmax(far)), named=True)
+        reason = f"{usual.reason}: {worst['of']} of {worst['feature']}"
+        return Verdict(state="warn", reason=reason + beside, measures=measures)
+    return Verdict(state="pass", reason=judged.reason + beside, measures=measures)
+
+
+def _named(rows: pl.DataFrame) -> str:
+    shown = ", ".join(rows["feature"].head(3))
+    return f"{shown} and {rows.height - 3} more" if rows.height > 3 else shown

@@ -1,8 +1,10 @@
 """Drift in the ledger: the days on which a verdict failed, and the review where no policy says what follows from it."""
 
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 
-from ml_platform.spec import Project, Verdict
+from ml_platform.spec import DriftPolicy, Project, Verdict
+from ml_platform.spec.impact import Branch, impact
 from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.ledger_kinds import DRIFT, REVIEW
 
@@ -17,14 +19,35 @@ def note(ledger: Ledger, project: Project, policy: str, day: date, at: datetime,
     """
     if verdict.state != "fail":
         return None
-    service = project.services[project.drift_policies[policy].service]
-    body = {"day": day.isoformat(), "service": service.name, "reason": verdict.reason}
+    declared = project.drift_policies[policy]
+    body = {"day": day.isoformat(), "service": declared.service, "reason": verdict.reason}
     line = ledger.write(DRIFT, policy, day.isoformat(), at, body)
-    retraining = project.models[service.model].policy
-    if retraining is not None and policy not in project.retrain_policies[retraining].triggers:
-        begun = incident(ledger, policy, day)
-        open_review(ledger, service.model, f"drift/{policy}", f"from {begun}", line.body["reason"], at)
+    for model in models_of(project, declared):
+        retraining = project.models[model].policy
+        if retraining is not None and policy not in project.retrain_policies[retraining].triggers:
+            begun = incident(ledger, policy, day)
+            open_review(ledger, model, f"drift/{policy}", f"from {begun}", line.body["reason"], at)
     return line
+
+
+def models_of(project: Project, policy: DriftPolicy) -> tuple[str, ...]:
+    """The served models that a drift policy is about: the service's, or those behind its table."""
+    if policy.service:
+        return (project.services[policy.service].model,)
+    return models_behind(project, f"raw/{policy.table}")
+
+
+def models_behind(project: Project, address: str) -> tuple[str, ...]:
+    """The served models that depend on a raw table or a raw column (``raw/weather.temp``)."""
+    named = {branch.name for branch in _walk(impact(project, address))}
+    served = {service.model for service in project.services.values()}
+    return tuple(model for model in project.models if model in served and f"models/{model}" in named)
+
+
+def _walk(branch: Branch) -> Iterator[Branch]:
+    yield branch
+    for below in branch.below:
+        yield from _walk(below)
 
 
 def incident(ledger: Ledger, policy: str, day: date) -> date:

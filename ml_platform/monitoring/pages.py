@@ -8,21 +8,21 @@ from pathlib import Path
 
 import polars as pl
 
-from ml_platform.monitoring.drift import changed_most
-from ml_platform.spec import DriftPolicy, PlatformError
+from ml_platform.monitoring.distances import distances
+from ml_platform.monitoring.layouts import learn
+from ml_platform.monitoring.profile import profile
+from ml_platform.spec import PlatformError
 
 SAMPLE_ROWS = 2000
 MOST_FEATURES = 20  # that are drawn: with sixty nobody looks at the page, and it takes twice as long
-CURRENT_DAYS = 7
+CURRENT_DAYS, REFERENCE_DAYS = 7, 28
 _TIMEOUT_SECONDS = 300  # Evidently takes about ten seconds on a sample of this size
 
 
-def page_days(policy: DriftPolicy) -> int:
-    """How far back a page looks."""
-    return CURRENT_DAYS + policy.reference_days
+PAGE_DAYS = CURRENT_DAYS + REFERENCE_DAYS  # how far back a page looks
 
 
-def write_drift_page(served: pl.DataFrame, days: pl.Series, policy: DriftPolicy, target: Path) -> str:
+def write_drift_page(served: pl.DataFrame, days: pl.Series, target: Path) -> str:
     """Compare the last week of served features with the weeks before; writes ``target``, returns what was compared.
 
     All are counted; of many those are drawn that changed most.
@@ -34,7 +34,7 @@ def write_drift_page(served: pl.DataFrame, days: pl.Series, policy: DriftPolicy,
     if served.is_empty() or last is None:
         return "nothing was served yet, so there is nothing to show"
     begins = last - timedelta(days=CURRENT_DAYS - 1)  # type: ignore[operator]
-    earliest = begins - timedelta(days=policy.reference_days)
+    earliest = begins - timedelta(days=REFERENCE_DAYS)
     parts = served.filter(days >= begins), served.filter((days < begins) & (days >= earliest))
     if parts[1].is_empty():
         return f"nothing was served before {begins}, so there is nothing to compare with"
@@ -51,6 +51,14 @@ def write_drift_page(served: pl.DataFrame, days: pl.Series, policy: DriftPolicy,
     return (
         f"{current.height} sampled answers since {begins} against {reference.height} since {earliest}{chosen}{left_out}"
     )
+
+
+def changed_most(before: pl.DataFrame, current: pl.DataFrame) -> list[str]:
+    """Names of the columns whose values, missing ones included, are farthest from those before; the farthest first."""
+    layouts = learn(before, days=1)
+    pairs = zip(profile(current, layouts), profile(before, layouts), strict=True)
+    far = {now.column: distances(now, then).js or 0.0 for now, then in pairs}
+    return sorted(far, key=lambda name: (-far[name], name))
 
 
 def _make_page(current: pl.DataFrame, reference: pl.DataFrame, target: Path) -> None:

@@ -99,12 +99,19 @@ def _cell(value: Any) -> str:
 
 
 def check(
-    found: Verdict, *, name: str | None = None, blocking: bool = False, extra: Mapping[str, Any] | None = None
+    found: Verdict,
+    *,
+    name: str | None = None,
+    blocking: bool = False,
+    extra: Mapping[str, Any] | None = None,
+    of: dg.AssetKey | None = None,
 ) -> dg.AssetCheckResult:
-    """A verdict as a check's result: *unknown* does not pass, but only a *fail* is an error."""
+    """A verdict as a check's result: *unknown* does not pass, but only a *fail* is an error. ``of``: the asset, where a
+    step makes several."""
     severity = dg.AssetCheckSeverity.ERROR if found.state == "fail" and blocking else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         check_name=name,
+        asset_key=of,
         passed=found.passed,
         severity=severity,
         description=found.reason,

@@ -164,12 +164,7 @@ def _check_references(project: Project) -> None:
                 f"answer_within={service.answer_within}; with these it could never answer: both are above 0"
             )
     for policy in project.drift_policies.values():
-        _known("service", [policy.service], project.services)
-        if policy.min_days > policy.reference_days:
-            raise DeclarationError(
-                f"drift policy {policy.name} needs {policy.min_days} days but keeps {policy.reference_days} as its "
-                f"reference, so it could never judge; lower min_days or raise reference_days"
-            )
+        _check_drift(policy, project)
     for retrain in project.retrain_policies.values():
         problems = retrain.problems()
         if problems:
@@ -178,6 +173,19 @@ def _check_references(project: Project) -> None:
     _check_who_retrains(project)
     for rollout in project.rollout_policies.values():
         _check_rollout(rollout, project)
+
+
+def _check_drift(policy: DriftPolicy, project: Project) -> None:
+    """Whoever watches nothing, or could never judge, must not look like a watch."""
+    problems = policy.problems()
+    if problems:
+        raise DeclarationError(f"drift policy {policy.name}: {'; '.join(problems)}")
+    if policy.table:
+        table = project.tables.get(policy.table)
+        _known(f"source table (drift policy {policy.name})", [policy.table], project.tables)
+        _known(f"column of {policy.table} (drift policy {policy.name})", policy.columns, table.columns if table else ())
+    else:
+        _known("service", [policy.service], project.services)
 
 
 def _check_rollout(policy: RolloutPolicy, project: Project) -> None:

@@ -1,5 +1,6 @@
 """The vocabulary: what can be declared, and the values that pass between stages. No I/O, no Dagster."""
 
+from ml_platform.spec.alarms import AlarmBudget, JointRule, Seasons, SharpRule
 from ml_platform.spec.compute import Workers
 from ml_platform.spec.errors import (
     ContractBroken,
@@ -54,6 +55,7 @@ __all__ = [
     "HAPPENS_AT",
     "KNOWN_AT",
     "Active",
+    "AlarmBudget",
     "Between",
     "BusinessMetric",
     "Computed",
@@ -67,6 +69,7 @@ __all__ = [
     "GatePolicy",
     "HomeDamaged",
     "HomeLocked",
+    "JointRule",
     "Label",
     "Latest",
     "LedgerBroken",
@@ -86,8 +89,10 @@ __all__ = [
     "Rule",
     "SchemaChanged",
     "Search",
+    "Seasons",
     "Service",
     "ServiceError",
+    "SharpRule",
     "Slice",
     "SourceError",
     "SourceTable",

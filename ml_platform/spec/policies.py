@@ -1,11 +1,12 @@
 """When a model is trained again and what counts as drift."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from math import inf
 from typing import Any, Literal, get_args
 
+from ml_platform.spec.alarms import AlarmBudget, JointRule, Seasons, SharpRule
 from ml_platform.spec.cron import problems as cron_problems
 
 Estimating = Literal["off", "told", "holds"]
@@ -31,7 +32,8 @@ class RetrainPolicy:
         (`ml-platform retrain`), the declaration changes, or ``breaker_rest`` has passed since the last (``None``: never
         by itself). ``None``: no breaker.
     estimate: whether a cheap refit on labels that have arrived says, before anything is spent, what a retraining would
-        gain: ``off``, ``told`` in the reason, or ``holds``: no gain, no retraining. min_gain: log-loss it must promise.
+        gain: ``off``, ``told`` in the reason, or ``holds``: where a gain is less likely than none, no retraining.
+        min_gain: log-loss that counts as one.
     patience: how long drift goes on asking while the estimate finds no gain in it.
     """
 
@@ -114,19 +116,45 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftPolicy:
-    """Compares the features served on a day with the days before; it becomes ``drift/<name>``.
+    """Compares a day's profiles with those of days of its season; it becomes ``drift/<name>``.
 
-    The verdict fails on a feature when its Jensen-Shannon distance is at least ``min_distance`` and at least
-    ``ratio`` times the largest of the reference days (where that is far up: and 1/``ratio`` of what is left to 1, the
-    largest distance, remains). The share of missing values is judged likewise. Fewer than ``min_days`` reference days
-    (or two) are *unknown*.
+    service: whose ``of`` is watched: the *features* that it served, its *predictions* (the probability) or the *labels*
+        that became known. Or ``table``: a raw table, each column of it; one of the two is named.
+    columns: only these; none named: all.
+    min_rows: a day with fewer is neither judged nor compared with.
+    seasons: which days are compared with. sharp: what fails, and pages. budget: how often it may warn.
+    joint: how features are looked at together, ``None``: not at all; every ``joint_every_days`` days.
     """
 
-    service: str
-    reference_days: int = 28
-    min_days: int = 7
+    service: str = ""
+    of: Literal["features", "predictions", "labels"] = "features"
+    table: str = ""
+    columns: tuple[str, ...] = ()
     min_rows: int = 100
-    min_distance: float = 0.1
-    ratio: float = 1.5
+    seasons: Seasons = field(default_factory=Seasons)
+    sharp: SharpRule = field(default_factory=SharpRule)
+    budget: AlarmBudget = field(default_factory=AlarmBudget)
+    joint: JointRule | None = None
+    joint_every_days: int = 1
     description: str = ""
     name: str = ""
+
+    def problems(self) -> list[str]:
+        """What keeps it from ever judging, or from being true; none if it is well declared."""
+        found = []
+        if bool(self.service) == bool(self.table):
+            found.append("it names a service or a table, one of the two")
+        if self.table and self.of != "features":
+            found.append(f"a table has no {self.of}; name the service that they belong to")
+        if self.joint and (self.table or self.of != "features"):
+            found.append("only features of a service are looked at together; leave joint out")
+        if self.seasons.min_days > self.seasons.recent_days:
+            found.append(
+                f"it needs {self.seasons.min_days} days but looks back {self.seasons.recent_days}, so it could never "
+                f"judge; lower min_days or raise recent_days"
+            )
+        if not 0 < self.budget.share < 1 or self.budget.period_days < 1:
+            found.append(f"a budget is a share between 0 and 1 of periods of a day or more, not {self.budget}")
+        if self.joint_every_days < 1 or self.min_rows < 1:
+            found.append("joint_every_days and min_rows are 1 or more")
+        return found

@@ -7,7 +7,7 @@ the field is taken out when the entity is forgotten, and a redaction says so. ``
 | kind | about | written when | body |
 |---|---|---|---|
 | decision | a policy | every day | model, answer, reason, wanted, consumed, measures; asked, held, spares, rules |
-| drift | a drift policy | its verdict of a day failed | day, service, reason |
+| drift | a drift policy, or a column | its verdict of a day failed | day, service, reason |
 | review | a model | drift that no policy answers was found | drift, reason, lines |
 | reviewed | a model | a person's word on it | review (its line), answer (retrain, leave), by, reason |
 | request | a model | a person asked for a retraining | by, reason |

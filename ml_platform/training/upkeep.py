@@ -43,7 +43,10 @@ def tables_of(project: Project) -> list[str]:
         *(f"features/{name}" for name in project.views),
         *(f"training_sets/{name}" for name in project.models),
         *(f"{kind}/{name}" for kind in of_service for name in project.services),
+        *(f"profiles/raw/{name}" for name in project.tables),
+        *(f"profiles/{kind}/{name}" for kind in ("predictions", "labels") for name in project.services),
         *(f"drift/{name}" for name in project.drift_policies),
+        f"reviews/{project.name}",
     ]
 
 

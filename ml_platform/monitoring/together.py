@@ -1,0 +1,62 @@
+"""Do the features that were served on a day belong together as on the days that it is compared with?"""
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from ml_platform.monitoring.joins import join_distance
+from ml_platform.monitoring.served import served_features
+from ml_platform.monitoring.two_sample import Floats, joint_distance, two_sample_auc
+from ml_platform.spec import JointRule
+from ml_platform.stores.delta import Lake
+
+_MOST_DAYS = 14  # of twelve weeks every sixth one, so all weekdays are among them
+
+
+def how_far(lake: Lake, service: str, day: date, days: Sequence[date], rule: JointRule) -> float | None:
+    """From 0 (not to be told from the reference days) to 1; None: too little to say.
+
+    Where features of several views are served, what is looked for are rows joined wrongly; else any difference.
+    """
+    current, days = _sample(lake, service, day, rule.rows), _spread(days)
+    most = -(-4 * rule.rows // max(1, len(days)))  # half of the days to learn from, half to judge
+    names = current.columns
+    # Of days on which a model version answered that was given other features there is nothing to compare.
+    parts = [part for part in (_sample(lake, service, one, most) for one in days) if {*names} <= {*part.columns}]
+    if not parts or not names:
+        return None
+    reference = np.concatenate([_matrix(part, names) for part in parts])
+    of_day = np.repeat(np.arange(len(parts)), [part.height for part in parts])
+    blocks, seed = views_of(names), day.toordinal()
+    if len(blocks) > 1:
+        return join_distance(_matrix(current, names), reference, of_day, blocks, rule, seed)
+    auc = two_sample_auc(_matrix(current, names), reference, rule, seed)
+    return None if auc is None else joint_distance(auc)
+
+
+def views_of(names: Sequence[str]) -> list[list[int]]:
+    """The places of the features of each view (``view__feature``)."""
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        found.setdefault(name.partition("__")[0], []).append(place)
+    return list(found.values())
+
+
+def _spread(days: Sequence[date]) -> list[date]:
+    """So many of them as can be read in a tenth of a second, evenly spread."""
+    places = np.unique(np.linspace(0, len(days) - 1, min(_MOST_DAYS, len(days))).astype(np.int64))
+    return [days[place] for place in places]
+
+
+def _sample(lake: Lake, service: str, day: date, most: int) -> pl.DataFrame:
+    """So many of the day's rows, evenly spread over it."""
+    rows = lake.read(f"predictions/{service}", first=day, last=day)
+    places = np.linspace(0, rows.height - 1, min(most, rows.height)).astype(np.int64)
+    order = rows.select(pl.arg_sort_by("asked_at", "prediction_id")).to_series()
+    return served_features(rows[order.gather(places)])[0]
+
+
+def _matrix(rows: pl.DataFrame, names: Sequence[str]) -> Floats:
+    return rows.select(pl.col(list(names)).cast(pl.Float64)).to_numpy()
