@@ -239,6 +239,6 @@ def _mean(draws: Sequence[Outcome], random: Sequence[Replayed], on: Judged, riva
         against={name: gain(other - losses, on.draws) for name, other in rivals.items()},
         business={name: float(np.mean([one.business[name] for one in draws])) for name in draws[0].business},
         seconds=float(np.mean([one.seconds for one in draws])),
-        processor_seconds=float(np.mean([one.processor_seconds for one in draws])),
+        cpu_seconds=float(np.mean([one.cpu_seconds for one in draws])),
         saved=np.mean([one.saved for one in draws], axis=0),
     )

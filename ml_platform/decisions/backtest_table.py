@@ -116,7 +116,7 @@ def _policy(found: Backtest, one: Outcome, price: float | None) -> dict[str, Any
         "retrainings": found.counts(one)[0],
         "took_over": found.counts(one)[1],
         "training_seconds": one.seconds,
-        "processor_seconds": one.processor_seconds,
+        "cpu_seconds": one.cpu_seconds,
         "business": dict(one.business),
         "total": total(found, one, price) if price is not None and found.metrics else None,
         "events": [_event(each) for each in one.all] if one.name != "random" else [],
