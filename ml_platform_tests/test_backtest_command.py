@@ -98,14 +98,11 @@ def test_the_real_replay_decides_the_same(folder: Path, monkeypatch: pytest.Monk
     raw = {name: home.lake.read(f"raw/{name}").drop("known_date") for name in ("asked", "ended")}
     spec = trips.models["late"]
     real_history = history(trips, spec, raw, until=last)
-    asked = Question(first=FIRST, last=last + timedelta(days=0), since=FIRST)
-    found = backtest(
-        real_history,
+    asked, declared = (
+        Question(first=FIRST, last=last, since=FIRST, skipped=("drift", WEEKLY)),
         declared_for(trips, spec),
-        replace(asked, skipped=("drift", WEEKLY)),
-        folder / "backtest",
-        threads=1,
-    ).policies[DECLARED]
+    )
+    found = backtest(real_history, declared, asked, folder / "backtest", threads=1).policies[DECLARED]
     written = {entry.key: entry.body for entry in home.ledger("decision", "lateness")}
     first, second = (f"of {day}" for day in (FIRST, SHIFTS_ON + timedelta(days=1)))
     for day, decision in found.decisions.items():

@@ -63,6 +63,7 @@ class Backtest:
     numbers of retrainings and of those that took over. days: of ``saved``.
 
     policies: what was replayed, with every day's decision. again: the same replays, judged from another day on.
+    unheard: triggers of the declared policy that were not replayed.
     """
 
     model: str
@@ -74,6 +75,7 @@ class Backtest:
     drawn: tuple[float, ...]
     drawn_saved: tuple[Floats, ...]
     drawn_counts: tuple[float, float]
+    unheard: tuple[str, ...]
     metrics: Mapping[str, BusinessMetric]
     policies: Mapping[str, Replayed]
     again: Callable[[date], "Backtest"] = field(repr=False, compare=False)
@@ -89,7 +91,10 @@ class Backtest:
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What the project says about a model: its policy, its service's drift policies, what its answers cost."""
+    """What the project says about a model: its policy, its service's drift policies of inputs, what its answers cost.
+
+    Drift of predictions depends on which version answers, that of labels and tables is no input: they are left out.
+    """
 
     policy: RetrainPolicy | None
     drifts: Mapping[str, DriftPolicy]
@@ -105,7 +110,11 @@ def declared_for(project: Project, spec: ModelSpec) -> Declared:
     rollouts = (policy for policy in project.rollout_policies.values() if policy.service in services)
     return Declared(
         policy=project.retrain_policies[spec.policy] if spec.policy else None,
-        drifts={name: policy for name, policy in project.drift_policies.items() if policy.service in services},
+        drifts={
+            name: policy
+            for name, policy in project.drift_policies.items()
+            if policy.service in services and policy.of == "features"
+        },
         metrics={name: metric for policy in rollouts for name, metric in policy.metrics.items()},
     )
 
@@ -215,6 +224,9 @@ def _found(
         drawn=tuple(one.log_loss for one in draws),
         drawn_saved=tuple(one.saved for one in draws),
         drawn_counts=_counts(draws),
+        unheard=tuple(
+            name for name in (declared.policy.triggers if declared.policy else ()) if name not in declared.drifts
+        ),
         metrics=declared.metrics,
         policies=replayed,
         again=lambda day: _found(arena, declared, replace(asked, since=day), replayed, random),

@@ -81,6 +81,8 @@ def sentences(found: Backtest) -> list[str]:
     if found.drawn:
         low, high = min(found.drawn), max(found.drawn)
         told.append(f"random: the mean of {len(found.drawn)} draws, whose log-loss is {low:.4f} to {high:.4f}")
+    if found.unheard:
+        told.append(f"{DECLARED} is triggered by {', '.join(found.unheard)}, too, which a backtest does not replay")
     mine = found.of(DECLARED)
     if mine is not None and RANDOM in mine.against:
         told.append(f"{DECLARED} is better than {RANDOM} by {with_interval(mine.against[RANDOM])}")
