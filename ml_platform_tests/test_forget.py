@@ -83,6 +83,9 @@ def test_every_byte_of_an_entity_goes_and_nothing_of_others(home: TripsHome) -> 
     kept = home.profile.checkpoints_path / "late" / "checkpoint.npz"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"a network half trained on all rows")
+    backtest = home.profile.backtest_path / "version"
+    backtest.mkdir(parents=True)
+    (backtest / "told.json").write_text(f'"{SERVED}"')
     before = files_of(home.path)
 
     listed = forget(home, f"trip={SERVED}")
@@ -107,6 +110,7 @@ def test_every_byte_of_an_entity_goes_and_nothing_of_others(home: TripsHome) -> 
     done = forget(home, f"trip={SERVED}", "--yes")
     assert done.code == 0, done.said
     assert not kept.exists()
+    assert not backtest.exists()
     assert [place for place in places_of(home.path, SERVED) if "note.html" not in place] == []
     assert f"9{SERVED}9 is another" in (home.profile.reports_path / "note.html").read_text()
 

@@ -59,9 +59,11 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Backtest:
-    """What was found. outcomes: one a policy. drawn: loss of each draw of random times. days: of ``saved``.
+    """What was found. outcomes: one a policy. drawn: loss of each draw of random times; drawn_counts: its mean
+    numbers of retrainings and of those that took over. days: of ``saved``.
 
     policies: what was replayed, with every day's decision. again: the same replays, judged from another day on.
+    unheard: triggers of the declared policy that were not replayed.
     """
 
     model: str
@@ -72,9 +74,15 @@ class Backtest:
     outcomes: tuple[Outcome, ...]
     drawn: tuple[float, ...]
     drawn_saved: tuple[Floats, ...]
+    drawn_counts: tuple[float, float]
+    unheard: tuple[str, ...]
     metrics: Mapping[str, BusinessMetric]
     policies: Mapping[str, Replayed]
     again: Callable[[date], "Backtest"] = field(repr=False, compare=False)
+
+    def counts(self, one: Outcome) -> tuple[float, float]:
+        """How often the policy retrained, and how many versions took over; means where it was drawn."""
+        return self.drawn_counts if one.name == RANDOM else (len(one.retrainings), one.promoted)
 
     def of(self, name: str) -> Outcome | None:
         """The policy's figures, if it was replayed."""
@@ -83,7 +91,10 @@ class Backtest:
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What the project says about a model: its policy, its service's drift policies, what its answers cost."""
+    """What the project says about a model: its policy, its service's drift policies of inputs, what its answers cost.
+
+    Drift of predictions depends on which version answers, that of labels and tables is no input: they are left out.
+    """
 
     policy: RetrainPolicy | None
     drifts: Mapping[str, DriftPolicy]
@@ -99,7 +110,11 @@ def declared_for(project: Project, spec: ModelSpec) -> Declared:
     rollouts = (policy for policy in project.rollout_policies.values() if policy.service in services)
     return Declared(
         policy=project.retrain_policies[spec.policy] if spec.policy else None,
-        drifts={name: policy for name, policy in project.drift_policies.items() if policy.service in services},
+        drifts={
+            name: policy
+            for name, policy in project.drift_policies.items()
+            if policy.service in services and policy.of == "features"
+        },
         metrics={name: metric for policy in rollouts for name, metric in policy.metrics.items()},
     )
 
@@ -208,14 +223,24 @@ def _found(
         outcomes=tuple(outcomes),
         drawn=tuple(one.log_loss for one in draws),
         drawn_saved=tuple(one.saved for one in draws),
+        drawn_counts=_counts(draws),
+        unheard=tuple(
+            name for name in (declared.policy.triggers if declared.policy else ()) if name not in declared.drifts
+        ),
         metrics=declared.metrics,
         policies=replayed,
         again=lambda day: _found(arena, declared, replace(asked, since=day), replayed, random),
     )
 
 
+def _counts(draws: Sequence[Outcome]) -> tuple[float, float]:
+    if not draws:
+        return 0.0, 0.0
+    return float(np.mean([len(one.retrainings) for one in draws])), float(np.mean([one.promoted for one in draws]))
+
+
 def _mean(draws: Sequence[Outcome], random: Sequence[Replayed], on: Judged, rivals: Mapping[str, Floats]) -> Outcome:
-    """All draws in one line: means; retrainings are those of the first."""
+    """All draws in one line: means; the events are those of the first."""
     losses = mean_losses(random, on)
     return replace(
         draws[0],
@@ -226,6 +251,6 @@ def _mean(draws: Sequence[Outcome], random: Sequence[Replayed], on: Judged, riva
         against={name: gain(other - losses, on.draws) for name, other in rivals.items()},
         business={name: float(np.mean([one.business[name] for one in draws])) for name in draws[0].business},
         seconds=float(np.mean([one.seconds for one in draws])),
-        processor_seconds=float(np.mean([one.processor_seconds for one in draws])),
+        cpu_seconds=float(np.mean([one.cpu_seconds for one in draws])),
         saved=np.mean([one.saved for one in draws], axis=0),
     )

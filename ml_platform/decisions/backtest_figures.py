@@ -40,7 +40,7 @@ class Outcome:
 
     log_loss: mean over all answers. against: name of another policy -> its loss less this one's (positive: this one is
     better), paired by row, with the 95 % interval over days. retrainings: of the judged days; all: of the whole replay.
-    business: by metric the mean cost of an answer. seconds: of training, wall; processor_seconds.
+    business: by metric the mean cost of an answer. seconds: of training, wall; cpu_seconds: the processor's.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Outcome:
     all: tuple[Retraining, ...]
     business: Mapping[str, float]
     seconds: float
-    processor_seconds: float
+    cpu_seconds: float
     saved: Floats
 
     @property
@@ -102,7 +102,7 @@ def outcome(
         all=replayed.retrainings,
         business={name: costs(metric, on.truth, given) for name, metric in metrics_of.items()},
         seconds=sum(one.seconds for one in chosen),
-        processor_seconds=sum(one.processor_seconds for one in chosen),
+        cpu_seconds=sum(one.cpu_seconds for one in chosen),
         saved=on.draws.summed(rivals[first] - losses),
     )
 

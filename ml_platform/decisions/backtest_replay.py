@@ -30,7 +30,7 @@ class Retraining:
     promoted: bool
     verdict: str
     seconds: float
-    processor_seconds: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +224,7 @@ def _carry_out(arena: Arena, stand: _Stand, day: date, now: datetime, reason: st
             promoted=verdict.passed,
             verdict=verdict.reason,
             seconds=challenger.seconds,
-            processor_seconds=challenger.processor_seconds,
+            cpu_seconds=challenger.cpu_seconds,
         )
     )
     if verdict.passed:

@@ -39,7 +39,7 @@ def _line(found: Backtest, one: Outcome, price: float | None) -> list[str]:
     worth = worth_of(found, one) if metric else None
     return [
         one.name,
-        f"{len(one.retrainings)} ({one.promoted})",
+        "{:.3g} ({:.2g})".format(*found.counts(one)),
         f"{one.log_loss:.4f}",
         *(with_interval(one.against[name]) if one.name != name else "" for name in (NEVER, TIMER)),
         f"{one.auc:.4f}",
@@ -56,16 +56,15 @@ def with_interval(found: Interval) -> str:
 
 
 def worth_of(found: Backtest, one: Outcome) -> float | None:
-    """What a retraining saved in the first business metric against never; None without any retraining."""
+    """What a retraining saved in the first business metric against never; None without any."""
     never, metric = found.of(NEVER), next(iter(found.metrics))
-    if never is None or not one.retrainings:
-        return None
-    return (never.business[metric] - one.business[metric]) * found.rows / len(one.retrainings)
+    count, _ = found.counts(one)
+    return (never.business[metric] - one.business[metric]) * found.rows / count if never and count else None
 
 
 def total(found: Backtest, one: Outcome, price: float) -> float:
     """Business cost of all answers and the price of the retrainings, in the first metric's unit."""
-    return one.business[next(iter(found.metrics))] * found.rows + price * len(one.retrainings)
+    return one.business[next(iter(found.metrics))] * found.rows + price * found.counts(one)[0]
 
 
 def sentences(found: Backtest) -> list[str]:
@@ -82,6 +81,8 @@ def sentences(found: Backtest) -> list[str]:
     if found.drawn:
         low, high = min(found.drawn), max(found.drawn)
         told.append(f"random: the mean of {len(found.drawn)} draws, whose log-loss is {low:.4f} to {high:.4f}")
+    if found.unheard:
+        told.append(f"{DECLARED} is triggered by {', '.join(found.unheard)}, too, which a backtest does not replay")
     mine = found.of(DECLARED)
     if mine is not None and RANDOM in mine.against:
         told.append(f"{DECLARED} is better than {RANDOM} by {with_interval(mine.against[RANDOM])}")
@@ -114,10 +115,10 @@ def _policy(found: Backtest, one: Outcome, price: float | None) -> dict[str, Any
         "log_loss": one.log_loss,
         "auc": one.auc,
         "better_than": against,
-        "retrainings": len(one.retrainings),
-        "took_over": one.promoted,
+        "retrainings": found.counts(one)[0],
+        "took_over": found.counts(one)[1],
         "training_seconds": one.seconds,
-        "processor_seconds": one.processor_seconds,
+        "cpu_seconds": one.cpu_seconds,
         "business": dict(one.business),
         "total": total(found, one, price) if price is not None and found.metrics else None,
         "events": [_event(each) for each in one.all] if one.name != "random" else [],

@@ -44,7 +44,7 @@ _MODEL, _TOLD, _BESIDE = "model", "told.json", "beside.npz"
 class Version:
     """A model as it would have been registered at ``now``.
 
-    trained_until: its newest training event. seconds, processor_seconds: that its training took.
+    trained_until: its newest training event. seconds, cpu_seconds: that its training took.
     beside: what each baseline answers to the holdout. latency_ms: of single rows.
     """
 
@@ -52,7 +52,7 @@ class Version:
     trained_until: datetime
     answers: Answers
     seconds: float
-    processor_seconds: float
+    cpu_seconds: float
     rows: int
     encoding: Encoding
     weights: Floats
@@ -115,7 +115,7 @@ class Versions:
         learned = parts.filter(pl.col(PART) == TRAIN).drop(ROW)
         began, used = perf_counter(), process_time()
         model = train(self.spec, learned, threads=self.threads)
-        spent = {"seconds": perf_counter() - began, "processor_seconds": process_time() - used}
+        spent = {"seconds": perf_counter() - began, "cpu_seconds": process_time() - used}
         held, beside, slow = parts.filter(pl.col(PART) == HOLDOUT), {}, [0.0]
         if self.gated:
             beside = {name: answer(held) for name, answer in baselines(self.spec, learned).items()}
@@ -169,7 +169,7 @@ class Versions:
             trained_until=datetime.fromisoformat(told["trained_until"]),
             answers=Answers(model=model, history=self.history, folder=self._place(now)),
             seconds=told["seconds"],
-            processor_seconds=told["processor_seconds"],
+            cpu_seconds=told["cpu_seconds"],
             rows=told["rows"],
             encoding=model.encoding,
             weights=model.weights(),
