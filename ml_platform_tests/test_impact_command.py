@@ -82,7 +82,8 @@ def test_impact_of_a_table_of_a_contract_and_of_nothing() -> None:
     assert (
         "└── raw/flight_schedules  its rule carrier_in_airlines" in run("raw/airlines.carrier", project=FLIGHTS).stdout
     )
-    assert run("raw/airports", project=FLIGHTS).stdout == "raw/airports  nothing depends on it\n"
+    assert "├── raw/flight_outcomes  its rule dest_in_airports" in run("raw/airports", project=FLIGHTS).stdout
+    assert run("raw/airports.alt", project=FLIGHTS).stdout == "raw/airports.alt  nothing depends on it\n"
 
 
 @pytest.mark.parametrize(

@@ -228,8 +228,8 @@ def within(value: pl.Expr, low: Any, high: Any, strict_min: bool = False, strict
     if low is not None and high is not None:
         return value.is_between(low, high, closed=_CLOSED[bool(strict_min), bool(strict_max)])
     if low is not None:
-        return value > low if strict_min else value >= low
-    return value < high if strict_max else value <= high
+        return value.gt(low) if strict_min else value.ge(low)
+    return value.lt(high) if strict_max else value.le(high)
 
 
 def between(value: Any, low: Any, high: Any, strict_min: bool = False, strict_max: bool = False) -> bool:

@@ -21,7 +21,7 @@ from ml_platform.spec import expectations as gxe
 
 _KEY = ("flight_id",)
 _NEEDED = ("flight_id", "carrier", "flight", "origin", "dest", "sched_dep", "sched_arr", "known_at")
-_NEEDED += ("cancelled", "diverted")
+_ENDINGS = ("cancelled", "diverted")
 _DECLARED_AFTER = timedelta(hours=1)  # when a cancellation or a diversion is known: an assumption
 _ARRIVED = pl.col("arr_delay").is_not_null()
 _CLOCK_MINUTES = minute_of_day("sched_arr_time") + pl.col("arr_delay") - minute_of_day("arr_time")
@@ -71,7 +71,7 @@ flight_outcomes = SourceTable(
     known_at_source="the arrival; assumed for cancelled flights (60 minutes after the scheduled departure) and "
     "diverted ones (60 minutes after the later of scheduled arrival and departure)",
     rules=(
-        *gxe.ExpectColumnValuesToNotBeNull.each(*_NEEDED),
+        *gxe.ExpectColumnValuesToNotBeNull.each(*_NEEDED, *_ENDINGS),
         gxe.ExpectColumnValuesToBeInSet(column="origin", value_set=ORIGINS),
         gxe.ExpectColumnValuesToReferTo(column="carrier", table="airlines", other="carrier"),
         gxe.ExpectColumnValuesToBeBetween(column="arr_delay", min_value=-120, max_value=1440),
