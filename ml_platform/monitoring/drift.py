@@ -145,7 +145,7 @@ def _worse(reference: History, current: History, groups: Ints, rule: SharpRule) 
 def _grows(history: History) -> bool:
     """Whether least and greatest value go up from nearly every day to the next."""
     _, minimum, maximum, _, _ = history.moments[history.counts.sum(axis=1) > 0].T
-    if len(minimum) <= _FEWEST_DAYS:
+    if history.layout.kind != "number" or len(minimum) <= _FEWEST_DAYS:
         return False
     return bool(np.mean((np.diff(minimum) > 0) & (np.diff(maximum) > 0)) >= _NEARLY_ALL)
 
