@@ -28,7 +28,7 @@ from ml_platform.drills.live_path import served_live
 from ml_platform.drills.planting import Plant, admitted, unchecked
 from ml_platform.drills.watch import CONTRACT, DRIFT, FRESHNESS, INGEST, PERFORMANCE, SKEW, compared, contract, skewed
 from ml_platform.resources.projects import load_faults, load_project
-from ml_platform.spec import BusinessMetric, Fault, UnknownName
+from ml_platform.spec import BusinessMetric, DeclarationError, Fault, UnknownName
 from ml_platform.spec.wrongs import scaled, value
 from ml_platform.stores.delta import PARTITION
 from ml_platform.training.training_set import LABEL
@@ -119,6 +119,14 @@ def test_only_faults_that_there_are() -> None:
     assert len(command.chosen(FAULTS, [])) == len(FAULTS)
     with pytest.raises(UnknownName, match="unit_winds"):
         command.chosen(FAULTS, ["unit_winds"])
+
+
+def test_only_services_that_there_are() -> None:
+    assert command.answering(PROJECT, None) == command.answering(PROJECT, "delay") == "delay"
+    with pytest.raises(UnknownName, match="nope"):
+        command.answering(PROJECT, "nope")
+    with pytest.raises(DeclarationError, match="has no service"):
+        command.answering(replace(PROJECT, services={}), None)
 
 
 METRIC = {"cost": BusinessMetric(

@@ -81,9 +81,7 @@ class CleanYear:
 
     def champion(self, day: date) -> date:
         """When the version was trained that serves on a day: the first of a month, a week and more before."""
-        first = self.project.serves_from
-        before = (first - timedelta(days=28)).replace(day=1)  # for what is to be known of answers before any was given
-        return max((day - _SETTLED).replace(day=1), first) if day >= first else before
+        return max((day - _SETTLED).replace(day=1), self.project.serves_from)
 
     def model(self, trained: date) -> Model:
         """The declared model, trained when that day began on what was known then."""

@@ -3,21 +3,23 @@
 Bins are learned anew each quarter from the days before it; a lake learns them anew when they fit no more.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
+import numpy as np
 import polars as pl
 
 from ml_platform.drills.clean_year import PROBABILITY, CleanYear
 from ml_platform.drills.watch import ANSWERS, DRIFT, LABELS, PROFILE, noticed
-from ml_platform.monitoring.drift import drift
+from ml_platform.monitoring.drift import Together, compared_with, drift, rows_by_day
 from ml_platform.monitoring.layouts import learn
 from ml_platform.monitoring.profile import Layout, profile
 from ml_platform.monitoring.profile_table import to_rows
+from ml_platform.monitoring.together import apart, most_of_each, spread
 from ml_platform.monitoring.uncovered import MIN_ROWS, RULE, uncovered
 from ml_platform.monitoring.watched import source_of
-from ml_platform.spec import DriftPolicy, Verdict
+from ml_platform.spec import DriftPolicy, JointRule, Verdict
 from ml_platform.spec.calendar import days_between
 from ml_platform.stores.delta import PARTITION
 
@@ -44,6 +46,7 @@ class Profiles:
     year: CleanYear
     _layouts: dict[tuple[Source, date], list[Layout]] = field(default_factory=dict)
     _rows: dict[tuple[Source, date, date], pl.DataFrame] = field(default_factory=dict)
+    _joint: dict[tuple[str, date], float | None] = field(default_factory=dict)
     _asked_anyway: dict[tuple[date, date], bool] = field(default_factory=dict)
     _clean_verdicts: dict[tuple[str, date], Drifted] = field(default_factory=dict)
 
@@ -92,9 +95,46 @@ class Profiles:
         if source[0] == "predictions":
             answer = pl.col("column") == PROBABILITY
             rows = rows.filter(answer if policy.of == "predictions" else ~answer)
-        verdict, table = drift(rows, day, policy)
+        verdict, table = drift(rows, day, policy, together=self._together(policy, day, rows, others))
         failing = table.filter(pl.col("verdict") == "fail")
         return Drifted(by=by, policy=policy.name, verdict=verdict, sharp=frozenset(failing["feature"]))
+
+    def _together(
+        self, policy: DriftPolicy, day: date, rows: pl.DataFrame, others: Mapping[date, pl.DataFrame]
+    ) -> Together | None:
+        """Whether the features of a day belong together, on the days on which the policy asks that."""
+        if policy.joint is None or day.toordinal() % policy.joint_every_days:
+            return None
+        days = compared_with(rows_by_day(rows), day, policy).days
+        distance = self._apart(policy.joint, day, days, others) if day in others else self._clean_joint(policy, day)
+        first = day - timedelta(days=policy.seasons.recent_days)
+        asked = days_between(max(first, self.year.project.serves_from), day - timedelta(days=1))
+        earlier = [self._clean_joint(policy, one) for one in asked if not one.toordinal() % policy.joint_every_days]
+        return Together(distance=distance, earlier=[one for one in earlier if one is not None])
+
+    def _clean_joint(self, policy: DriftPolicy, day: date) -> float | None:
+        """How far a clean day is, made when it is asked for."""
+        assert policy.joint is not None
+        if (policy.name, day) not in self._joint:
+            first = max(day - timedelta(days=policy.seasons.recent_days), self.year.project.serves_from)
+            counts = {one: self.year.read(one, one).height for one in days_between(first, day)}
+            days = compared_with(counts, day, policy).days
+            self._joint[policy.name, day] = self._apart(policy.joint, day, days, {})
+        return self._joint[policy.name, day]
+
+    def _apart(
+        self, rule: JointRule, day: date, days: Sequence[date], others: Mapping[date, pl.DataFrame]
+    ) -> float | None:
+        chosen = spread(days)
+        most = most_of_each(chosen, rule)
+        parts = [self._sampled(others.get(one), one, most) for one in chosen]
+        return apart(self._sampled(others.get(day), day, rule.rows), parts, rule, day)
+
+    def _sampled(self, wrong: pl.DataFrame | None, day: date, most: int) -> pl.DataFrame:
+        """So many of the day's rows, evenly spread over it."""
+        rows = self.year.read(day, day) if wrong is None else wrong
+        places = np.linspace(0, rows.height - 1, min(most, rows.height)).astype(np.int64)
+        return rows.select(pl.col(self.year.features).cast(pl.Float64))[places]
 
     def _of_clean(self, source: Source, quarter: date, day: date) -> pl.DataFrame:
         place = (source, quarter, day)

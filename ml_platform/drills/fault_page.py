@@ -74,7 +74,10 @@ def sentences(told: Sequence[Told], quiet: Quiet | None) -> list[str]:
         f"{found.share_early:.1%} (aim {AIM:.0%})",
         _by_performance(found),
     ]
-    words += [f"nobody saw {name} from {day} on" for name, day in found.unseen]
+    unseen: dict[str, list[str]] = {}
+    for name, day in found.unseen:
+        unseen.setdefault(name, []).append(day)
+    words += [f"nobody saw {name} from {', '.join(days)} on" for name, days in unseen.items()]
     return words + ([] if quiet is None else _quiet_sentences(quiet))
 
 
@@ -124,7 +127,7 @@ def write_page(told: Sequence[Told], quiet: Quiet | None, business: Sequence[str
 _HOW = (
     "Day one is the day on which the fault begins, as it is judged when it is closed. What a week would have cost is "
     "the difference between the champion's answers on wrong and on right features, had nobody looked: negative AUC and "
-    "positive log-loss are worse; a leak of the future looks like a gain. Business metrics are summed over the week."
+    "positive log-loss are worse; a leak of the future may look like a gain. Business metrics are summed over the week."
 )
 
 

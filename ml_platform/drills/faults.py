@@ -61,6 +61,19 @@ def chosen(known: dict[str, Fault], only: Sequence[str]) -> list[Fault]:
     return [fault for name, fault in known.items() if not only or name in only]
 
 
+def answering(project: Project, service: str | None) -> str:
+    """The service by this name, or the first one.
+
+    Raises:
+        UnknownName, DeclarationError: there is no such service, or none.
+    """
+    if not project.services:
+        raise DeclarationError(f"project {project.name} has no service, so no answer could be wrong; add one")
+    if service is not None and service not in project.services:
+        raise UnknownName("service", service, project.services)
+    return service or next(iter(project.services))
+
+
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Track]:  # type: ignore[type-arg]
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -106,9 +119,9 @@ def faults(
     known = load_faults(profile.project)
     if not known:
         raise DeclarationError(f"{profile.project} declares no fault; write one in {profile.project}.faults")
-    wanted = chosen(known, only)
+    wanted, asked = chosen(known, only), answering(project, service)
     with _progress(quiet) as track:
-        year = _year(project, service or next(iter(project.services)), track)
+        year = _year(project, asked, track)
         profiles, first, last = Profiles(year=year), project.serves_from, year.last
         days = dates(first + _BEFORE, last - _AFTER, count, seed)
         told: list[Told] = []

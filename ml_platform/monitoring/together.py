@@ -21,11 +21,22 @@ def how_far(lake: Lake, service: str, day: date, days: Sequence[date], rule: Joi
     Where features of several views are served, for each view how much less it hangs together with the others: what is
     looked for are rows joined wrongly. Else any difference, of ``whole``.
     """
-    current, days = _sample(lake, service, day, rule.rows), _spread(days)
-    most = -(-4 * rule.rows // max(1, len(days)))  # half of the days to learn from, half to judge
+    chosen = spread(days)
+    most = most_of_each(chosen, rule)
+    parts = [_sample(lake, service, one, most) for one in chosen]
+    return apart(_sample(lake, service, day, rule.rows), parts, rule, day)
+
+
+def most_of_each(days: Sequence[date], rule: JointRule) -> int:
+    """How many rows of each reference day are looked at: half of the days to learn from, half to judge."""
+    return -(-4 * rule.rows // max(1, len(days)))
+
+
+def apart(current: pl.DataFrame, reference_days: Sequence[pl.DataFrame], rule: JointRule, day: date) -> float | None:
+    """``how_far`` of rows in memory: served features, of the day and of each day that it is compared with."""
     names = current.columns
     # Of days on which a model version answered that was given other features there is nothing to compare.
-    parts = [part for part in (_sample(lake, service, one, most) for one in days) if {*names} <= {*part.columns}]
+    parts = [part for part in reference_days if {*names} <= {*part.columns}]
     if not parts or not names:
         return {}
     reference = np.concatenate([_matrix(part, names) for part in parts])
@@ -46,7 +57,7 @@ def views_of(names: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-def _spread(days: Sequence[date]) -> list[date]:
+def spread(days: Sequence[date]) -> list[date]:
     """So many of them as can be read in a tenth of a second, evenly spread."""
     places = np.unique(np.linspace(0, len(days) - 1, min(_MOST_DAYS, len(days))).astype(np.int64))
     return [days[place] for place in places]
