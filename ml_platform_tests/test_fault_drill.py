@@ -57,7 +57,7 @@ FOUND = [
 QUIET = Quiet(
     first=DAYS[0],
     last=DAYS[0] + timedelta(days=13),
-    looks={CONTRACT: 98, DRIFT: 14},
+    looks={CONTRACT: 98, DRIFT: 14, PERFORMANCE: 14},
     set_aside=1,
     alarms=(Alarm(detector=DRIFT, where="delay_inputs", day=DAYS[0], reason="hot"),),
 )
@@ -86,6 +86,7 @@ def test_who_was_not_seen_is_told_as_such_everywhere(tmp_path: Path) -> None:
     assert "nobody saw cancellations_lost from 2013-05-01 on" in words
     assert "1 of them were first seen by performance, days late: feed_unreadable (2013-06-01)" in words
     assert "drift: 1 false alarms in 14 looks, 0.50 a week (delay_inputs 01 May)" in words
+    assert "performance: late labels asked for another champion on 0 of 14 days" in words
     console = Console(width=200, record=True, file=(tmp_path / "table").open("w"))
     console.print(table(FOUND, ["cost"]))
     shown = console.export_text()

@@ -9,7 +9,7 @@ from rich.table import Table
 from ml_platform.drills.false_alarms import Quiet
 from ml_platform.drills.fault_drill import Told
 from ml_platform.drills.fault_table import AIM, Figures, Line, figures, lines
-from ml_platform.drills.watch import DETECTORS
+from ml_platform.drills.watch import DETECTORS, PERFORMANCE
 
 _STYLE = (
     "body{font:14px/1.45 system-ui,sans-serif;max-width:1250px;margin:2em auto;padding:0 1em;color:#222}"
@@ -91,7 +91,10 @@ def _by_performance(found: Figures) -> str:
 def _quiet_sentences(quiet: Quiet) -> list[str]:
     words = [f"the clean days from {quiet.first} to {quiet.last}, {quiet.weeks:.1f} weeks:"]
     for name in DETECTORS:
-        if name in quiet.looks:
+        if name == PERFORMANCE and name in quiet.looks:
+            asked = f"{len(quiet.of(name))} of {quiet.looks[name]} days"
+            words.append(f"  {name}: late labels asked for another champion on {asked}: seasons, no false alarms")
+        elif name in quiet.looks:
             alarms = quiet.of(name)
             days = ", ".join(dict.fromkeys(f"{alarm.where} {alarm.day:%d %b}" for alarm in alarms[:6]))
             more = f" ({days}{', ...' if len(alarms) > 6 else ''})" if alarms else ""
