@@ -116,6 +116,12 @@ def test_a_week_warns_on_its_day_and_tells_it_once():
     assert found[-1][0].level == pytest.approx(0.25 + 2 * 0.1 * 0.25 + 0.1 * (0.25 - 1))
 
 
+@given(st.floats(0, 10), st.integers(1, 60), st.floats(0.05, 0.95))
+def test_equal_scores_never_exceed_each_other(score, count, level):
+    asked = threshold(Watch(closed=(score,) * count, level=level), DAILY)
+    assert asked in (score, math.inf, -math.inf)
+
+
 def test_too_few_weeks_are_unknown():
     found = followed(in_turn([1.0] * 57), AlarmBudget())
     assert set(states(found[:56])) == {"unknown"}

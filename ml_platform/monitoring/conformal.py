@@ -60,19 +60,15 @@ def threshold(watch: Watch, budget: AlarmBudget) -> float | None:
     if not 1 <= place <= count:
         return math.inf if place > count else -math.inf
     ordered, below = sorted(watch.closed), math.floor(place)
-    upper = ordered[min(below, count - 1)]
-    # Not a + (b - a) * x: that can exceed b by the finest bit, and equal scores would warn.
-    return ordered[below - 1] if below == place else min(upper, _between(ordered[below - 1], upper, place - below))
-
-
-def _between(low: float, high: float, part: float) -> float:
-    return low * (1 - part) + high * part
+    low, high, part = ordered[below - 1], ordered[min(below, count - 1)], place - below
+    # Rounding may leave the finest bit beyond the ends, and of equal scores one would warn.
+    return max(low, min(high, low * (1 - part) + high * part))
 
 
 def advance(watch: Watch, day: date, score: float | None, budget: AlarmBudget) -> tuple[Watch, Verdict]:
     """Take in one day.
 
-    score: the day's largest standardised distance, at least 0; None, or no finite number: nothing could be compared.
+    score: the day's largest standardised distance (``sharp.day_score``), at least 0; None, or no finite number: nothing could be compared.
 
     Returns:
         The state after the day, and the verdict on it: ``warn`` where its score exceeds the threshold (measure
@@ -80,7 +76,7 @@ def advance(watch: Watch, day: date, score: float | None, budget: AlarmBudget) -
         last one is *unknown* and changes nothing.
     """
     if watch.day is not None and day <= watch.day:
-        return watch, Verdict.unknown(f"{day} comes after {watch.day}, which was taken in already")
+        return watch, Verdict.unknown(f"{day} is not after {watch.day}; days up to it were taken in already")
     begun = _closed_before(watch, day, budget)
     if score is None or not math.isfinite(score):
         return replace(begun, day=day), Verdict.unknown(f"{day}: nothing could be compared")
