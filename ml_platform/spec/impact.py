@@ -18,6 +18,7 @@ from ml_platform.spec.project import Project
 from ml_platform.spec.tables import KNOWN_AT, SourceTable
 
 PATTERNS = ("raw/<table>", "raw/<table>.<column>", "features/<view>", "features/<view>.<feature>")
+_WATCHED = {"features": "inputs", "predictions": "answers", "labels": "labels"}
 _ONLY_COMPUTED = "cannot be computed without it, though no value depends on it"
 
 
@@ -149,6 +150,6 @@ def _downstream(project: Project, spec: ModelSpec) -> Iterator[Branch]:
         yield Branch(f"decisions/{spec.policy}", "retrains it")
     for service in project.services.values():
         if service.model == spec.name:
-            watching = [policy.name for policy in project.drift_policies.values() if policy.service == service.name]
-            watched = tuple(Branch(f"drift/{name}", "watches its inputs") for name in watching)
+            watching = [policy for policy in project.drift_policies.values() if policy.service == service.name]
+            watched = tuple(Branch(f"drift/{policy.name}", f"watches its {_WATCHED[policy.of]}") for policy in watching)
             yield Branch(f"services/{service.name}", "answers with it", watched)
