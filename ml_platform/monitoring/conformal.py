@@ -76,7 +76,7 @@ def advance(watch: Watch, day: date, score: float | None, budget: AlarmBudget) -
         last one is *unknown* and changes nothing.
     """
     if watch.day is not None and day <= watch.day:
-        return watch, Verdict.unknown(f"{day} is not after {watch.day}; days up to it were taken in already")
+        return watch, Verdict.unknown(f"{day}: days up to {watch.day} were taken in already")
     begun = _closed_before(watch, day, budget)
     if score is None or not math.isfinite(score):
         return replace(begun, day=day), Verdict.unknown(f"{day}: nothing could be compared")
