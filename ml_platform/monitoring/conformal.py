@@ -68,7 +68,8 @@ def threshold(watch: Watch, budget: AlarmBudget) -> float | None:
 def advance(watch: Watch, day: date, score: float | None, budget: AlarmBudget) -> tuple[Watch, Verdict]:
     """Take in one day.
 
-    score: the day's largest standardised distance (``sharp.day_score``), at least 0; None, or no finite number: nothing could be compared.
+    score: the day's largest standardised distance (``sharp.day_score``), at least 0; None, or no finite number:
+        nothing could be compared.
 
     Returns:
         The state after the day, and the verdict on it: ``warn`` where its score exceeds the threshold (measure
