@@ -68,7 +68,8 @@ def threshold(watch: Watch, budget: AlarmBudget) -> float | None:
 def advance(watch: Watch, day: date, score: float | None, budget: AlarmBudget) -> tuple[Watch, Verdict]:
     """Take in one day.
 
-    score: the day's largest standardised distance (``sharp.day_score``), at least 0; None, or no finite number: nothing could be compared.
+    score: the day's largest standardised distance (``sharp.day_score``), at least 0; None, or no finite number:
+        nothing could be compared.
 
     Returns:
         The state after the day, and the verdict on it: ``warn`` where its score exceeds the threshold (measure
@@ -76,7 +77,7 @@ def advance(watch: Watch, day: date, score: float | None, budget: AlarmBudget) -
         last one is *unknown* and changes nothing.
     """
     if watch.day is not None and day <= watch.day:
-        return watch, Verdict.unknown(f"{day} is not after {watch.day}; days up to it were taken in already")
+        return watch, Verdict.unknown(f"{day}: days up to {watch.day} were taken in already")
     begun = _closed_before(watch, day, budget)
     if score is None or not math.isfinite(score):
         return replace(begun, day=day), Verdict.unknown(f"{day}: nothing could be compared")

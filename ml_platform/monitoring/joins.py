@@ -43,7 +43,7 @@ def join_distances(
         return None
     today = current[sampled(np.arange(len(current)), rule.rows, chance)]
     halves = [_fall(today, reference, days, half, blocks, rule, int(chance.integers(2**31))) for half in (even, ~even)]
-    return np.clip(2 * np.minimum(*halves), 0.0, 1.0)
+    return np.asarray(np.clip(2 * np.minimum(*halves), 0.0, 1.0))
 
 
 def _fall(
