@@ -24,7 +24,8 @@ def _ours(rows: pl.DataFrame) -> dict[str, Any]:
 
     begun, cpu = time.perf_counter(), time.process_time()
     found = observe(EXPECTATIONS, rows)
-    bad = reasons_of({name: each.unexpected for name, each in found.items() if each.unexpected is not None})
+    failed = {name: each.unexpected for name, each in found.items() if each.success is False}
+    bad = reasons_of({name: flags for name, flags in failed.items() if flags is not None})
     took, used = time.perf_counter() - begun, time.process_time() - cpu
     told = {
         each.expectation.type + str(sorted(map(str, each.expectation.columns))): [

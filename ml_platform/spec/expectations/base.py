@@ -178,6 +178,10 @@ class RowExpectation(Expectation, ABC):
         expected = self.expected(schema, around)
         return expected if self.condition is None else pl.when(self.condition.expression(schema)).then(expected)
 
+    def surely_met(self, schema: Schema) -> pl.Expr | None:
+        """Whether no row fails, where that is far cheaper to say than which rows do; ``None`` if it is not."""
+        return None
+
     def unexpected(self, schema: Schema, around: Around) -> pl.Expr:
         """Whether the row fails."""
         fails = ~self.expected(schema, around).fill_null(True)

@@ -134,6 +134,11 @@ class ExpectColumnValuesToBeUnique(ColumnValues):
 
     scope: ClassVar[Scope] = "rows"
 
+    def surely_met(self, schema: Schema) -> pl.Expr:
+        """Counting different values costs a fifth of finding the equal ones, or less."""
+        value = value_of(self.column, schema).drop_nulls()
+        return value.n_unique() == value.len()
+
     def expected(self, schema: Schema, around: Around) -> pl.Expr:
         """Whether it occurs once among the rows that the condition names."""
         value = value_of(self.column, schema)
