@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from ml_platform.decisions.past import Past, Served
+from ml_platform.decisions.past import Fact, Past, Served
 from ml_platform.decisions.retraining import Decision, Estimate, decide
 from ml_platform.monitoring.performance import COLUMNS
 from ml_platform.spec import RetrainPolicy
@@ -65,3 +65,9 @@ def asked(
     """The decision when the champion has served ``days`` closed days."""
     frame = pl.DataFrame(cohorts, schema=COLUMNS)
     return decide(policy, frame, past, FIRST + timedelta(days=days - 1), midnight(days), NEW_YORK, estimate)
+
+
+def fact(kind: str, n: float = 4, name: str = "inputs") -> Fact:
+    """Something that happened once, on the n-th day."""
+    words = {"request": "a new route opens", "review": "it is the new radar", "drift": "miles moved"}
+    return Fact(kind=kind, at=midnight(0) + timedelta(days=n), reason=words[kind], name=name, line=7)  # type: ignore[arg-type]

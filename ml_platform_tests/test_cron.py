@@ -1,6 +1,8 @@
 """Five cron fields against croniter, which Dagster brings along, on every hour and minute that a field can name."""
 
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -30,7 +32,7 @@ MOMENTS = st.integers(0, 9_000_000).map(lambda minutes: datetime(2012, 1, 1, tzi
 def test_as_croniter_finds_them(cron: str, moment: datetime) -> None:
     _, _, month_day, _, week_day = cron.split()
     assume("*/" not in month_day + week_day)  # to cron a day that begins with * restricts nothing, to croniter it does
-    from dagster._vendored.croniter import croniter
+    croniter: Any = import_module("dagster._vendored.croniter").croniter
 
     moment = moment.replace(second=1, microsecond=0)
     assert next_tick(cron, moment, "UTC") == croniter(cron, moment).get_next(datetime)

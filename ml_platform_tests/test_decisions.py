@@ -18,6 +18,7 @@ from ml_platform.spec.calendar import day_start
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import Lake
 from ml_platform.stores.ledger import Ledger
+from ml_platform.stores.ledger_kinds import DECISION, TRAINING
 from ml_platform.stores.ledger_wants import outstanding
 from ml_platform.stores.tracking import Tracking
 from ml_platform_tests.decision_world import FIRST, NEW_YORK, POLICY, days
@@ -41,9 +42,9 @@ def test_a_line_that_was_overtaken_takes_nothing_back(tmp_path: Path) -> None:
     """Two deciders at once: the one that read earlier writes later."""
     ledger = Ledger(tmp_path / "ledger.db")
     at = day_start(FIRST, NEW_YORK)
-    ledger.write(record.TRAINING, "model", "run-1", at, {"version": 1, "decision": 1})
+    ledger.write(TRAINING, "model", "run-1", at, {"version": 1, "decision": 1})
     record.write(ledger, POLICY, "model", FIRST.isoformat(), at, WANT)
-    ledger.write(record.DECISION, "delay", "2024-02-28", at, {"model": "model", "wanted": 1, "reason": "read before"})
+    ledger.write(DECISION, "delay", "2024-02-28", at, {"model": "model", "wanted": 1, "reason": "read before"})
     due = outstanding(ledger, "model")
     assert due is not None
     assert due.body["wanted"] == 2
@@ -52,7 +53,7 @@ def test_a_line_that_was_overtaken_takes_nothing_back(tmp_path: Path) -> None:
 def test_another_policy_of_the_model_is_heard_at_once(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     at = day_start(FIRST, NEW_YORK)
-    ledger.write(record.TRAINING, "model", "run-1", at, {"version": 1, "decision": 3})
+    ledger.write(TRAINING, "model", "run-1", at, {"version": 1, "decision": 3})
     entry = record.write(ledger, replace(POLICY, name="newly_named"), "model", FIRST.isoformat(), at, WANT)
     assert entry.body["wanted"] == 4
     assert outstanding(ledger, "model") == entry
@@ -95,7 +96,7 @@ def test_the_asset_raises_the_alarm_until_it_is_answered(tmp_path: Path) -> None
 
     def told(today: date) -> tuple[dict[str, Any], dict[str, Any] | None]:
         clock.set(day_start(today, NEW_YORK))
-        made = decision(lake=lake, ledger=ledger, tracking=tracking, clock=clock)
+        made: Any = decision(lake=lake, ledger=ledger, tracking=tracking, clock=clock)
         found = {result.asset_key: dict(result.metadata) for result in made}
         return found[asset_keys.decision("lateness")], found.get(asset_keys.retrain("lateness"))
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.monitoring.drift import ALL, COLUMNS, JOINT, SCORE, Together, drift
+from ml_platform.monitoring.drift import ALL, COLUMNS, JOINT, SCORE, Together, drift, earlier_joint
 from ml_platform.monitoring.drift_plot import drift_png
 from ml_platform.monitoring.layouts import learn
 from ml_platform.monitoring.pages import changed_most, write_drift_page
@@ -231,12 +231,21 @@ def test_rows_that_do_not_belong_together_fail_by_what_was_usual_before() -> Non
     frame, days = a_fortnight(1)
     rows = profiles(frame, days)
     usual = [0.05 + n / 100 for n in range(10)]
-    verdict, table = drift(rows, DAY, POLICY, together=Together(distance=0.5, earlier=usual))
-    assert (verdict.state, f"{JOINT} of {ALL}" in verdict.reason) == ("fail", True)
-    assert drift(rows, DAY, POLICY, together=Together(distance=0.15, earlier=usual))[0].state == "pass"
-    verdict, table = drift(rows, DAY, POLICY, together=Together(distance=0.5, earlier=usual[:3]))
+
+    def looked_at(far: float, earlier: list[float]) -> Together:
+        return Together(distances={"plane": far, "route": 0.1}, earlier={"plane": earlier, "route": usual})
+
+    verdict, _ = drift(rows, DAY, POLICY, together=looked_at(0.5, usual))
+    assert (verdict.state, f"{JOINT} of plane (0.50, usually at most 0.14)" in verdict.reason) == ("fail", True)
+    assert "route" not in verdict.reason
+    assert drift(rows, DAY, POLICY, together=looked_at(0.15, usual))[0].state == "pass"
+    verdict, table = drift(rows, DAY, POLICY, together=looked_at(0.5, usual[:3]))
     assert verdict.state == "pass"
-    assert table.filter(pl.col("of") == JOINT)["verdict"].to_list() == ["unknown"]
+    states = table.filter(pl.col("of") == JOINT).select("feature", "verdict")
+    assert dict(states.iter_rows()) == {"plane": "unknown", "route": "pass"}
+    past = table.with_columns(known_date=pl.lit(DAY - timedelta(days=1)))
+    assert earlier_joint(past, DAY, timedelta(days=7)) == {"plane": [0.5], "route": [0.1]}
+    assert earlier_joint(past, DAY, timedelta(0)) == {}
 
 
 def test_the_plot_of_days_and_features_is_drawn_also_of_days_without_comparison() -> None:

@@ -209,6 +209,10 @@ def test_each_type_is_counted_as_what_it_tells() -> None:
     ]
     assert (found["list"].rows, found["list"].missing, found["list"].finite) == (3, 1, 0)
     assert found["kind"].counts[:2].tolist() == [2, 1]
+    local = frame.with_columns(pl.col("known_at").dt.convert_time_zone("America/New_York"))
+    there = {one.column: one for one in profile(local, learn(local, days=1))}
+    assert there["known_at"].counts.sum() == 3
+    assert (there["known_at"].minimum, there["moment"].mean) == (20.5, pytest.approx(2.0))
     shifted = frame.with_columns(pl.col("moment") + timedelta(hours=1))
     assert profile(shifted, learn(frame, days=1))[0].mean == pytest.approx(1.0)
 

@@ -163,15 +163,14 @@ def test_rows_joined_wrongly_are_far_from_their_reference_though_no_column_moved
     lake, days = Lake(str(tmp_path)), days_between(FIRST, FIRST + timedelta(days=9))
     rule = JointRule(rows=200, min_rows=50)
     lake.replace("predictions/desk", pl.concat(served(day, wrong=False) for day in days), days)
-    right = how_far(lake, "desk", days[-1], days[:-1], rule)
+    right = how_far(lake, "desk", days[-1], days[:-1], rule, "all")
     lake.replace("predictions/desk", served(days[-1], wrong=True), days[-1:])
-    wrong = how_far(lake, "desk", days[-1], days[:-1], rule)
-    assert right is not None
-    assert wrong is not None
-    assert right < 0.3 < 0.5 < wrong
-    assert how_far(lake, "desk", days[-1], [], rule) is None
-    assert how_far(lake, "desk", days[-1] + timedelta(days=1), days, rule) is None
-    assert views_of(["a__x", "b__y", "a__z", "c"]) == [[0, 2], [1], [3]]
+    wrong = how_far(lake, "desk", days[-1], days[:-1], rule, "all")
+    assert right.keys() == wrong.keys() == {"one", "two"}
+    assert max(right.values()) < 0.3 < 0.5 < min(wrong.values())
+    assert how_far(lake, "desk", days[-1], [], rule, "all") == {}
+    assert how_far(lake, "desk", days[-1] + timedelta(days=1), days, rule, "all") == {}
+    assert views_of(["a__x", "b__y", "a__z", "c"]) == {"a": [0, 2], "b": [1], "c": [3]}
 
 
 # What no policy covers

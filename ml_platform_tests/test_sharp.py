@@ -64,9 +64,17 @@ def test_nothing_to_compare_is_unknown():
         assert set(told["verdict"]) <= {"unknown"}
 
 
-def test_the_score_of_a_day_is_its_largest_multiple_of_the_usual():
-    assert day_score([0.3, 0.02], [0.1, 0.001]) == pytest.approx(3)
-    assert standardised([0.02], [0.001])[0] == pytest.approx(0.4)  # as little as that is what counting does
-    assert day_score([np.nan, 0.2], [0.1, 0.1]) == pytest.approx(2)
+def test_the_score_of_a_day_is_its_largest_multiple_of_the_usual_odds():
+    assert day_score([0.5, 0.02], [0.2, 0.001]) == pytest.approx(4)
+    assert standardised([0.02], [0.001])[0] < 0.5  # as little as that is what counting does
+    assert day_score([np.nan, 0.2], [0.1, 0.2]) == pytest.approx(1)
+    assert np.isfinite(day_score([1.0, 0.5], [1.0, 0.0]))
     assert day_score([np.nan], [0.1]) is None
     assert day_score([], []) is None
+
+
+@given(st.floats(0.05, 0.98), st.floats(0.1, 0.998), st.floats(1, 9))
+def test_pages_and_warnings_are_in_one_unit(usual, distance, odds):
+    far, asked = standardised([distance], [usual])[0], float(sharp_threshold(usual, SharpRule(odds=odds)))
+    if abs(far - odds) > 1e-9 and asked > 0.1:
+        assert bool(far > odds) is bool(distance > asked)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from ml_platform.monitoring.joins import exchanged, join_distance, join_distances
+from ml_platform.monitoring.joins import exchanged, join_distances
 from ml_platform.monitoring.two_sample import joint_distance, two_sample_auc
 from ml_platform.spec.alarms import JointRule
 
@@ -67,11 +67,11 @@ def test_too_few_rows_or_columns_are_no_answer():
     assert two_sample_auc(empty, empty, RULE, 0) == 0.5
     days = np.repeat([0, 1], 50)
     one_day = np.zeros(100, dtype=int)  # nothing is held back
-    assert join_distance(rows, rows, days, [(0, 1)], RULE, 0) is None
-    assert join_distance(rows[:1], rows, days, [(0,), (1,)], RULE, 0) is None
-    assert join_distance(rows, rows, one_day, [(0,), (1,)], RULE, 0) is None
-    assert join_distance(rows, rows, days, [(0,), (1,)], RULE, 0) == 0
-    assert join_distance(empty, empty, days, [(0,), (1,)], RULE, 0) == 0
+    assert join_distances(rows, rows, days, [(0, 1)], RULE, 0) is None
+    assert join_distances(rows[:1], rows, days, [(0,), (1,)], RULE, 0) is None
+    assert join_distances(rows, rows, one_day, [(0,), (1,)], RULE, 0) is None
+    assert not join_distances(rows, rows, days, [(0,), (1,)], RULE, 0).any()
+    assert not join_distances(empty, empty, days, [(0,), (1,)], RULE, 0).any()
 
 
 def test_exchanging_changes_no_column_of_a_day_and_one_block_of_a_row():

@@ -82,7 +82,7 @@ def test_nothing_yet() -> None:
 def test_a_quiet_day_in_the_cooldown(story: Story) -> None:
     assert story.told() == [
         "After 2024-05-02 it was decided not to retrain: late labels: borne.",
-        "It can be retrained again at the earliest on 2024-05-15 04:00 UTC, for the cooldown of 14 days lasts 13 more; "
+        "It can be retrained again at the earliest on 2024-05-15 04:00 UTC (the cooldown of 14 days lasts 13 more); "
         "`ml-platform retrain m --by NAME --reason WHY` does not wait for that.",
         "Version 1 has been champion since 2024-05-01 04:00 UTC: the first version; it beats the constant.",
         "It was trained on 2024-05-01 04:00 UTC, without a decision (to begin with, or by hand); none was trained "

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_platform.monitoring.distances import joined, joins, js_distance
+from ml_platform.monitoring.distances import joins, js_distance
 from ml_platform.monitoring.layouts import edges
 from ml_platform.monitoring.profile import Layout
 from ml_platform.monitoring.seasons import references
@@ -51,6 +51,7 @@ class Days:
         self._counted = lru_cache(maxsize=2)(self._count)
 
     def __len__(self) -> int:
+        """How many days, those without rows included."""
         return len(self.starts) - 1
 
     def date(self, place: int) -> date:
@@ -68,50 +69,56 @@ class Days:
         if not found.enough or place < _RELEARN // 2:
             return Compared(day=self.date(place), features=(), distances=np.empty(0), usual=np.empty(0))
         layouts, counts = self._counted(place - place % _RELEARN if place >= _RELEARN else place)
-        today = _histograms(self.rows(place) if rows is None else rows, layouts)
-        places = [(day - self.first).days for day in found.days]
-        judged = [
-            _farther(one, every[places], layout) for one, every, layout in zip(today, counts, layouts, strict=True)
-        ]
-        far, usual = np.array(judged).T
+        today = _counts(self.rows(place) if rows is None else rows, layouts, counts.shape[-1])
+        reference = counts[:, [(day - self.first).days for day in found.days]]
+        far, usual = _farther(today[:, None], reference, layouts)
         return Compared(day=self.date(place), features=self.names, distances=far, usual=usual)
 
-    def _count(self, learned: int) -> tuple[list[Layout], list[Floats]]:
-        """Layouts as learned at a place, and each feature's counts of all days by them, (days, bins + 1)."""
+    def _count(self, learned: int) -> tuple[list[Layout], Floats]:
+        """Layouts as learned at a place, and the counts of all days by them, (features, days, bins and missing)."""
         known = self.rows(max(0, learned - _LEARN_FROM), learned)
         layouts = [
             Layout(column=name, kind="number", edges=edges(column))
             for name, column in zip(self.names, known.T, strict=True)
         ]
-        counts = []
+        width = max(layout.bins for layout in layouts) + 1
+        counts = np.empty((len(layouts), len(self), width))
         for n, layout in enumerate(layouts):
-            width = layout.bins + 1
-            places = self.place * width + _bins(self.values[:, n], layout)
-            counts.append(np.bincount(places, minlength=len(self) * width).reshape(len(self), width).astype(np.float64))
+            places = self.place * width + _bins(self.values[:, n], layout, width)
+            counts[n] = np.bincount(places, minlength=len(self) * width).reshape(len(self), width)
         return layouts, counts
 
 
-def _histograms(rows: Floats, layouts: Sequence[Layout]) -> list[Floats]:
-    return [
-        np.bincount(_bins(rows[:, n], layout), minlength=layout.bins + 1).astype(np.float64)
-        for n, layout in enumerate(layouts)
-    ]
+def _counts(rows: Floats, layouts: Sequence[Layout], width: int) -> Floats:
+    return np.stack(
+        [np.bincount(_bins(rows[:, n], layout, width), minlength=width) for n, layout in enumerate(layouts)]
+    ).astype(np.float64)
 
 
-def _bins(values: Floats, layout: Layout) -> Ints:
-    """The bin of each value; missing ones have one behind the layout's."""
-    return np.where(np.isnan(values), layout.bins, np.searchsorted(layout.edges, values, side="right"))
+def _bins(values: Floats, layout: Layout, width: int) -> Ints:
+    """The bin of each value; missing ones have the last."""
+    return np.where(np.isnan(values), width - 1, np.searchsorted(layout.edges, values, side="right"))
 
 
-def _farther(today: Floats, reference: Floats, layout: Layout) -> tuple[float, float]:
-    """(distance, usual largest) of values or of missing values, whichever is the nearer to paging."""
-    groups = joins(reference.sum(axis=0)[:-1].astype(np.int64), layout)
-    values = _judged(*(joined(counts, groups) for counts in (today[None], reference)))
-    missing = _judged(*(np.stack([c[:, :-1].sum(axis=1), c[:, -1]], axis=1) for c in (today[None], reference)))
-    rule = SharpRule()
-    return max(values, missing, key=lambda pair: pair[0] / float(sharp_threshold(pair[1], rule)))
+def _farther(today: Floats, reference: Floats, layouts: Sequence[Layout]) -> tuple[Floats, Floats]:
+    """(distance, usual largest) of values or of missing values, whichever is the nearer to paging, (features,) each."""
+    into = _joins(reference.sum(axis=1)[:, :-1].astype(np.int64), layouts)
+    values = _judged(*(np.concatenate([c[..., :-1] @ into, c[..., -1:]], axis=-1) for c in (today, reference)))
+    missing = _judged(*(np.stack([c[..., :-1].sum(axis=-1), c[..., -1]], axis=-1) for c in (today, reference)))
+    nearer = [far / sharp_threshold(usual, SharpRule()) for far, usual in (values, missing)]
+    far, usual = (np.where(nearer[1] > nearer[0], *pair) for pair in zip(missing, values, strict=True))
+    return far, usual
 
 
-def _judged(today: Floats, reference: Floats) -> tuple[float, float]:
-    total = reference.sum(axis=0)
-    return float(js_distance(today[0], total)), float(js_distance(reference, total - reference).max())
+def _joins(total: Ints, layouts: Sequence[Layout]) -> Floats:
+    """Which bins are joined, as matrices of zeros and ones, (features, bins, joined bins)."""
+    groups = [joins(counts[: layout.bins], layout) for counts, layout in zip(total, layouts, strict=True)]
+    into = np.zeros((*total.shape, max(int(some.max(initial=0)) for some in groups) + 1))
+    for n, some in enumerate(groups):
+        into[n, np.arange(len(some)), some] = 1
+    return into
+
+
+def _judged(today: Floats, reference: Floats) -> tuple[Floats, Floats]:
+    total = reference.sum(axis=1, keepdims=True)
+    return js_distance(today, total)[:, 0], js_distance(reference, total - reference).max(axis=1)

@@ -1,47 +1,35 @@
-"""The served features of a project's first year, day by day, and faults planted into a day's rows.
+"""The features that a project's questions were answered with in its first year, day by day.
 
-The features are those that a question was answered with: as of its moment, by the platform's own functions.
+They are as of the moment of the question, by the platform's own functions.
 """
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
 
-from ml_platform.bench.monitoring_days import Days, Floats
+from ml_platform.bench.monitoring_days import Days
 from ml_platform.bench.split import raw_frames
+from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
-from ml_platform.spec import HAPPENS_AT, ModelSpec, Project
+from ml_platform.spec import HAPPENS_AT, Project
 from ml_platform.spec.calendar import day_start
 from ml_platform.spec.request_views import request_fields
 from ml_platform.training.encoding import Encoding
 from ml_platform.training.training_set import input_names, join_features, question_rows
 
-Fault = Callable[[Floats, Sequence[str], np.random.Generator], Floats]
-PROJECT = "ml_platform.projects.flights"
+
+def flights_days() -> Days:
+    """A row for each question of the year since the features have enough history (ten seconds of processor time)."""
+    return days_of(_asked(load_project(Profile.from_environment().project)))
 
 
-def flights_days(cache: Path | None = None) -> Days:
-    """A row for each question of the year since the features have enough history.
-
-    cache: folder in which the rows are kept for the next time; None: one in the system's temporary folder.
-    """
-    folder = cache or Path(tempfile.gettempdir()) / "ml_platform_bench"
-    project = load_project(PROJECT)
-    path = folder / f"{project.name}-inputs.parquet"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        _asked(project).write_parquet(part)
-        part.replace(path)
-    rows = pl.read_parquet(path)
+def days_of(rows: pl.DataFrame) -> Days:
+    """From a frame of numbers with their ``day``."""
     names = [name for name in rows.columns if name != "day"]
-    first = rows["day"].min()
-    place = (rows["day"] - first).dt.total_days().to_numpy()  # type: ignore[operator]
-    return Days(names, rows.select(names).fill_null(np.nan).to_numpy(), place, first)  # type: ignore[arg-type]
+    first = rows["day"].sort().to_list()[0]
+    place = (rows["day"] - first).dt.total_days().to_numpy()
+    return Days(names, rows.select(names).fill_null(np.nan).to_numpy(), place, first)
 
 
 def _asked(project: Project) -> pl.DataFrame:

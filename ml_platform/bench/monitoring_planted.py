@@ -33,7 +33,8 @@ def _scaled(beginnings: Sequence[str], times: float, plus: float = 0.0) -> Fault
 def _set(beginnings: Sequence[str], value: float, share: float = 1.0) -> Fault:
     def planted(rows: Floats, names: Sequence[str], chance: np.random.Generator) -> Floats:
         wrong = rows.copy()
-        wrong[np.ix_(chance.random(len(rows)) < share, _columns(names, *beginnings))] = value
+        there = np.flatnonzero(chance.random(len(rows)) < share)
+        wrong[there[:, None], _columns(names, *beginnings)] = value
         return wrong
 
     return planted
@@ -46,7 +47,7 @@ def _stuck(beginnings: Sequence[str], origin: bool = False) -> Fault:
         wrong, columns, of = rows.copy(), _columns(names, *beginnings), rows[:, list(names).index("origin")]
         for one in np.unique(of)[: 1 if origin else None]:
             there = np.flatnonzero(of == one)
-            wrong[np.ix_(there, columns)] = rows[there[0], columns]
+            wrong[there[:, None], columns] = rows[there[0], columns]
         return wrong
 
     return planted
@@ -62,8 +63,8 @@ def _renamed(rows: Floats, names: Sequence[str], chance: np.random.Generator) ->
     """The busiest carrier has another code: unknown to the model, and without a past of its own."""
     wrong, carrier = rows.copy(), list(names).index("carrier")
     codes, counts = np.unique(rows[:, carrier], return_counts=True)
-    gone = rows[:, carrier] == codes[np.argmax(counts)]
-    wrong[np.ix_(gone, [carrier, *_columns(names, "carrier_arrivals", "origin_carrier_departures")])] = np.nan
+    gone = np.flatnonzero(rows[:, carrier] == codes[np.argmax(counts)])
+    wrong[gone[:, None], [carrier, *_columns(names, "carrier_arrivals", "origin_carrier_departures")]] = np.nan
     return wrong
 
 

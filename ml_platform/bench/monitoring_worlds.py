@@ -7,7 +7,7 @@ import numpy as np
 from ml_platform.bench.monitoring_days import Days, Floats
 
 FIRST = date(2023, 1, 2)  # a Monday
-COLUMNS, ROWS = 30, 200
+COLUMNS, ROWS = 30, 100
 _YEAR = 365.25
 
 

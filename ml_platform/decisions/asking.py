@@ -1,6 +1,5 @@
 """A person asks for a retraining: the line that says so, the decision, and the alarm where Dagster runs."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import polars as pl
@@ -9,7 +8,7 @@ from ml_platform import asset_keys
 from ml_platform.decisions import record
 from ml_platform.decisions.opened import Here
 from ml_platform.decisions.retraining import decide
-from ml_platform.decisions.reviews import answer, request
+from ml_platform.decisions.reviews import request
 from ml_platform.monitoring.performance import COLUMNS
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.ledger import Entry
@@ -25,22 +24,6 @@ def ask(here: Here, model: str, by: str, reason: str) -> tuple[Entry, Entry, boo
     """
     asked = request(here.ledger, model, by, reason, here.now)
     return asked, *follow(here, model, asked)
-
-
-def answer_review(model: str, review: int, by: str, reason: str, *, retrain: bool) -> Iterator[str]:
-    """Say whether drift is a reason to retrain, and begin it if so; what was done, in words.
-
-    Raises:
-        UnknownName, WordRefused: there is no such model or review, or it was answered otherwise before.
-    """
-    here = Here.opened()
-    name = here.retrained(model)
-    line = answer(here.ledger, name, review, retrain=retrain, by=by, reason=reason, now=here.now)
-    word = "is a reason" if retrain else "is no reason"
-    yield f"line {line.number}: the drift of line {review} {word} to retrain {model}, said {line.body['by']}"
-    if retrain:
-        decision, raised = follow(here, model, line)
-        yield asked_for(decision, raised=raised)
 
 
 def asked_for(decision: Entry, *, raised: bool) -> str:

@@ -66,8 +66,9 @@ def _asking(ledger: Ledger, policy: RetrainPolicy, model: str) -> list[Entry]:
 def _fact(line: Entry) -> Fact:
     kinds = {REQUEST: "request", REVIEWED: "review", DRIFT: "drift"}
     name = line.subject if line.kind == DRIFT else str(line.body["by"])
-    told: dict[str, Any] = {"kind": kinds[line.kind], "at": line.at, "reason": str(line.body["reason"])}
-    return Fact(**told, name=name, line=line.number)
+    reason, day = str(line.body["reason"]), str(line.body.get("day", ""))
+    told: dict[str, Any] = {"kind": kinds[line.kind], "at": line.at, "name": name, "line": line.number}
+    return Fact(**told, reason=reason if day in reason else f"{day}: {reason}")
 
 
 def open_reviews(ledger: Ledger, model: str) -> list[Review]:

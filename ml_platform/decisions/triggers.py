@@ -52,7 +52,7 @@ def _of_fact(fact: Fact) -> Trigger:
     words = {
         "request": f"{fact.name} asked for it on {fact.at:%Y-%m-%d}: {fact.reason}",
         "review": f"{fact.name} said on {fact.at:%Y-%m-%d} that drift is a reason to retrain: {fact.reason}",
-        "drift": f"drift/{fact.name} failed on {fact.at:%Y-%m-%d}: {fact.reason}",
+        "drift": f"drift/{fact.name} failed: {fact.reason}",
     }
     return Trigger(kind=fact.kind, since=fact.at, reason=words[fact.kind], line=fact.line)
 

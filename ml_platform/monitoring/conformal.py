@@ -131,7 +131,7 @@ def _verdict(begun: Watch, day: date, score: float, budget: AlarmBudget) -> Verd
         reason = f"{len(begun.closed)} periods have closed before {day}; {budget.min_periods} are needed"
         return Verdict.unknown(reason, score=score, periods=len(begun.closed))
     measures = {"score": score, "threshold": asked, "level": _level(begun, budget), "periods": len(begun.closed)}
-    told = f"{day}: {score:.2f} times the usual largest distance"
+    told = f"{day}: {score:.2f} times the usual largest odds"
     budgeted = f"{budget.share:.0%} of the periods may warn"
     if not _exceeds(score, asked):
         return Verdict(state="pass", reason=f"{told}, not above {asked:.2f} ({budgeted})", measures=measures)

@@ -45,10 +45,10 @@ _TOLD = ("ks", "psi", "wasserstein", "missing_share", "note")
 
 @dataclass(frozen=True, kw_only=True)
 class Together:
-    """How far the rows of a day, all columns together, are from those of its reference (0..1), and of earlier days."""
+    """How far the columns of a view are from belonging to the others as usual (0..1), and were on earlier days."""
 
-    distance: float | None
-    earlier: Sequence[float]
+    distances: Mapping[str, float]
+    earlier: Mapping[str, Sequence[float]]
 
 
 def drift(
@@ -66,8 +66,8 @@ def drift(
     Returns:
         The verdict and rows of ``COLUMNS``: one a feature (``of`` says whether its values or its missing values came
         closer to their threshold, or went further beyond it), one about the day (``of`` is *score*: the largest
-        distance in multiples of the usual one, and from which on it warns), one about all together where that was
-        looked at. *unknown*: too few rows, too few days, or a feature that came or went.
+        distance in multiples of the usual odds, and from which on it warns), one a view where it was looked at whether
+        it belongs to the others. *unknown*: too few rows, too few days, or a feature that came or went.
     """
     watched = profiles.filter(pl.col("column").is_in(policy.columns)) if policy.columns else profiles
     rows = rows_by_day(watched)
@@ -79,8 +79,8 @@ def drift(
         return Verdict.unknown(f"{day}: {found.why}{needed}", reference_days=len(found.days)), nothing()
     columns = histories(watched.filter(pl.col(PARTITION).is_in([*found.days, day])))
     told = [_column(name, history, day, found, policy.sharp) for name, history in sorted(columns.items())]
-    if together is not None and together.distance is not None:
-        told.append(_together(together, policy))
+    if together is not None:
+        told += [_together(view, far, together.earlier, policy) for view, far in together.distances.items()]
     judged, table = sharp(pl.DataFrame(told, schema=_given()), day, found.why, policy.sharp)
     usual, by_day = _score(table, day, policy, past)
     table = pl.concat([table, by_day]).select(list(COLUMNS))
@@ -157,12 +157,14 @@ def _apart(days: Floats) -> tuple[float, float]:
     return float(js_distance(days[-1], total)), float(js_distance(days[:-1], total - days[:-1]).max())
 
 
-def _together(together: Together, policy: DriftPolicy) -> dict[str, object]:
-    earlier = [value for value in together.earlier if np.isfinite(value)]
+def _together(
+    view: str, distance: float, before: Mapping[str, Sequence[float]], policy: DriftPolicy
+) -> dict[str, object]:
+    earlier = [value for value in before.get(view, ()) if np.isfinite(value)]
     known = len(earlier) >= max(policy.seasons.alike_days, _FEWEST_DAYS)
     note = None if known else f"{len(earlier)} earlier days say what is usual; {policy.seasons.alike_days} are needed"
     usual = max(earlier) if known else None
-    return {"feature": ALL, "of": JOINT, "distance": together.distance, "usual_maximum": usual, "note": note}
+    return {"feature": view, "of": JOINT, "distance": distance, "usual_maximum": usual, "note": note}
 
 
 def _score(
@@ -184,10 +186,10 @@ def _scores(past: pl.DataFrame | None, day: date) -> list[tuple[date, float | No
     return list(own.select(PARTITION, "distance").iter_rows())
 
 
-def earlier_joint(past: pl.DataFrame, day: date, within: timedelta) -> list[float]:
-    """The distances of all columns together on the days before ``day``, as far back as ``within``."""
+def earlier_joint(past: pl.DataFrame, day: date, within: timedelta) -> dict[str, list[float]]:
+    """View -> its distances from belonging to the others on the days before ``day``, as far back as ``within``."""
     kept = past.filter(pl.col("of") == JOINT, pl.col(PARTITION) < day, pl.col(PARTITION) >= day - within)
-    return kept["distance"].drop_nulls().to_list()
+    return dict(kept.drop_nulls("distance").group_by("feature").agg("distance").iter_rows())
 
 
 def _verdict(judged: Verdict, usual: Verdict, table: pl.DataFrame, day: date, reference_days: int) -> Verdict:

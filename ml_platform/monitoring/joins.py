@@ -23,14 +23,6 @@ from ml_platform.monitoring.two_sample import Floats, Ints, sampled, trees
 from ml_platform.spec.alarms import JointRule
 
 
-def join_distance(
-    current: Floats, reference: Floats, days: Ints, blocks: Sequence[Sequence[int]], rule: JointRule, seed: int
-) -> float | None:
-    """The largest of ``join_distances``; None: too little to say."""
-    found = join_distances(current, reference, days, blocks, rule, seed)
-    return None if found is None else float(found.max())
-
-
 def join_distances(
     current: Floats, reference: Floats, days: Ints, blocks: Sequence[Sequence[int]], rule: JointRule, seed: int
 ) -> Floats | None:
@@ -81,5 +73,5 @@ def exchanged(rows: Floats, days: Ints, blocks: Sequence[Sequence[int]], chance:
     which = chance.integers(len(blocks), size=len(rows))
     for number, columns in enumerate(blocks):
         taken = np.flatnonzero(which == number)
-        mixed[np.ix_(taken, columns)] = rows[np.ix_(partner[taken], columns)]
+        mixed[taken[:, None], list(columns)] = rows[partner[taken][:, None], list(columns)]
     return mixed

@@ -167,17 +167,17 @@ def as_counted(frame: pl.DataFrame, column: str) -> pl.Series:
     """The column as it is counted: text as it is, what tells a time as hours, anything else as numbers.
 
     A moment is counted as the hours that it lies before the row's ``known_at``, which a shifted clock moves whatever
-    the date; ``known_at`` itself, and every moment of a frame without one, as the hour of its day in UTC.
+    the date; ``known_at`` itself, and every moment of a frame without one, as the hour of its day in its own timezone.
     """
     values = frame[column]
     if kind_of(values.dtype) == "category":
         return values
     if values.dtype in (pl.Date, pl.Datetime):
-        values = values.cast(pl.Datetime("ms"))
+        moments = values.cast(pl.Datetime("ms")) if values.dtype == pl.Date else values
         known = frame.get_column(KNOWN_AT, default=None)
         if known is None or column == KNOWN_AT or not isinstance(known.dtype, pl.Datetime):
-            return (values.dt.hour() + values.dt.minute() / 60).cast(pl.Float64)
-        behind: pl.Series = (known.dt.epoch("ms") - values.dt.epoch("ms")) / _HOUR_MS
+            return (moments.dt.hour() + moments.dt.minute() / 60).cast(pl.Float64)
+        behind: pl.Series = (known.dt.epoch("ms") - moments.dt.epoch("ms")) / _HOUR_MS
         return behind
     if isinstance(values.dtype, pl.Duration):
         return values.dt.total_milliseconds() / _HOUR_MS

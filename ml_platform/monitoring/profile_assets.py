@@ -13,7 +13,7 @@ from ml_platform.automation.gates import reads
 from ml_platform.automation.partitions import days_of
 from ml_platform.monitoring.profiling import Kept, keep_profiles
 from ml_platform.monitoring.served import answered, truths
-from ml_platform.spec import Project, Service, SourceTable
+from ml_platform.spec import KNOWN_AT, Project, Service, SourceTable
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
@@ -30,9 +30,12 @@ def profile_assets(project: Project, days: dg.DailyPartitionsDefinition) -> list
     daily = [table for table in project.tables.values() if table.partitioned]
     whole = [table for table in project.tables.values() if not table.partitioned]
     return [
-        *([_daily("profile_tables", [_of_table(table) for table in daily], days)] if daily else []),
+        *([_daily("profile_tables", [_of_table(table) for table in daily], days, project.timezone)] if daily else []),
         *([_reference_tables(project, whole)] if whole else []),
-        *(_daily(f"profile_{service.name}", _of_service(service), days) for service in project.services.values()),
+        *(
+            _daily(f"profile_{service.name}", _of_service(service), days, project.timezone)
+            for service in project.services.values()
+        ),
     ]
 
 
@@ -63,7 +66,9 @@ def _spec(of: dg.AssetKey, owner: str, what: str) -> dg.AssetSpec:
     )
 
 
-def _daily(name: str, specs: Sequence[dg.AssetSpec], days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+def _daily(
+    name: str, specs: Sequence[dg.AssetSpec], days: dg.DailyPartitionsDefinition, timezone: str
+) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=name,
         specs=specs,
@@ -74,17 +79,19 @@ def _daily(name: str, specs: Sequence[dg.AssetSpec], days: dg.DailyPartitionsDef
     def profiles(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> _Results:
         span = days_of(context)
         for key in sorted(context.selected_asset_keys):
-            kept = keep_profiles(lake, key.path[1:], span, lambda day, of=key: _rows_of(lake, of, day))  # type: ignore[misc]
+            kept = keep_profiles(lake, key.path[1:], span, lambda day, of=key: _rows_of(lake, of, day, timezone))  # type: ignore[misc]
             yield dg.MaterializeResult(asset_key=key, metadata=_told(kept))
 
     return profiles
 
 
-def _rows_of(lake: Lake, profiles: dg.AssetKey, day: date) -> pl.DataFrame:
-    """The table's rows of a day, as they are counted."""
+def _rows_of(lake: Lake, profiles: dg.AssetKey, day: date, timezone: str) -> pl.DataFrame:
+    """The table's rows of a day, as they are counted: ``known_at`` by the local clock, or summer time would move it."""
     _, family, name = profiles.path
     rows = lake.read(f"{family}/{name}", first=day, last=day)
-    if family == "predictions":
+    if family == "raw":
+        rows = rows.with_columns(pl.col(KNOWN_AT).dt.convert_time_zone(timezone))
+    elif family == "predictions":
         rows = answered(rows)
     elif family == "labels":
         rows = truths(rows)

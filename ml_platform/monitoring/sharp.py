@@ -15,6 +15,7 @@ from ml_platform.spec.alarms import SharpRule
 
 Floats = NDArray[np.float64]
 FLOOR = 0.05  # below that a distance is what counting a few hundred rows does to it
+_MOST = 0.999  # the odds of 1 are infinite
 _NAMED = 3
 
 
@@ -25,8 +26,14 @@ def sharp_threshold(usual: ArrayLike, rule: SharpRule) -> Floats:
 
 
 def standardised(distances: ArrayLike, usual: ArrayLike) -> Floats:
-    """Distances in multiples of the usual largest ones, (columns,): what columns of every kind can be compared by."""
-    return np.asarray(distances, dtype=np.float64) / np.maximum(np.asarray(usual, dtype=np.float64), FLOOR)
+    """Odds of the distances in multiples of the usual largest odds, (columns,): what columns of every kind share.
+
+    So a change is sharp from ``SharpRule.odds`` on, and the adaptive threshold is in the same unit. Disjoint histograms
+    (distance 1) have the odds of .999.
+    """
+    far = np.minimum(np.asarray(distances, dtype=np.float64), _MOST)
+    largest = np.clip(np.asarray(usual, dtype=np.float64), FLOOR, _MOST)
+    return np.asarray(far / (1 - far) * (1 - largest) / largest)
 
 
 def day_score(distances: ArrayLike, usual: ArrayLike) -> float | None:

@@ -6,7 +6,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from ml_platform.monitoring.joins import join_distance
+from ml_platform.monitoring.joins import join_distances
 from ml_platform.monitoring.served import served_features
 from ml_platform.monitoring.two_sample import Floats, joint_distance, two_sample_auc
 from ml_platform.spec import JointRule
@@ -15,10 +15,11 @@ from ml_platform.stores.delta import Lake
 _MOST_DAYS = 14  # of twelve weeks every sixth one, so all weekdays are among them
 
 
-def how_far(lake: Lake, service: str, day: date, days: Sequence[date], rule: JointRule) -> float | None:
-    """From 0 (not to be told from the reference days) to 1; None: too little to say.
+def how_far(lake: Lake, service: str, day: date, days: Sequence[date], rule: JointRule, whole: str) -> dict[str, float]:
+    """How far the rows are from what they were, 0 (as usual) to 1; nothing where there is too little to say.
 
-    Where features of several views are served, what is looked for are rows joined wrongly; else any difference.
+    Where features of several views are served, for each view how much less it hangs together with the others: what is
+    looked for are rows joined wrongly. Else any difference, of ``whole``.
     """
     chosen = spread(days)
     most = most_of_each(chosen, rule)
@@ -37,22 +38,23 @@ def apart(current: pl.DataFrame, reference_days: Sequence[pl.DataFrame], rule: J
     # Of days on which a model version answered that was given other features there is nothing to compare.
     parts = [part for part in reference_days if {*names} <= {*part.columns}]
     if not parts or not names:
-        return None
+        return {}
     reference = np.concatenate([_matrix(part, names) for part in parts])
     of_day = np.repeat(np.arange(len(parts)), [part.height for part in parts])
-    blocks, seed = views_of(names), day.toordinal()
-    if len(blocks) > 1:
-        return join_distance(_matrix(current, names), reference, of_day, blocks, rule, seed)
+    views, seed = views_of(names), day.toordinal()
+    if len(views) > 1:
+        far = join_distances(_matrix(current, names), reference, of_day, list(views.values()), rule, seed)
+        return {} if far is None else dict(zip(views, far.tolist(), strict=True))
     auc = two_sample_auc(_matrix(current, names), reference, rule, seed)
-    return None if auc is None else joint_distance(auc)
+    return {} if auc is None else {whole: joint_distance(auc)}
 
 
-def views_of(names: Sequence[str]) -> list[list[int]]:
-    """The places of the features of each view (``view__feature``)."""
+def views_of(names: Sequence[str]) -> dict[str, list[int]]:
+    """View -> the places of its features (``view__feature``)."""
     found: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         found.setdefault(name.partition("__")[0], []).append(place)
-    return list(found.values())
+    return found
 
 
 def spread(days: Sequence[date]) -> list[date]:

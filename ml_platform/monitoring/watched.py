@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from ml_platform.monitoring.drift import Together, compared_with, drift, earlier_joint, rows_by_day
+from ml_platform.monitoring.drift import ALL, Together, compared_with, drift, earlier_joint, rows_by_day
 from ml_platform.monitoring.profile_table import COLUMNS, table_of
 from ml_platform.monitoring.served import PROBABILITY
 from ml_platform.monitoring.together import how_far
@@ -87,6 +87,6 @@ def _together(
     if rows.get(day, 0) < policy.min_rows:
         return None
     days = compared_with(rows, day, policy).days
-    distance = how_far(lake, policy.service, day, days, policy.joint)
+    distances = how_far(lake, policy.service, day, days, policy.joint, ALL)
     within = timedelta(days=policy.seasons.recent_days)
-    return Together(distance=distance, earlier=earlier_joint(past, day, within) if past is not None else [])
+    return Together(distances=distances, earlier=earlier_joint(past, day, within) if past is not None else {})

@@ -86,6 +86,7 @@ def approve(model: str, version: int | None, by: str, reason: str, drift: int | 
     if _is_about_drift(version, drift):
         _answer_review(model, drift, by, reason, retrain=True)
         return
+    assert version is not None
     from ml_platform.serving.approvals import Word
     from ml_platform.serving.approvals import approve as approved
     from ml_platform.serving.deployment import deploy
@@ -110,6 +111,7 @@ def reject(model: str, version: int | None, by: str, reason: str, drift: int | N
     if _is_about_drift(version, drift):
         _answer_review(model, drift, by, reason, retrain=False)
         return
+    assert version is not None
     from ml_platform.serving.aliases import champion_version
     from ml_platform.serving.approvals import Word
     from ml_platform.serving.approvals import reject as rejected
@@ -132,11 +134,14 @@ def _is_about_drift(version: int | None, drift: int | None) -> bool:
 
 
 def _answer_review(model: str, review: int | None, by: str, reason: str, *, retrain: bool) -> None:
-    from ml_platform.decisions.asking import answer_review
+    from ml_platform.decisions.reviews import answer
 
     assert review is not None
-    for said in answer_review(model, review, by, reason, retrain=retrain):
-        click.echo(said)
+    here = _Here.opened()
+    name = here.declared(model)
+    line = answer(here.ledger, name, review, retrain=retrain, by=by, reason=reason, now=here.now)
+    what = "a reason to retrain it, which the next decision does" if retrain else "no reason to retrain it"
+    click.echo(f"line {line.number}: the drift of line {review} is {what}, said {line.body['by']}")
 
 
 @click.command()

@@ -32,7 +32,8 @@ class RetrainPolicy:
         (`ml-platform retrain`), the declaration changes, or ``breaker_rest`` has passed since the last (``None``: never
         by itself). ``None``: no breaker.
     estimate: whether a cheap refit on labels that have arrived says, before anything is spent, what a retraining would
-        gain: ``off``, ``told`` in the reason, or ``holds``: no gain, no retraining. min_gain: log-loss it must promise.
+        gain: ``off``, ``told`` in the reason, or ``holds``: where a gain is less likely than none, no retraining.
+        min_gain: log-loss that counts as one.
     patience: how long drift goes on asking while the estimate finds no gain in it.
     """
 

@@ -1,7 +1,7 @@
 """What happens in the trips' world: a pure function of the day, the seed and the behaviour.
 
 stationary: nothing ever changes. shifted: from ``SHIFTS_ON`` on, long trips end early and short ones late, for good.
-moved: the same, and there are no short trips any more, so that what is asked about is seen to have changed, too.
+moved: the same, and who is late is an hour later than before, which the features of the past are seen to tell.
 """
 
 import os
@@ -36,11 +36,10 @@ def trips(day: date, seed: int, behaviour: str) -> pl.DataFrame:
     miles = draw.uniform(1, 9, A_DAY).round(2)
     line = draw.integers(0, len(LINES), A_DAY)
     slope = -1.0 if behaviour in ("shifted", "moved") and day >= SHIFTS_ON else 1.0
-    if behaviour == "moved" and day >= SHIFTS_ON:
-        miles = (miles / 2 + 4.5).round(2)
     logit = slope * 1.3 * (miles - 5) + 0.6 * (line - 2)
     late = draw.uniform(size=A_DAY) < 1 / (1 + np.exp(-logit))
     minutes = np.where(late, draw.integers(10, 40, A_DAY), draw.integers(-5, 10, A_DAY))
+    minutes = minutes + 60 * late if behaviour == "moved" and day >= SHIFTS_ON else minutes
     cancelled = draw.uniform(size=A_DAY) < 0.05
     planned = max(day_start(day - PLANNED_AHEAD, NY) + timedelta(hours=12), day_start(FIRST, NY))
     lost = draw.uniform(size=A_DAY) < 0.025
