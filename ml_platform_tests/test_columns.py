@@ -77,7 +77,7 @@ def _rules(stop_value: bool) -> tuple[Any, ...]:
 
 
 @given(st.lists(_cells, max_size=25), st.booleans(), st.sampled_from([0.1, 0.3, 0.6]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_exactly_the_columns_that_a_rule_refuses_are_empty_on_exactly_their_days(
     cells: list[tuple[Any, ...]], stop_value: bool, most: float
 ) -> None:
@@ -245,9 +245,9 @@ def test_what_reads_the_column_waits_the_rest_goes_on_and_after_the_mend_nothing
 
 @pytest.fixture(scope="module")
 def unspoiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
-    """What the tables hold where nothing was ever spoiled, of seven days."""
+    """What the tables hold where nothing was ever spoiled, of five days."""
     with opened(tmp_path_factory.mktemp("unspoiled")) as world:
-        for day in D[:7]:
+        for day in D[:5]:
             world.midnight_after(day)
         return {name: world.rows(name) for name in ("raw/reports", "features/heat", "features/wind")}
 
@@ -277,7 +277,7 @@ def test_whatever_is_spoiled_and_mended_when_in_the_end_the_tables_are_whole(
     """Random days, columns and moments of mending, a lost cursor now and then."""
     chance = random.Random(seed)
     faults: list[Any] = [HOT, [pl.col("wind") - 500], "note", "temp", [pl.col("wind").cast(pl.String)]]
-    for number, day in enumerate(D[:6]):
+    for number, day in enumerate(D[:4]):
         if number and chance.random() < 0.5:
             world.source.spoiled[day] = chance.choice(faults)
         for old in list(world.source.spoiled):
@@ -286,8 +286,8 @@ def test_whatever_is_spoiled_and_mended_when_in_the_end_the_tables_are_whole(
         world.cursor = None if chance.random() < 0.3 else world.cursor
         world.midnight_after(day)
     world.source.spoiled.clear()
-    world.midnight_after(D[6])
-    is_whole(world, unspoiled, D[6])
+    world.midnight_after(D[4])
+    is_whole(world, unspoiled, D[4])
 
 
 def test_a_failure_of_whole_rows_stops_all_that_comes_after(world: World, unspoiled: dict[str, pl.DataFrame]) -> None:

@@ -74,7 +74,8 @@ def test_a_stationary_world_is_answered_whole_and_nothing_is_retrained(home: Tri
 
 
 def _state(home: TripsHome) -> tuple[object, ...]:
-    tables = [f"{path.parent.name}/{path.name}" for path in (home.path / "lake").glob("*/*")]
+    root = home.path / "lake"
+    tables = [str(path.parent.relative_to(root)) for path in root.rglob("_delta_log")]
     logs = {path: path.read_bytes() for path in home.profile.log_path.rglob("*.log")}
     return {name: home.lake.version(name) for name in tables}, logs, (home.path / "replay.json").read_bytes()
 

@@ -47,7 +47,7 @@ def finding(node: Column, day: date = DAY, kind: str = "drift") -> Finding:
 
 
 @given(worlds())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_walk_names_exactly_the_earliest_drifted_ancestors(
     world: tuple[Graph, set[tuple[Column, date]], set[tuple[Column, date]]],
 ) -> None:
