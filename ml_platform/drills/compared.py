@@ -12,7 +12,7 @@ import polars as pl
 
 from ml_platform.drills.clean_year import PROBABILITY, CleanYear
 from ml_platform.drills.watch import ANSWERS, DRIFT, LABELS, PROFILE, noticed
-from ml_platform.monitoring.drift import Together, compared_with, drift, rows_by_day
+from ml_platform.monitoring.drift import ALL, Together, compared_with, drift, rows_by_day
 from ml_platform.monitoring.layouts import learn
 from ml_platform.monitoring.profile import Layout, profile
 from ml_platform.monitoring.profile_table import to_rows
@@ -46,7 +46,7 @@ class Profiles:
     year: CleanYear
     _layouts: dict[tuple[Source, date], list[Layout]] = field(default_factory=dict)
     _rows: dict[tuple[Source, date, date], pl.DataFrame] = field(default_factory=dict)
-    _joint: dict[tuple[str, date], float | None] = field(default_factory=dict)
+    _joint: dict[tuple[str, date], dict[str, float]] = field(default_factory=dict)
     _asked_anyway: dict[tuple[date, date], bool] = field(default_factory=dict)
     _clean_verdicts: dict[tuple[str, date], Drifted] = field(default_factory=dict)
 
@@ -106,13 +106,17 @@ class Profiles:
         if policy.joint is None or day.toordinal() % policy.joint_every_days:
             return None
         days = compared_with(rows_by_day(rows), day, policy).days
-        distance = self._apart(policy.joint, day, days, others) if day in others else self._clean_joint(policy, day)
+        distances = self._apart(policy.joint, day, days, others) if day in others else self._clean_joint(policy, day)
         first = day - timedelta(days=policy.seasons.recent_days)
         asked = days_between(max(first, self.year.project.serves_from), day - timedelta(days=1))
-        earlier = [self._clean_joint(policy, one) for one in asked if not one.toordinal() % policy.joint_every_days]
-        return Together(distance=distance, earlier=[one for one in earlier if one is not None])
+        earlier: dict[str, list[float]] = {}
+        for one in asked:
+            if not one.toordinal() % policy.joint_every_days:
+                for name, far in self._clean_joint(policy, one).items():
+                    earlier.setdefault(name, []).append(far)
+        return Together(distances=distances, earlier=earlier)
 
-    def _clean_joint(self, policy: DriftPolicy, day: date) -> float | None:
+    def _clean_joint(self, policy: DriftPolicy, day: date) -> dict[str, float]:
         """How far a clean day is, made when it is asked for."""
         assert policy.joint is not None
         if (policy.name, day) not in self._joint:
@@ -124,11 +128,11 @@ class Profiles:
 
     def _apart(
         self, rule: JointRule, day: date, days: Sequence[date], others: Mapping[date, pl.DataFrame]
-    ) -> float | None:
+    ) -> dict[str, float]:
         chosen = spread(days)
         most = most_of_each(chosen, rule)
         parts = [self._sampled(others.get(one), one, most) for one in chosen]
-        return apart(self._sampled(others.get(day), day, rule.rows), parts, rule, day)
+        return apart(self._sampled(others.get(day), day, rule.rows), parts, rule, day, ALL)
 
     def _sampled(self, wrong: pl.DataFrame | None, day: date, most: int) -> pl.DataFrame:
         """So many of the day's rows, evenly spread over it."""

@@ -24,7 +24,7 @@ def how_far(lake: Lake, service: str, day: date, days: Sequence[date], rule: Joi
     chosen = spread(days)
     most = most_of_each(chosen, rule)
     parts = [_sample(lake, service, one, most) for one in chosen]
-    return apart(_sample(lake, service, day, rule.rows), parts, rule, day)
+    return apart(_sample(lake, service, day, rule.rows), parts, rule, day, whole)
 
 
 def most_of_each(days: Sequence[date], rule: JointRule) -> int:
@@ -32,7 +32,9 @@ def most_of_each(days: Sequence[date], rule: JointRule) -> int:
     return -(-4 * rule.rows // max(1, len(days)))
 
 
-def apart(current: pl.DataFrame, reference_days: Sequence[pl.DataFrame], rule: JointRule, day: date) -> float | None:
+def apart(
+    current: pl.DataFrame, reference_days: Sequence[pl.DataFrame], rule: JointRule, day: date, whole: str
+) -> dict[str, float]:
     """``how_far`` of rows in memory: served features, of the day and of each day that it is compared with."""
     names = current.columns
     # Of days on which a model version answered that was given other features there is nothing to compare.
