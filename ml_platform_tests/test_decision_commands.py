@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from ml_platform import asset_keys
+from ml_platform.automation.instance import open_instance, write_dagster_yaml
 from ml_platform.cli import main
 from ml_platform.decisions import record
 from ml_platform.decisions.retraining import weigh
@@ -200,3 +202,16 @@ def test_a_reason_that_was_forgotten_is_said_to_be_gone(state: State) -> None:
     assert "(redacted: it named an entity that was forgotten)" in told.output
     assert record.past(state.ledger, policy, "late", "UTC").facts  # it asks all the same
     assert outstanding(state.ledger, "late") is not None
+
+
+def test_where_dagster_runs_live_the_alarm_is_raised_at_once(state: State) -> None:
+    state.profile.clock_path.unlink()
+    state.profile.dagster_home.mkdir(parents=True)
+    write_dagster_yaml(state.profile.dagster_home, replayed=False)
+    done = state.run("retrain", "late", "--by", "Ada", "--reason", "a new depot opens")
+    assert done.output.splitlines()[1] == "line 4: retraining 1 is wanted; its alarm is raised"
+    with open_instance(state.profile.dagster_home) as instance:
+        event = instance.get_latest_materialization_event(asset_keys.retrain("lateness"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert "Ada asked for it" in str(event.asset_materialization.metadata["reason"].value)

@@ -99,7 +99,7 @@ def test_every_kind_of_line_about_a_model_has_words(registry: Registry) -> None:
 
 def test_what_served_at_a_moment(registry: Registry) -> None:
     told(registry, "approve", MODEL, 2, *WHO, "--override")
-    steps = [
+    steps: list[tuple[str, int, dict[str, object]]] = [
         (ROLLOUT, 31, {"champion": "2", "canary": "3", "share": 0.25, "reason": "first step"}),
         (ROLLBACK, 33, {"version": "2", "before": "3", "reason": "more errors"}),
         (ABORT, 34, {"canary": "3", "reason": "ended"}),
