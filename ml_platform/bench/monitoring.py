@@ -28,7 +28,7 @@ def measure(only: tuple[str, ...], *, quick: bool, echo: Callable[[str], object]
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="One part; may be given several times.")
 @click.option("--quick", is_flag=True, help="A little of everything: to see that it works, not to quote.")
 def main(only: tuple[str, ...], quick: bool) -> None:
-    """Monitoring: contracts and profiles beside their peers, false alarms and faults seen, policies, seconds until it acts.
+    """Monitoring: contracts and profiles beside their peers, false alarms, policies, seconds until it acts.
 
     The part `reaction` is read off the state that the environment names, as `ml-platform run` left it.
     """

@@ -5,8 +5,8 @@ from datetime import timedelta
 from ml_platform.spec import RetrainPolicy
 
 # Chosen on April to July 2013 alone, among thirteen (decision 0026 lists them with what they came to): log-loss .4914
-# with two retrainings, where four-weekly came to .4967 with four. The cooldown bounds their number to six in the rest of
-# the year.
+# with two retrainings, where four-weekly came to .4967 with four. The cooldown bounds their number to six in the rest
+# of the year.
 delay = RetrainPolicy(
     description="The week's log-loss on late labels against the champion's first week, with a cooldown.",
     window=timedelta(days=7),
