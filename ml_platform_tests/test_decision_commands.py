@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from ml_platform import asset_keys
+from ml_platform.automation.instance import open_instance, write_dagster_yaml
 from ml_platform.cli import main
 from ml_platform.decisions import record
+from ml_platform.decisions.retraining import weigh
 from ml_platform.monitoring.drift_record import note
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
@@ -19,6 +22,8 @@ from ml_platform.stores.home import Home
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import DECISION, DRIFT, REVIEW, REVIEWED, TRAINING
 from ml_platform.stores.ledger_wants import outstanding
+from ml_platform.stores.texts import Words
+from ml_platform_tests.trigger_world import LOSSES
 
 PACKAGE = "ml_platform_tests.trips"
 NOON = datetime(2024, 3, 9, 17, tzinfo=UTC)
@@ -180,3 +185,33 @@ def test_the_decision_on_a_request_stands_beside_that_of_the_day(state: State) -
     state.run("retrain", "late", "--by", "Ada", "--reason", "a new depot opens")
     (line,) = state.ledger.entries(DECISION, "lateness")
     assert line.key == "2024-03-08 line 3"
+
+
+def test_a_reason_that_was_forgotten_is_said_to_be_gone(state: State) -> None:
+    """It stood in the request and in the decisions that repeat it."""
+    policy = state.project.retrain_policies["lateness"]
+    state.run("retrain", "late", "--by", "Ada", "--reason", "trip 20240309-07 went astray")
+    for day in ("2024-03-08", "2024-03-09"):
+        past = record.past(state.ledger, policy, "late", "UTC")
+        record.write(state.ledger, policy, "late", day, NOON, weigh(policy, past, LOSSES["borne"], NOON, "UTC"))
+    gone = Words(entity="trip", text="20240309-07", ids=frozenset(), names=frozenset(), token="forgotten-0123")
+    assert state.ledger.redact(gone, "trip", "ab" * 16, NOON) == 4
+    told = state.run("why", "late")
+    assert told.exit_code == 0
+    assert "20240309-07" not in told.output
+    assert "(redacted: it named an entity that was forgotten)" in told.output
+    assert record.past(state.ledger, policy, "late", "UTC").facts  # it asks all the same
+    assert outstanding(state.ledger, "late") is not None
+
+
+def test_where_dagster_runs_live_the_alarm_is_raised_at_once(state: State) -> None:
+    state.profile.clock_path.unlink()
+    state.profile.dagster_home.mkdir(parents=True)
+    write_dagster_yaml(state.profile.dagster_home, replayed=False)
+    done = state.run("retrain", "late", "--by", "Ada", "--reason", "a new depot opens")
+    assert done.output.splitlines()[1] == "line 4: retraining 1 is wanted; its alarm is raised"
+    with open_instance(state.profile.dagster_home) as instance:
+        event = instance.get_latest_materialization_event(asset_keys.retrain("lateness"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert "Ada asked for it" in str(event.asset_materialization.metadata["reason"].value)

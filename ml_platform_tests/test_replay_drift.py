@@ -23,6 +23,7 @@ from ml_platform.stores.ledger_kinds import (
     ROLLOUT,
     TRAINING,
 )
+from ml_platform.stores.ledger_lines import Lines
 from ml_platform_tests.replay_world import LAST, TripsHome, eve, folder, midnight_after, shared
 from ml_platform_tests.trips.world import SHIFTS_ON
 
@@ -91,8 +92,11 @@ def test_the_graph_shows_the_way(folder: Path) -> None:
 
 
 def _why(home: TripsHome) -> str:
+    """As told when the last decision was written: lines of the same midnight came behind it."""
     ledger = Ledger(home.profile.ledger_path)
-    return why(ledger, "late", ledger.entries(DECISION, "lateness")[-1].at).text
+    last = ledger.entries(DECISION, "lateness")[-1]
+    stood = tuple(line for line in ledger.all() if line.number <= last.number)
+    return why(Lines(ledger.path, stood), "late", last.at).text
 
 
 def test_why_tells_it_at_every_midnight(folder: Path) -> None:

@@ -179,7 +179,8 @@ def _held_so_long(decided: Sequence[Entry]) -> Iterator[str]:
     if decided[-1].body["asked"]:
         yield f"Something has asked for it since {waited[-1].key[:10]}, at {len(waited) + 1} decisions in a row."
     elif decided[-1].body["measures"].get("version") == waited[0].body["measures"].get("version"):
-        kinds = " and ".join(dict.fromkeys(_WORDS[one["kind"]] for one in waited[0].body["asked"]))
+        asked = [one for one in waited[0].body["asked"] if isinstance(one, dict)]  # none where it was forgotten
+        kinds = " and ".join(dict.fromkeys(_WORDS[one["kind"]] for one in asked)) or "something"
         yield f"Until {waited[0].key[:10]} {kinds} asked for it; that is over, without a retraining."
 
 
