@@ -28,7 +28,7 @@ from ml_platform.decisions.backtest import (
 from ml_platform.decisions.backtest_cohorts import Span
 from ml_platform.decisions.backtest_estimate import log_rows
 from ml_platform.decisions.backtest_figures import gain, judged, losses_of
-from ml_platform.decisions.backtest_history import ROW, History, history
+from ml_platform.decisions.backtest_history import ROW, History, history, read_history
 from ml_platform.decisions.backtest_policies import by_evidence, drawn, every, never, on, on_drift
 from ml_platform.decisions.backtest_replay import Arena, replay
 from ml_platform.decisions.backtest_vary import varied
@@ -38,6 +38,7 @@ from ml_platform.resources.projects import load_project
 from ml_platform.sources.whole import read_whole
 from ml_platform.spec import KNOWN_AT, DeclarationError, Project, RetrainPolicy, TooFewLabels, Verdict
 from ml_platform.spec.calendar import day_start, days_between
+from ml_platform.stores.delta import PARTITION, Lake
 from ml_platform.training.training_set import label_maturity, split, training_rows
 from ml_platform_tests.replay_world import PACKAGE
 from ml_platform_tests.trips.world import BEHAVIOUR, NY, SHIFTS_ON
@@ -100,6 +101,20 @@ def test_a_moment_s_rows_are_those_of_a_training_at_that_moment(
     assert split(found.drop(ROW), spec, now).equals(split(real, spec, now))
     maturity = label_maturity(spec, spine.filter(pl.col(KNOWN_AT) <= now), outcomes, now)
     assert known.maturity(now - spec.gate.holdout, now) == pytest.approx(maturity)
+
+
+def test_raw_tables_of_the_lake_are_read_where_they_reach_so_far(
+    trips: Project, frames: dict[str, pl.DataFrame], known: History, tmp_path: Path
+) -> None:
+    lake, day = Lake(str(tmp_path)), pl.col(KNOWN_AT).dt.convert_time_zone(NY).dt.date().alias(PARTITION)
+    for name, rows in frames.items():
+        dated = rows.with_columns(day)
+        lake.replace(f"raw/{name}", dated, dated[PARTITION].unique().to_list())
+    found = read_history(trips, trips.models["late"], lake, LAST)
+    assert found.source == f"the raw tables in {tmp_path}"
+    assert found.until >= LAST
+    now = day_start(LAST, NY)
+    assert_frame_equal(found.labelled_at(now), known.labelled_at(now))
 
 
 def test_cohorts_are_those_of_the_performance_table(known: History, arena: Arena) -> None:
