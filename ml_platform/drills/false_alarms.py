@@ -10,10 +10,12 @@ from ml_platform.drills.watch import (
     CONTRACT,
     PERFORMANCE,
     SKEW,
+    TRUTHS,
     compared,
     contract,
     noticed,
     skewed,
+    truths,
 )
 from ml_platform.spec import Verdict
 from ml_platform.spec.calendar import days_between
@@ -77,7 +79,8 @@ def _verdicts(profiles: Profiles, day: date) -> list[tuple[str, str, Verdict]]:
     contracts = [(CONTRACT, table.name, contract(year, table, day).verdict) for table in tables.values()]
     drifts = [(by, policy.name, profiles.clean(policy, by, day).verdict) for by, policy in profiles.policies(tables)]
     skew = [_of_skew(year, day)] if day.weekday() == _SKEW_WEEKDAY else []
-    return [*contracts, *drifts, *skew, _of_labels(year, day)]
+    late = TRUTHS, year.service.name, truths(year, year.raw[year.spec.task.label.table], day)
+    return [*contracts, *drifts, *skew, late, _of_labels(year, day)]
 
 
 def _of_skew(year: CleanYear, day: date) -> tuple[str, str, Verdict]:

@@ -17,6 +17,7 @@ from ml_platform.drills.watch import (
     FRESHNESS,
     PERFORMANCE,
     SKEW,
+    TRUTHS,
     Looked,
     changed_rows,
     compared,
@@ -26,6 +27,7 @@ from ml_platform.drills.watch import (
     performed,
     planted_contract,
     skewed,
+    truths,
 )
 from ml_platform.spec import Verdict
 from ml_platform.spec.calendar import days_between
@@ -80,6 +82,7 @@ def drill(profiles: Profiles, plant: Plant) -> Told:
     found = [
         *_before_answers(profiles, plant),
         *_of_answers(profiles, plant, wrong),
+        *_by_truths(year, plant),
         *_by_performance(profiles, plant, with_fault),
     ]
     first: dict[str, Catch] = {}
@@ -196,6 +199,19 @@ def _by_skew(year: CleanYear, plant: Plant, wrong: pl.DataFrame) -> Iterator[Cat
         found: Verdict = skewed(year, rows, dict(within(year.project, year.spec, year.raw, day, day)))
         if found.state == "fail":
             yield Catch(detector=SKEW, day=number, reason=found.reason)
+            return
+
+
+def _by_truths(year: CleanYear, plant: Plant) -> Iterator[Catch]:
+    """The first day on which answers that are old enough lack their truths, and would not without the fault."""
+    table, within = year.spec.task.label.table, year.service.truths_within
+    if plant.fault.table != table or within is None:
+        return
+    outcomes = unchecked(plant, year)[table]
+    for number, day in enumerate(days_between(plant.first, plant.last + within + timedelta(days=1))):
+        found = truths(year, outcomes, day)
+        if found.state == "fail" and truths(year, year.raw[table], day).state != "fail":
+            yield Catch(detector=TRUTHS, day=number, reason=found.reason)
             return
 
 

@@ -12,7 +12,7 @@ from ml_platform.drills.clean_year import PROBABILITY, CleanYear, Frames, referr
 from ml_platform.drills.planting import Plant, source_with
 from ml_platform.features.skew import compare, sampled
 from ml_platform.features.skew import verdict as skew_verdict
-from ml_platform.monitoring.performance import COHORT, cohorts
+from ml_platform.monitoring.performance import COHORT, cohorts, first_followed, truths_arrive
 from ml_platform.sources.ingest import Batch, fetch
 from ml_platform.spec import ASKED_AT, KNOWN_AT, SchemaChanged, SourceError, SourceTable, Verdict
 from ml_platform.spec.calendar import day_start
@@ -20,14 +20,15 @@ from ml_platform.spec.expectations.base import PART
 from ml_platform.spec.request_views import request_fields
 from ml_platform.spec.verdict import State
 from ml_platform.stores.delta import PARTITION
-from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT
+from ml_platform.training.training_set import LABEL, LABEL_KNOWN_AT, truths_at
 
 # In the order in which a day's rows meet them.
 INGEST, CONTRACT, FRESHNESS, SKEW = "ingest", "contract", "freshness", "skew"
-PROFILE, DRIFT, ANSWERS, LABELS, PERFORMANCE = "profile", "drift", "answers", "labels", "performance"
+PROFILE, DRIFT, ANSWERS, LABELS = "profile", "drift", "answers", "labels"
+TRUTHS, PERFORMANCE = "truths", "performance"
 _STATES: dict[str, State] = {"bad": "fail", "borne": "pass", "unknown": "unknown"}
 _COMPARED_DAYS = 14  # of a champion's first days, and of the newest: twice what the policy compares
-DETECTORS = (INGEST, CONTRACT, FRESHNESS, PROFILE, SKEW, DRIFT, ANSWERS, LABELS, PERFORMANCE)
+DETECTORS = (INGEST, CONTRACT, FRESHNESS, PROFILE, SKEW, DRIFT, ANSWERS, LABELS, TRUTHS, PERFORMANCE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,16 @@ def losses(year: CleanYear, answers: pl.DataFrame, known: datetime) -> pl.DataFr
     truths = named.filter(pl.col(LABEL_KNOWN_AT) <= known)
     labels = truths.select("prediction_id", pl.col(LABEL).cast(pl.Int64).alias("value"), known_at=LABEL_KNOWN_AT)
     return cohorts(predictions, labels, year.project.timezone)
+
+
+def truths(year: CleanYear, outcomes: pl.DataFrame, day: date) -> Verdict:
+    """The check ``truths_arrive`` of a day. outcomes: the label table as it stands."""
+    task, known = year.spec.task, year.closes(day)
+    asked = year.read(first_followed(day), day).drop(LABEL, LABEL_KNOWN_AT)
+    found = asked.join(truths_at(task, outcomes, known), on=list(task.label.on), how="left")
+    given = pl.lit(0.5).alias(PROBABILITY)  # how good the answers are is no matter
+    looked_at = losses(year, found.with_columns(given), known)
+    return truths_arrive(looked_at, day, year.service.truths_within)
 
 
 def performed(year: CleanYear, history: pl.DataFrame, trained: date, day: date) -> Verdict:

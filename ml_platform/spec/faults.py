@@ -7,7 +7,7 @@ from typing import Literal
 
 import polars as pl
 
-Due = Literal["contract", "freshness", "profile", "skew"]
+Due = Literal["contract", "freshness", "profile", "skew", "performance"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Fault:
     live: only the events that reach the live windows are wrong; the raw table is right.
     due: who ought to see it on the first day: ``contract`` for what rules over the batch could say, ``freshness`` for
         what a deadline could, ``profile`` for what only a comparison with other days shows, ``skew`` for what is
-        served otherwise than it is recomputed.
+        served otherwise than it is recomputed, ``performance`` for what only late labels can tell, days later.
     caught: what a catch on day one means, for people.
     days: how long it lasts if nobody sees it.
     """

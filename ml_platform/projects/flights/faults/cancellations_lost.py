@@ -8,8 +8,8 @@ from ml_platform.spec.wrongs import kept
 cancellations_lost = Fault(
     kind="rows lost by kind",
     description="Cancelled flights have no outcome any more.",
-    caught="fewer cancellations, and flights that wait for ever",
+    caught="flights that wait for their truth for ever",
     table="flight_outcomes",
     wrong=kept(~pl.col("cancelled")),
-    due="profile",
+    due="performance",
 )
