@@ -110,8 +110,7 @@ def test_a_week_warns_on_its_day_and_tells_it_once():
     assert states(found) == ["pass", "warn", "pass", "warn", "pass", "pass", "pass", "pass"]
     assert [verdict.measures.get("first") for _, verdict in found if verdict.state == "warn"] == [1, 0]
     assert (
-        found[1][1].reason
-        == "2024-03-12: 5.00 times the usual largest odds, above 1.00 (25% of the periods may warn)"
+        found[1][1].reason == "2024-03-12: 5.00 times the usual largest odds, above 1.00 (25% of the periods may warn)"
     )
     assert found[-1][0].level == pytest.approx(0.25 + 2 * 0.1 * 0.25 + 0.1 * (0.25 - 1))
 
