@@ -56,7 +56,7 @@ def _lake(lake: Lake) -> None:
         rows = pl.DataFrame({"value": [1.0], PARTITION: [TODAY]})
         lake.replace(asset, rows, [TODAY])
     cohorts = [
-        (TODAY - timedelta(days=age), "3", 100, share, share, share / 100, 0.5 * share, 0.5, 0.7, 0.2)
+        (TODAY - timedelta(days=age), "3", 100, share, share, share / 100, 0.5 * share, 0.5, 0.7, 0.2, 0.5, 0.7)
         for age, share in ((0, 80), (1, 100), (9, 100))
     ]
     performance = pl.DataFrame(cohorts, schema=PERFORMANCE_COLUMNS, orient="row")

@@ -214,7 +214,8 @@ def test_the_assets_train_register_and_judge_the_first_version(house: House, fir
     manifest = read_manifest(files)
     body = {"version": 1, "decision": 3, "manifest": manifest.digest}
     told_of = dict(training.body)
-    digests = told_of.pop("files")
+    digests, heard = told_of.pop("files"), told_of.pop("heard")
+    assert heard == 1  # the line of the ledger up to which its training set could answer
     assert digests.keys() >= {"features.json", "manifest.json", "model.txt", "schema.json"}
     assert {name: sha256((files / name).read_bytes()).hexdigest() for name in digests} == digests
     assert (training.key, training.at, told_of) == (first.run_id, now, body)

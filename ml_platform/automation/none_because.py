@@ -36,7 +36,6 @@ NO_CONTRACT: Mapping[str, str] = {
     "labels": "truths are read strictly where they are posted; their drift has a check of its own",
     "log": "written by the service, record by record; what is torn or doubled is counted where it is read",
     "models": "what a version must keep to is asked by the gate, the check beats_champion of its evaluation",
-    "performance": "figures of what was answered and learned; what follows from them is the retraining policy's",
     "predictions": "answers are read strictly and logged before they leave; what went in is judged by skew and drift",
     "profiles": "counts of rows that were judged; what they tell is judged by the check of drift",
     "retrain": "an alarm without content",

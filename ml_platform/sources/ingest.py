@@ -284,7 +284,8 @@ def _summary(table: SourceTable, found: Validated, rows_read: int, empty: tuple[
         reason = f"the source of {raw_name(table)} gave no rows {where}; look whether its feed stopped"
         return Verdict.unknown(reason, **measures, **broken)
     if not broken:
-        reason = f"all {len(found.verdicts)} rules hold on {rows_read} rows{notes}"
+        which = "all others of its" if notes else f"all {len(found.verdicts)}"
+        reason = f"{which} rules hold on {rows_read} rows{notes}"
         return Verdict(state="warn" if notes else "pass", reason=reason, measures=measures)
     aside = [
         name for name in broken if name not in found.findings or found.findings[name].expectation.action == "quarantine"
