@@ -6,7 +6,6 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from ml_platform.automation.deadlines import deadline
 from ml_platform.drills.clean_year import CleanYear, Frames, refreshed, within
 from ml_platform.drills.compared import Profiles, Source
 from ml_platform.drills.cost import Cost, cost
@@ -121,7 +120,7 @@ def _before_answers(profiles: Profiles, plant: Plant) -> Iterator[Catch]:
     for number, day in enumerate(days_between(plant.first, plant.last)):
         looked = planted_contract(year, plant, day, raw)
         caught = [*_by_contract(year, plant, day, number, looked), *_by_deadline(year, plant, day, number, looked)]
-        if looked.batch is not None and looked.ran:
+        if looked.batch is not None and looked.ran and not looked.batch.refused:  # what reads a refused column waits
             let_in[day] = looked.batch.good
             raw = admitted(plant, year, let_in)
             for source, rows in _let_through(profiles, plant, raw, day).items():
@@ -161,6 +160,8 @@ def _by_contract(year: CleanYear, plant: Plant, day: date, number: int, looked: 
 
 def _by_deadline(year: CleanYear, plant: Plant, day: date, number: int, looked: Looked) -> list[Catch]:
     """Only a table that was not made can miss its deadline."""
+    from ml_platform.automation.deadlines import deadline  # loads Dagster, and the command line is in serving images
+
     if looked.batch is not None:
         return []
     last_made = year.closes(plant.first - timedelta(days=1))
