@@ -189,7 +189,7 @@ def chain(folder: Path) -> Iterator[Chain]:
             ),
             Program(
                 "prometheus",
-                [*rules, f"--web.listen-address=127.0.0.1:{scraped}", "--rules.alert.resend-delay=10s"],
+                [*rules, f"--web.listen-address=127.0.0.1:{scraped}", "--rules.alert.resend-delay=2s"],
                 folder,
                 f"{scraped}/-/ready",
                 {},
