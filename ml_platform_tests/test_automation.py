@@ -262,6 +262,38 @@ KILLED = """
 """
 
 
+# Between what a run plans, which counts as tried, and its beginning.
+KILLED_BEFORE_IT_BEGAN = """
+    import os, sys
+    from datetime import datetime
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    import automation_world as t
+    from ml_platform.automation import ticks
+    from ml_platform.automation.instance import open_instance
+    with open_instance(Path(sys.argv[2])) as instance:
+        note = instance.handle_new_event
+        def ends(event, **options):
+            if event.is_dagster_event and event.dagster_event.event_type_value == "PIPELINE_START":
+                os._exit(9)
+            note(event, **options)
+        instance.handle_new_event = ends
+        ticks.tick(t.graph(t.World()), instance, datetime.fromisoformat(sys.argv[3]), None)
+"""
+
+
+def test_what_was_planned_and_never_begun_is_asked_for(replay: Replay) -> None:
+    at = day_start(date(2013, 3, 6), NEW_YORK)
+    code, home = textwrap.dedent(KILLED_BEFORE_IT_BEGAN), replay.instance.root_directory
+    script = [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), home, at.isoformat()]
+    assert subprocess.run(script, check=False).returncode == 9
+    (left,) = abandon_runs(replay.instance)
+    run = replay.instance.get_run_by_id(left)
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.CANCELED
+    assert asked(replay.tick(at)) == of_day("2013-03-05", DAILY) + DECIDED
+
+
 def test_what_a_kill_cut_off_is_asked_for_again(replay: Replay) -> None:
     at = day_start(date(2013, 3, 6), NEW_YORK)
     home = replay.instance.root_directory

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 CLOCK_TAG = "ml_platform/clock"
 INTERRUPTED_TAG = "ml_platform/interrupted"
@@ -44,7 +44,8 @@ def abandon_runs(instance: dg.DagsterInstance) -> list[str]:
     Only runs that carry a replayed moment are touched, and only one driver works on a state folder at a time: when
     it starts, none of them can still be going on.
     """
-    unfinished = dg.RunsFilter(statuses=sorted(IN_PROGRESS_RUN_STATUSES, key=lambda status: status.value))
+    # Also one that was planned and not begun: what it planned would count as tried, and never be asked for again.
+    unfinished = dg.RunsFilter(statuses=sorted(NOT_FINISHED_STATUSES, key=lambda status: status.value))
     left = [run for run in instance.get_runs(unfinished) if CLOCK_TAG in run.tags]
     for run in left:
         instance.add_run_tags(run.run_id, {INTERRUPTED_TAG: "true"})

@@ -37,9 +37,10 @@ def keep_up(
 
 def tables_of(project: Project) -> list[str]:
     """Every table that the project's assets write, whether it was written yet or not."""
-    of_service = ("predictions", "labels", "performance", "skew", "batch_predictions")
+    judged = ("performance", "performance_slices", "skew", "incidents", "incident_versions")
+    of_service = ("predictions", "labels", *judged, "batch_predictions")
     return [
-        *(f"{kind}/{name}" for kind in ("raw", "quarantine") for name in project.tables),
+        *(f"{kind}/{name}" for kind in ("raw", "quarantine", "refused") for name in project.tables),
         *(f"features/{name}" for name in project.views),
         *(f"training_sets/{name}" for name in project.models),
         *(f"{kind}/{name}" for kind in of_service for name in project.services),
