@@ -262,8 +262,7 @@ KILLED = """
 """
 
 
-# Between what a run plans, which counts as tried, and its beginning.
-KILLED_BEFORE_IT_BEGAN = """
+KILLED_AT_AN_EVENT = """
     import os, sys
     from datetime import datetime
     from pathlib import Path
@@ -274,7 +273,7 @@ KILLED_BEFORE_IT_BEGAN = """
     with open_instance(Path(sys.argv[2])) as instance:
         note = instance.handle_new_event
         def ends(event, **options):
-            if event.is_dagster_event and event.dagster_event.event_type_value == "PIPELINE_START":
+            if event.is_dagster_event and event.dagster_event.event_type_value == sys.argv[4]:
                 os._exit(9)
             note(event, **options)
         instance.handle_new_event = ends
@@ -282,10 +281,12 @@ KILLED_BEFORE_IT_BEGAN = """
 """
 
 
-def test_what_was_planned_and_never_begun_is_asked_for(replay: Replay) -> None:
+# Between what a run plans, which counts as tried, and its beginning; between a table and the verdict on it.
+@pytest.mark.parametrize("dies_at", ["PIPELINE_START", "ASSET_CHECK_EVALUATION"])
+def test_what_was_planned_and_not_judged_is_asked_for(replay: Replay, dies_at: str) -> None:
     at = day_start(date(2013, 3, 6), NEW_YORK)
-    code, home = textwrap.dedent(KILLED_BEFORE_IT_BEGAN), replay.instance.root_directory
-    script = [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), home, at.isoformat()]
+    code, home = textwrap.dedent(KILLED_AT_AN_EVENT), replay.instance.root_directory
+    script = [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), home, at.isoformat(), dies_at]
     assert subprocess.run(script, check=False).returncode == 9
     (left,) = abandon_runs(replay.instance)
     run = replay.instance.get_run_by_id(left)

@@ -8,9 +8,9 @@
 | ``after_upstream()`` | model, evaluation | an unpartitioned upstream was updated |
 | ``after_anything()`` | service | anything upstream was updated: an evaluation, or the day's look at its answers |
 
-For all of them: an attempt that failed is repeated once a day; a freshness verdict that warns or fails asks for one
-attempt (of the last day); nothing begins before everything upstream is there, has passed its blocking checks and is at
-rest. While columns of a raw table are refused for a day, what reads these waits and the rest goes on; the table is read
+For all of them: an attempt that failed is repeated once a day, and one that a kill cut off, before its end or before
+its checks, at once; a freshness verdict that warns or fails asks for one attempt (of the last day); nothing begins
+before everything upstream is there, has passed its blocking checks and is at rest. While columns of a raw table are refused for a day, what reads these waits and the rest goes on; the table is read
 again once a day, and once it is mended the waiting ones are made, and so are later days that look back on it.
 
 They compare the ids of recorded events and keep no memory of their own, so nothing is lost between ticks: not by an
@@ -35,6 +35,7 @@ from ml_platform.automation.reasons import (
     Ready,
     Recent,
     RefusedBefore,
+    Unjudged,
 )
 
 Condition = dg.AutomationCondition[dg.AssetKey]
@@ -45,7 +46,7 @@ def each_day() -> Condition:
 
     On an unpartitioned asset (a reference table) it means: once, and again when its freshness asks for it.
     """
-    again = FailedBefore() | RefusedBefore() | Mended()
+    again = FailedBefore() | Unjudged() | RefusedBefore() | Mended()
     due = NeverTried() | Outdated(partitioned=True) | again | (Recent(1) & _stale())
     every = Recent(CATCH_UP_DAYS) & due & Ready() & AtRest() & OldestFirst() & _no_backfill()
     return every.with_label("each_day")
@@ -84,7 +85,7 @@ def after_anything(*optional: dg.AssetKey) -> Condition:
 
 
 def _when(reason: Condition, *, optional: tuple[dg.AssetKey, ...] = ()) -> AndAutomationCondition[dg.AssetKey]:
-    return (reason | FailedBefore() | _stale()) & Ready(*optional) & AtRest() & _no_backfill()
+    return (reason | FailedBefore() | Unjudged() | _stale()) & Ready(*optional) & AtRest() & _no_backfill()
 
 
 def _stale() -> Condition:

@@ -61,7 +61,21 @@ def refused_on(view: AssetGraphView, history: History, key: dg.AssetKey, day: st
     made = history.past(key, day).made
     if made is None or dg.AssetCheckKey(key, COLUMNS_CHECK) not in view.asset_graph.get(key).check_keys:
         return frozenset()
-    return refused_columns(_executions(view, history, key, day).get(COLUMNS_CHECK), day)
+    judged = _executions(view, history, key, day).get(COLUMNS_CHECK)
+    if judged is not None and judged.status is Status.PLANNED:
+        return frozenset({ALL_COLUMNS})  # nobody has said yet that they are good
+    return refused_columns(judged, day)
+
+
+def unjudged(view: AssetGraphView, history: History, key: dg.AssetKey, day: str | None) -> bool:
+    """Whether checks that gate were planned with the newest materialization, and their run ended before they did."""
+    made = history.past(key, day).made
+    gating = _blocking(view, key) | {COLUMNS_CHECK}
+    if made is None or gating.isdisjoint(check.name for check in view.asset_graph.get(key).check_keys):
+        return False
+    newest = _executions(view, history, key, day)
+    planned = (newest[name] for name in gating & newest.keys() if newest[name].status is Status.PLANNED)
+    return any(not history.running(execution.run_id) for execution in planned)
 
 
 def refused_before(
@@ -104,23 +118,27 @@ def _executions(
 
 
 def blocking_checks_passed(view: AssetGraphView, history: History, key: dg.AssetKey, day: str | None) -> bool:
-    """Whether no blocking check of the newest materialization failed as an error or has yet to run.
+    """Whether no blocking check of the newest materialization failed as an error, has yet to run or was cut off.
 
     Judged by the executions of the run that made it, or of a later one that checked it alone, so that a good day does
-    not clear a bad one. A check that never ran on it, or was skipped, does not gate: Dagster's runs follow the same
-    rule.
+    not clear a bad one. A check that the run did not plan does not gate: Dagster's runs follow the same rule. One that
+    it planned and did not end, since a kill fell between, does: no verdict is no pass.
     """
-    made = history.past(key, day).made
-    checks = {check.name for check in view.asset_graph.get(key).check_keys if view.asset_graph.get(check).blocking}
-    if made is None or not checks:
+    checks = _blocking(view, key)
+    if history.past(key, day).made is None or not checks:
         return True
     newest = _executions(view, history, key, day)
-    return all(_passed(history, newest[name]) for name in checks & newest.keys())
+    return all(_passed(newest[name]) for name in checks & newest.keys())
 
 
-def _passed(history: History, execution: AssetCheckExecutionRecord) -> bool:
+def _blocking(view: AssetGraphView, key: dg.AssetKey) -> frozenset[str]:
+    graph = view.asset_graph
+    return frozenset(check.name for check in graph.get(key).check_keys if graph.get(check).blocking)
+
+
+def _passed(execution: AssetCheckExecutionRecord) -> bool:
     if execution.status is Status.PLANNED:
-        return not history.running(execution.run_id)
+        return False
     found = execution.evaluation
     return execution.status is Status.SUCCEEDED or (
         found is not None and found.severity is not dg.AssetCheckSeverity.ERROR

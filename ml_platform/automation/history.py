@@ -133,6 +133,11 @@ class History:
         run = self.run(run_id)
         return run is not None and run.dagster_run.status in _BUSY
 
+    def interrupted(self, event: Event) -> bool:
+        """Whether the event's run was cut off by a kill, or deleted."""
+        run = self.run(event.run_id)
+        return run is None or was_interrupted(run)
+
     def failed_at(self, past: Past) -> datetime | None:
         """When the newest attempt failed (its run's moment); None if it did not, or skipped its output on purpose.
 
@@ -141,7 +146,7 @@ class History:
         if past.in_vain is None:
             return None
         run = self.run(past.in_vain.run_id)
-        if run is None or was_interrupted(run):
+        if run is None or self.interrupted(past.in_vain):
             return datetime.min.replace(tzinfo=UTC)
         if run.dagster_run.status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
             return None

@@ -19,8 +19,9 @@ from ml_platform.automation.gates import (
     reads_any,
     refused_before,
     refused_on,
+    unjudged,
 )
-from ml_platform.automation.history import History
+from ml_platform.automation.history import Event, History
 
 # A failed attempt is repeated by the next daily tick, which comes 23 hours later when clocks go forward.
 RETRY_AFTER = timedelta(hours=20)
@@ -175,6 +176,27 @@ class FailedBefore(Reason):
             own and past.in_vain and past.in_vain.run_id == own.run_id and target.history.failed_at(past)
             for past in above
         )
+
+
+class Unjudged(Reason):
+    """It was made, and a kill fell before its checks ended: it is made again, as only that judges it as it is."""
+
+    says = "the attempt was interrupted before its checks, or these failed to run on an earlier day"
+
+    def _holds(self, target: Target) -> bool:
+        made, history = target.past.made, target.history
+        if made is None or not unjudged(target.context.asset_graph_view, history, target.key, target.day):
+            return False
+        return history.interrupted(made) or not made_lately(history, made)
+
+
+def made_lately(history: History, made: Event) -> bool:
+    """Whether the next daily repetition is still to come.
+
+    An attempt by hand on replayed state carries the wall clock, which lies after the replay's.
+    """
+    at = history.moment(made)
+    return at <= history.now < at + RETRY_AFTER
 
 
 class RefusedBefore(Reason):
