@@ -35,6 +35,8 @@ HEAT, WIND, BELOW_HEAT, BELOW_WIND = (
     asset_keys.model("below_wind"),
 )  # fmt: skip
 COLUMNS = {"id": pl.String, "place": pl.String, "temp": pl.Float64, "wind": pl.Float64, "note": pl.String}
+HOT = [pl.col("temp") * 10]
+D = [FIRST + timedelta(days=n) for n in range(10)]
 
 
 def clean(day: date) -> pl.DataFrame:

@@ -1,9 +1,12 @@
 """A refused column stops what reads it, for its day; the rest goes on, and once it is mended nothing is missing."""
 
 import random
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from ml_platform.automation.runs import abandon_runs
 from ml_platform.sources.columns import marks_of, refuse_use
 from ml_platform.sources.ingest import fetch, ingest, nothing_lost
 from ml_platform.spec import ColumnRefused, ContractBroken, SchemaChanged
@@ -24,18 +28,15 @@ from ml_platform.stores.delta import Lake
 from ml_platform_tests.columns_world import (
     BELOW_HEAT,
     BELOW_WIND,
-    FIRST,
     HEAT,
+    HOT,
     RAW,
     WIND,
+    D,
     World,
     opened,
 )
 from ml_platform_tests.shop_world import COLUMNS, D1, D2, LATER, NY, SHOPS, at, frame, sales, table
-
-HOT = [pl.col("temp") * 10]
-D = [FIRST + timedelta(days=n) for n in range(10)]
-
 
 # Which columns are refused
 
@@ -314,3 +315,37 @@ def test_the_check_names_columns_and_days_and_blocks_nothing_in_dagsters_sense(w
     assert found.metadata["refused"].value == {"temp": [str(D[0])]}
     assert "temp must not be used: raw/reports.temp of" in str(found.description)
     assert "temp=5" in str(found.metadata["rows: temp_between_-60_and_130"].value)
+
+
+KILLED_BEFORE_THE_VERDICT = """
+    import os, sys
+    from datetime import date
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    import columns_world
+    with columns_world.opened(Path(sys.argv[2])) as world:
+        world.midnight_after(columns_world.D[0])
+        world.source.spoiled[columns_world.D[1]] = columns_world.HOT
+        note = world.instance.handle_new_event
+        def ends(event, **options):
+            if event.is_dagster_event and event.dagster_event.event_type_value == "ASSET_CHECK_EVALUATION":
+                if event.dagster_event.event_specific_data.check_name == "columns":
+                    os._exit(9)
+            note(event, **options)
+        world.instance.handle_new_event = ends
+        world.midnight_after(columns_world.D[1])
+"""
+
+
+def test_a_kill_between_a_table_and_the_verdict_on_its_columns_loses_no_refusal(tmp_path: Path) -> None:
+    code, here = textwrap.dedent(KILLED_BEFORE_THE_VERDICT), str(Path(__file__).parent)
+    assert (
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code, here, str(tmp_path)], check=False).returncode == 9
+    )
+    with opened(tmp_path) as world:
+        abandon_runs(world.instance)
+        assert str(D[1]) in world.made(RAW)
+        world.source.spoiled[D[1]] = HOT
+        assert ("raw/reports", str(D[1])) in asked(world.midnight_after(D[1]))
+        assert world.made(WIND) == {str(D[0]), str(D[1])}
+        assert world.made(HEAT) == {str(D[0])}

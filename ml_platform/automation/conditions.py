@@ -10,8 +10,9 @@
 
 For all of them: an attempt that failed is repeated once a day, and one that a kill cut off, before its end or before
 its checks, at once; a freshness verdict that warns or fails asks for one attempt (of the last day); nothing begins
-before everything upstream is there, has passed its blocking checks and is at rest. While columns of a raw table are refused for a day, what reads these waits and the rest goes on; the table is read
-again once a day, and once it is mended the waiting ones are made, and so are later days that look back on it.
+before everything upstream is there, has passed its blocking checks and is at rest. While columns of a raw table are
+refused for a day, what reads these waits and the rest goes on; the table is read again once a day, and once it is
+mended the waiting ones are made, and so are later days that look back on it.
 
 They compare the ids of recorded events and keep no memory of their own, so nothing is lost between ticks: not by an
 update that lands while the target is running or right after it was requested, nor by a lost cursor.
