@@ -233,6 +233,15 @@ def test_a_review_waits_for_a_person() -> None:
         "; drift/inputs drifted, which no policy answers: whether to retrain on it waits for `ml-platform approve "
         "MODEL --drift 9` (or `reject`)"
     )
+    later = replace(review, line=12)
+    found = asked(days(*[0.4] * 12), 12, POLICY, replace(STANDS, reviews=(review, later)))
+    assert found.reason.endswith("waits for `ml-platform approve MODEL --drift 9` (or 12, or `reject`)")
+    assert found.reason.count("no policy answers") == 1
+
+
+def test_a_ratio_is_told_to_the_digit_that_shows_its_side_of_the_limit() -> None:
+    found = asked(days(*[0.4] * 7, *[0.4809] * 7), 14, POLICY, STANDS)
+    assert "1.202 times" in found.reason
 
 
 @pytest.mark.parametrize("kind", ["request", "review"])

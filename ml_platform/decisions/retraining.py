@@ -7,7 +7,7 @@ from typing import Literal
 
 import polars as pl
 
-from ml_platform.decisions.past import Past
+from ml_platform.decisions.past import Past, Review
 from ml_platform.decisions.rests import Rest, rests
 from ml_platform.decisions.triggers import PASSES, Trigger, triggers
 from ml_platform.decisions.windows import Losses, judge_losses
@@ -98,13 +98,19 @@ def _holding(trigger: Trigger, held: Sequence[Rest]) -> list[Rest]:
 def _quiet(past: Past, losses: Losses, held: Sequence[Rest]) -> Decision:
     """Nothing asks. Where losses cannot be judged, that is not known to be right."""
     answer: Answer = "unknown" if losses.state == "unknown" else "wait"
-    waiting = [
-        f"{one.drift} drifted, which no policy answers: whether to retrain on it waits for `ml-platform approve MODEL "
-        f"--drift {one.line}` (or `reject`)"
-        for one in past.reviews
-    ]
+    waiting = [_reviewed(past.reviews)] if past.reviews else []
     reason = "; ".join([losses.reason, *waiting])
     return Decision(answer=answer, reason=reason, measures=losses.measures, held=tuple(held))
+
+
+def _reviewed(reviews: Sequence[Review]) -> str:
+    """One clause, however many wait: each has a sentence of its own in ``why``."""
+    drifted = " and ".join(dict.fromkeys(one.drift for one in reviews))
+    others = "".join(f"or {one.line}, " for one in reviews[1:])
+    return (
+        f"{drifted} drifted, which no policy answers: whether to retrain on it waits for `ml-platform approve MODEL "
+        f"--drift {reviews[0].line}` ({others}or `reject`)"
+    )
 
 
 def _waiting(weighed: _Weighed, *more: Rest) -> Decision:

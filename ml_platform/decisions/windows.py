@@ -141,6 +141,12 @@ def _unready(loss: _Loss | None, which: str, champion: Served, day: date, policy
     return None
 
 
+def _beside(ratio: float, limit: float) -> str:
+    """To two digits, or to as many as show on which side of the limit it lies."""
+    digits = next((n for n in (2, 3, 4) if round(ratio, n) != limit or ratio == limit), 5)
+    return f"{ratio:.{digits}f}"
+
+
 def _compared(policy: RetrainPolicy, own: pl.DataFrame, champion: Served, day: date, latest: _Pair) -> Losses:
     """The latest window, which can be judged, and those before it."""
     current, reference, limit = latest.current, latest.reference, policy.max_loss_ratio
@@ -157,7 +163,7 @@ def _compared(policy: RetrainPolicy, own: pl.DataFrame, champion: Served, day: d
     }
     found = (
         f"late labels: log-loss {current.log_loss:.4f} on {current.first} to {current.last} ({current.labelled} "
-        f"labels), {latest.ratio:.2f} times version {champion.version}'s first {policy.window.days} days "
+        f"labels), {_beside(latest.ratio, limit)} times version {champion.version}'s first {policy.window.days} days "
         f"({reference.log_loss:.4f} from {reference.first})"
     )
     if latest.ratio <= limit:
