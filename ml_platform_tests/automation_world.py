@@ -78,6 +78,8 @@ def graph(
 
     @dg.asset_check(asset=RAW, blocking=True)
     def contract(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        if "contract" in world.failing:
+            raise RuntimeError("contract is meant to fail")
         return dg.AssetCheckResult(passed=context.run.tags.get("dagster/partition") not in world.bad_days)
 
     @dg.asset(key=FEATURES, partitions_def=days, deps=[RAW, REFERENCE], automation_condition=when.each_day())

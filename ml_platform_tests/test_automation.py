@@ -295,6 +295,18 @@ def test_what_was_planned_and_not_judged_is_asked_for(replay: Replay, dies_at: s
     assert asked(replay.tick(at)) == of_day("2013-03-05", DAILY) + DECIDED
 
 
+def test_a_check_that_fails_to_run_is_no_pass_and_is_tried_again_the_next_day(replay: Replay) -> None:
+    replay.world.failing.add("contract")
+    replay.midnight_after(date(2013, 3, 5))
+    replay.world.failing.clear()
+    assert [day for name, day in replay.world.made if name == "delays" and day == "2013-03-05"] == []
+    at = day_start(date(2013, 3, 6), NEW_YORK)
+    assert replay.tick(at + timedelta(hours=2)).requested == []  # nothing twice on the same day
+    result = replay.midnight_after(date(2013, 3, 6))
+    assert asked(result) == of_day("2013-03-05", DAILY) + of_day("2013-03-06", DAILY) + DECIDED
+    assert [run.failures for run in result.runs if run.failures] == []
+
+
 def test_what_a_kill_cut_off_is_asked_for_again(replay: Replay) -> None:
     at = day_start(date(2013, 3, 6), NEW_YORK)
     home = replay.instance.root_directory

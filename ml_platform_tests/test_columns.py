@@ -339,9 +339,8 @@ KILLED_BEFORE_THE_VERDICT = """
 
 def test_a_kill_between_a_table_and_the_verdict_on_its_columns_loses_no_refusal(tmp_path: Path) -> None:
     code, here = textwrap.dedent(KILLED_BEFORE_THE_VERDICT), str(Path(__file__).parent)
-    assert (
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code, here, str(tmp_path)], check=False).returncode == 9
-    )
+    script = [sys.executable, "-W", "ignore", "-c", code, here, str(tmp_path)]
+    assert subprocess.run(script, check=False).returncode == 9
     with opened(tmp_path) as world:
         abandon_runs(world.instance)
         assert str(D[1]) in world.made(RAW)

@@ -6,7 +6,7 @@ All are level-triggered: they look at the record (`history.py`), not at what cha
 import weakref
 from abc import abstractmethod
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
@@ -21,7 +21,7 @@ from ml_platform.automation.gates import (
     refused_on,
     unjudged,
 )
-from ml_platform.automation.history import Event, History
+from ml_platform.automation.history import History
 
 # A failed attempt is repeated by the next daily tick, which comes 23 hours later when clocks go forward.
 RETRY_AFTER = timedelta(hours=20)
@@ -156,6 +156,14 @@ class Outdated(Reason):
         return any(past.made is not None and target.past.misses(past.made) for past in above)
 
 
+def lately(history: History, at: datetime) -> bool:
+    """Whether an attempt at that moment has still to wait for its daily repetition.
+
+    An attempt by hand on replayed state carries the wall clock, which lies after the replay's: it need not.
+    """
+    return at <= history.now < at + RETRY_AFTER
+
+
 class FailedBefore(Reason):
     """Its last attempt failed on an earlier day, or was cut off by a kill; not merely because its upstream failed."""
 
@@ -163,8 +171,7 @@ class FailedBefore(Reason):
 
     def _holds(self, target: Target) -> bool:
         failed_at = target.history.failed_at(target.past)
-        # An attempt by hand on replayed state carries the wall clock, which lies after the replay's.
-        if failed_at is None or failed_at <= target.history.now < failed_at + RETRY_AFTER:
+        if failed_at is None or lately(target.history, failed_at):
             return False
         return all(target.made_with(parent) or not self._failed_with(target, parent) for parent in target.parents())
 
@@ -187,16 +194,7 @@ class Unjudged(Reason):
         made, history = target.past.made, target.history
         if made is None or not unjudged(target.context.asset_graph_view, history, target.key, target.day):
             return False
-        return history.interrupted(made) or not made_lately(history, made)
-
-
-def made_lately(history: History, made: Event) -> bool:
-    """Whether the next daily repetition is still to come.
-
-    An attempt by hand on replayed state carries the wall clock, which lies after the replay's.
-    """
-    at = history.moment(made)
-    return at <= history.now < at + RETRY_AFTER
+        return history.interrupted(made) or not lately(history, history.moment(made))
 
 
 class RefusedBefore(Reason):
@@ -206,7 +204,7 @@ class RefusedBefore(Reason):
 
     def _holds(self, target: Target) -> bool:
         made, history = target.past.made, target.history
-        if made is None or not history.moment(made) + RETRY_AFTER <= history.now:
+        if made is None or lately(history, history.moment(made)):
             return False
         return bool(refused_on(target.context.asset_graph_view, history, target.key, target.day))
 
