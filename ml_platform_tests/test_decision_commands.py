@@ -152,6 +152,39 @@ def test_another_incident_asks_again(state: State) -> None:
     assert len(state.ledger.entries(REVIEW, "late")) == 2
 
 
+def test_a_training_answers_a_review_and_what_drifts_after_it_is_asked_about_again(state: State) -> None:
+    policy = state.project.retrain_policies["lateness"]
+
+    def waiting() -> list[int]:
+        return [one.line for one in record.past(state.ledger, policy, "late", "UTC").reviews]
+
+    def trained(version: int, day: int, heard: int) -> None:
+        at = datetime(2024, 3, day, 5, tzinfo=UTC)
+        body = {"version": version, "decision": 0, "heard": heard}
+        state.ledger.write(TRAINING, "late", f"run {version}", at, body)
+
+    state.drift(5)
+    (first,) = waiting()
+    trained(2, 6, first - 1)  # it had read its rows before the question
+    assert waiting() == [first]
+    assert f"--drift {first}" in state.run("why", "late").output
+    trained(3, 6, first)
+    assert waiting() == []
+    assert "waits for a word" not in state.run("why", "late").output
+    state.drift(6)  # a day that the training saw, or that is made again
+    assert waiting() == []
+    state.drift(7)
+    state.drift(8)
+    (again,) = waiting()
+    assert state.ledger.entries(REVIEW, "late")[-1].key == "drift/inputs from 2024-03-05, again after version 3"
+    done = state.run("reject", "late", "--drift", str(again), "--by", "Ada", "--reason", "a fair")
+    assert done.exit_code == 0, done.output
+    trained(4, 8, state.ledger.height())
+    state.drift(9)  # a person's word stands for the incident
+    assert waiting() == []
+    assert len(state.ledger.entries(REVIEW, "late")) == 2
+
+
 def test_why_as_json_and_of_a_moment(state: State) -> None:
     state.run("retrain", "late", "--by", "Ada", "--reason", "a new depot opens")
     plain = json.loads(state.run("why", "late", "--json").output)

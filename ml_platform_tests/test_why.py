@@ -158,7 +158,8 @@ def test_a_champion_that_was_taken_back(story: Story) -> None:
 
 
 def test_a_review_waits(story: Story) -> None:
-    line = open_review(story.ledger, "m", "drift/inputs", "from 2024-05-02", "miles moved", story.now)
+    day = story.now.date()
+    line = open_review(story.ledger, "m", "drift/inputs", day, day, "miles moved", story.now)
     assert story.told()[2] == (
         f"drift/inputs drifted, which no policy answers, and waits for a word since 2024-05-02 04:00 UTC (miles "
         f"moved): `ml-platform approve m --drift {line.number} --by NAME --reason WHY` retrains, `reject` lets it be."

@@ -99,6 +99,7 @@ class TriggerWorld:
     asked: dict[int, int] = field(
         default_factory=dict
     )  # line of what happened once -> the step in which it was written
+    questions: dict[int, int] = field(default_factory=dict)  # the same of reviews on which nobody has said a word
     wants: dict[int, int] = field(default_factory=dict)  # number of a wanted retraining -> step of its first line
     answers: list[int] = field(default_factory=list)  # steps in which registered trainings had read their rows
     spared: set[int] = field(default_factory=set)
@@ -146,17 +147,24 @@ class TriggerWorld:
         elif kind == "drift":
             line = self.ledger.write(DRIFT, "inputs", str(self.step), self.now, {"day": "d", "reason": "miles moved"})
         else:
-            open_review(self.ledger, "m", "drift/other", str(self.step), "it moved", self.now)
+            day = BEGAN.date() + timedelta(days=self.step)
+            line = open_review(self.ledger, "m", "drift/other", day, day, "it moved", self.now)
+            assert line.number > before
+            self.questions[line.number] = self.step
             return
         assert line.number > before
         self.asked[line.number] = self.step
 
     def says(self) -> None:
         waiting = record.open_reviews(self.ledger, "m")
+        last = max(self.answers, default=-1)
+        assert [one.line for one in waiting] == [line for line, step in self.questions.items() if step >= last]
         if waiting:
             retrain = self.chance.random() < 0.5
             told: dict[str, Any] = {"by": "Ada", "reason": "I looked", "now": self.now}
-            line = answer(self.ledger, "m", self.chance.choice(waiting).line, retrain=retrain, **told)
+            review = self.chance.choice(waiting).line
+            line = answer(self.ledger, "m", review, retrain=retrain, **told)
+            del self.questions[review]
             assert line.kind == REVIEWED
             if retrain:
                 self.asked[line.number] = self.step

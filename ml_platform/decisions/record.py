@@ -13,6 +13,7 @@ from ml_platform.decisions.past import Fact, Outcome, Past, Review, Served, Trai
 from ml_platform.decisions.retraining import Decision
 from ml_platform.spec import RetrainPolicy
 from ml_platform.spec.calendar import day_of, day_start
+from ml_platform.stores import ledger_wants
 from ml_platform.stores.ledger import Entry, Ledger
 from ml_platform.stores.ledger_kinds import (
     ABORT,
@@ -24,14 +25,13 @@ from ml_platform.stores.ledger_kinds import (
     REFUSAL,
     REJECTION,
     REQUEST,
-    REVIEW,
     REVIEWED,
     ROLLBACK,
     SERVING,
     TRAINING,
 )
 from ml_platform.stores.ledger_serving import serving_now
-from ml_platform.stores.ledger_wants import Answers, consumed, decisions, outstanding, wanted
+from ml_platform.stores.ledger_wants import Answers, consumed, decisions, last_heard, outstanding, wanted
 
 RETRAIN, LEAVE = "retrain", "leave"  # what a person says of a review
 
@@ -39,7 +39,7 @@ RETRAIN, LEAVE = "retrain", "leave"  # what a person says of a review
 def past(ledger: Ledger, policy: RetrainPolicy, model: str, timezone: str, declared: str | None = None) -> Past:
     """What a decision about the model starts from. declared: fingerprint of its declaration now."""
     decided, trained = decisions(ledger, model), ledger.entries(TRAINING, model)
-    heard = max((Answers.of(line.body).heard for line in trained), default=0)
+    heard = last_heard(trained)
     spared = {int(number) for line in decided for number in line.body.get("spares", ())}
     asks = [line for line in _asking(ledger, policy, model) if line.number > heard and line.number not in spared]
     due = outstanding(ledger, model)
@@ -72,12 +72,10 @@ def _fact(line: Entry) -> Fact:
 
 
 def open_reviews(ledger: Ledger, model: str) -> list[Review]:
-    """Those on which nobody has said a word."""
-    said = {int(line.body["review"]) for line in ledger.entries(REVIEWED, model)}
+    """Those that wait: nobody has said a word, and no training began since."""
     return [
         Review(line=line.number, at=line.at, drift=str(line.body["drift"]), reason=str(line.body["reason"]))
-        for line in ledger.entries(REVIEW, model)
-        if line.number not in said
+        for line in ledger_wants.open_reviews(ledger, model)
     ]
 
 

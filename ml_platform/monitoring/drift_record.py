@@ -6,8 +6,10 @@ from datetime import date, datetime, timedelta
 from ml_platform.spec import DriftPolicy, Project, Verdict
 from ml_platform.spec.impact import Branch, impact
 from ml_platform.stores.ledger import Entry, Ledger
-from ml_platform.stores.ledger_kinds import DRIFT, REVIEW
+from ml_platform.stores.ledger_kinds import DRIFT, REVIEW, TRAINING
+from ml_platform.stores.ledger_wants import Answers, last_heard, reviewed
 
+_AGAIN = ", again after version "
 _ONE_INCIDENT = timedelta(days=7)  # a failure so soon after the last one is the same incident
 
 
@@ -26,7 +28,7 @@ def note(ledger: Ledger, project: Project, policy: str, day: date, at: datetime,
         retraining = project.models[model].policy
         if retraining is not None and policy not in project.retrain_policies[retraining].triggers:
             begun = incident(ledger, policy, day)
-            open_review(ledger, model, f"drift/{policy}", f"from {begun}", line.body["reason"], at)
+            open_review(ledger, model, f"drift/{policy}", begun, day, line.body["reason"], at)
     return line
 
 
@@ -61,9 +63,19 @@ def incident(ledger: Ledger, policy: str, day: date) -> date:
     return first
 
 
-def open_review(ledger: Ledger, model: str, drift: str, which: str, reason: str, at: datetime) -> Entry:
+def open_review(ledger: Ledger, model: str, drift: str, begun: date, day: date, reason: str, at: datetime) -> Entry:
     """Ask a person whether drift that no policy answers is a reason to retrain the model; once for each incident.
 
-    drift: what drifted, in words or as an asset's key. which: names the incident among others of the same drift.
+    A training that began after it was asked is an answer, too. What still drifts on a day after that training is asked
+    about again, unless somebody has said a word on the incident.
+
+    drift: what drifted, as an asset's key or a column's address. begun: the incident's first day; day: this one.
     """
-    return ledger.write(REVIEW, model, f"{drift} {which}", at, {"drift": drift, "reason": reason})
+    key, body = f"{drift} from {begun}", {"drift": drift, "reason": reason}
+    first = ledger.write(REVIEW, model, key, at, body)
+    asked = [first, *(line for line in ledger.entries(REVIEW, model) if line.key.startswith(f"{key}{_AGAIN}"))]
+    trained = [line for line in ledger.entries(TRAINING, model) if line.at.date() < day]
+    if last_heard(trained) < asked[-1].number or reviewed(ledger, model) & {line.number for line in asked}:
+        return asked[-1]
+    newest = max(trained, key=lambda line: Answers.of(line.body).heard)
+    return ledger.write(REVIEW, model, f"{key}{_AGAIN}{newest.body['version']}", at, body)

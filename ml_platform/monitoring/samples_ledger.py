@@ -17,14 +17,13 @@ from ml_platform.stores.ledger_kinds import (
     PROMOTION,
     REFUSAL,
     REVIEW,
-    REVIEWED,
     ROLLBACK,
     SERVING,
     SKEW,
     TRAINING,
 )
 from ml_platform.stores.ledger_serving import serving_now
-from ml_platform.stores.ledger_wants import consumed, decisions, outstanding, wanted
+from ml_platform.stores.ledger_wants import consumed, decisions, open_reviews, outstanding, wanted
 
 HOLDS = ("cooldown", "budget", "breaker", "estimate")
 ANSWERS = ("retrain", "wait", "unknown")
@@ -81,9 +80,7 @@ def _of_policy(ledger: Ledger, spec: ModelSpec) -> Iterator[Sample]:
     asked, answered = wanted(decided), consumed(ledger.entries(TRAINING, spec.name))
     yield sample("retrainings_wanted", asked, policy=policy, model=spec.name)
     yield sample("retrainings_consumed", min(answered, asked), policy=policy, model=spec.name)
-    said = {int(line.body["review"]) for line in ledger.entries(REVIEWED, spec.name)}
-    waiting = sum(line.number not in said for line in ledger.entries(REVIEW, spec.name))
-    yield sample("reviews_open", waiting, policy=policy, model=spec.name)
+    yield sample("reviews_open", len(open_reviews(ledger, spec.name)), policy=policy, model=spec.name)
     due = outstanding(ledger, spec.name)
     since = due.at.timestamp() if due else 0.0
     yield sample("retraining_wanted_timestamp_seconds", since, policy=policy, model=spec.name)

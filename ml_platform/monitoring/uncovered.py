@@ -72,5 +72,5 @@ def ask(ledger: Ledger, moved: Sequence[Moved], at: datetime) -> list[Entry]:
         body = {"day": one.day.isoformat(), "service": "", "reason": one.reason}
         ledger.write(DRIFT, one.column, one.day.isoformat(), at, body)
         begun = incident(ledger, one.column, one.day)
-        opened += [open_review(ledger, model, one.column, f"from {begun}", one.reason, at) for model in one.models]
+        opened += [open_review(ledger, model, one.column, begun, one.day, one.reason, at) for model in one.models]
     return opened

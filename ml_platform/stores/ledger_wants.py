@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_platform.stores.ledger import Entry, Ledger
-from ml_platform.stores.ledger_kinds import DECISION, TRAINING
+from ml_platform.stores.ledger_kinds import DECISION, REVIEW, REVIEWED, TRAINING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,22 @@ def wanted(decided: Sequence[Entry], until: int | None = None) -> int:
 def consumed(trainings: Sequence[Entry]) -> int:
     """Up to which of them a registered training has answered."""
     return max((int(line.body["decision"]) for line in trainings), default=0)
+
+
+def last_heard(trainings: Sequence[Entry]) -> int:
+    """The last line that stood when some registered training began: what was written up to it asks no longer."""
+    return max((Answers.of(line.body).heard for line in trainings), default=0)
+
+
+def open_reviews(ledger: Ledger, model: str) -> list[Entry]:
+    """Questions about drift on which nobody has said a word, and after which no registered training began."""
+    said, heard = reviewed(ledger, model), last_heard(ledger.entries(TRAINING, model))
+    return [line for line in ledger.entries(REVIEW, model) if line.number > heard and line.number not in said]
+
+
+def reviewed(ledger: Ledger, model: str) -> set[int]:
+    """The lines of the questions on which somebody has said a word."""
+    return {int(line.body["review"]) for line in ledger.entries(REVIEWED, model)}
 
 
 def outstanding(ledger: Ledger, model: str) -> Entry | None:
