@@ -1,12 +1,14 @@
-"""The slow, obvious way to a feature's value: look at every event of the entity, one after the other.
+"""The obvious way to a feature's value: take the entity's events that lie in the window, and go through them.
 
 Independent of ``windows.py`` on purpose: it is what the served vectors and the windows are compared with.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -15,7 +17,9 @@ from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, Window
 
 Key = tuple[Any, ...]
 Value = float | int | None
-_Rows = list[tuple[int, int | None, tuple[Any, ...]]]  # from when a row counts, until when, its values
+_Rows = list[tuple[int, int | None, tuple[Any, ...]]]  # from when a row counts, until when, its values; in this order
+_Lives = list[tuple[int, int | None, int | None]]  # when a fact opened, when it was superseded, when it was closed
+_counts_from = itemgetter(0)
 SCALE = 1_000_000
 _ENDS = "_ends"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,7 +39,6 @@ class Oracle:
         """
         self.view = view
         self._since = _micros(since) if since is not None else None
-        self._in_reach: dict[tuple[Key, timedelta], _Rows] = {}
         rows = frames[view.source].with_columns(**view.derive)
         rows = rows.with_columns(pl.Series(_ENDS, _ends(view, rows), pl.Int64))
         if view.where is not None:
@@ -53,7 +56,7 @@ class Oracle:
         for n in sorted(range(len(times)), key=times.__getitem__):
             self._events.setdefault(entities[n], []).append((times[n], ends[n], values[n]))
         self._open = {
-            feature.name: _lives(feature, rows, entities, frames)
+            feature.name: _lives(feature, rows, entities, frames, self._since)
             for feature in view.features
             if isinstance(feature, Active)
         }
@@ -77,33 +80,23 @@ class Oracle:
                     )
                 elif isinstance(feature, Latest):
                     events = self._events.get(entity, [])
-                    known = [
-                        row for counts_from, ends, row in events if counts_from <= now and (ends is None or now < ends)
-                    ]
-                    value = known[-1][self._place[feature.column]] if known else None
+                    known = events[: bisect_right(events, now, key=_counts_from)]
+                    holds = (row for _, ends, row in reversed(known) if ends is None or now < ends)
+                    newest = next(holds, None)
+                    value = None if newest is None else newest[self._place[feature.column]]
                 else:
                     assert span is not None
                     if span not in inside:
-                        after = now - span // _TICK
-                        events = self._reach(entity, span)
-                        inside[span] = [
-                            row
-                            for counts_from, ends, row in events
-                            if after < counts_from <= now and (ends is None or now < ends)
-                        ]
+                        events = self._events.get(entity, [])
+                        # After the window's beginning, which does not belong to it, up to now, which does.
+                        first, last = (
+                            bisect_right(events, end, key=_counts_from) for end in (now - span // _TICK, now)
+                        )
+                        inside[span] = [row for _, ends, row in events[first:last] if ends is None or now < ends]
                     place = self._place[feature.column]
                     value = _aggregate(feature, [row[place] for row in inside[span] if row[place] is not None])
                 values[name] = _typed(value, kind)
         return values
-
-    def _reach(self, entity: Key, span: timedelta) -> "_Rows":
-        if (entity, span) not in self._in_reach:
-            oldest = None if self._since is None else self._since - span // _TICK
-            events = self._events.get(entity, [])
-            self._in_reach[entity, span] = (
-                events if oldest is None else [event for event in events if event[0] > oldest]
-            )
-        return self._in_reach[entity, span]
 
 
 def _moments(rows: pl.DataFrame, column: str) -> list[int]:
@@ -115,19 +108,29 @@ def _micros(moment: datetime) -> int:
 
 
 def _lives(
-    active: Active, rows: pl.DataFrame, entities: Sequence[Key], frames: Mapping[str, pl.DataFrame]
-) -> dict[Key, list[tuple[int, int | None, int | None]]]:
-    """When each row of an entity opened its fact, was superseded and, as far as known, saw its fact closed."""
+    active: Active,
+    rows: pl.DataFrame,
+    entities: Sequence[Key],
+    frames: Mapping[str, pl.DataFrame],
+    since: int | None,
+) -> dict[Key, _Lives]:
+    """When each row of an entity opened its fact, was superseded and, as far as known, saw its fact closed.
+
+    Without those that nobody counts at ``since`` or later.
+    """
     closed: dict[Key, int] = {}
     for table in active.closed_by:
         keys = frames[table].select(active.key).iter_rows()
         for key, known in zip(keys, _moments(frames[table], KNOWN_AT), strict=True):
             closed[key] = min(known, closed.get(key, known))
-    lives: dict[Key, list[tuple[int, int | None, int | None]]] = {}
+    lives: dict[Key, _Lives] = {}
+    expiry = active.expires_after // _TICK
     opened = zip(_moments(rows, active.opened_at), _moments(rows, KNOWN_AT), strict=True)
     keys = rows.select(active.key).iter_rows()
     for entity, key, ends, moments in zip(entities, keys, rows[_ENDS].to_list(), opened, strict=True):
-        lives.setdefault(entity, []).append((max(moments), ends, closed.get(key)))
+        start, end = max(moments), closed.get(key)
+        if since is None or (start + expiry > since and (end is None or end > since)):
+            lives.setdefault(entity, []).append((start, ends, end))
     return lives
 
 

@@ -1,11 +1,12 @@
-"""The slow, obvious way to a request view's values: a table of one row for each answer.
+"""The obvious way to a request view's values: a table with a row for each answer.
 
 Independent of ``request_values.py`` on purpose, as ``oracle.py`` is of the windows: what goes into an expression, in
 which type, and what becomes of NaN, is worked out anew. What the expression means is Polars' to say.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,8 +24,25 @@ _TYPES: Mapping[str, pl.DataType] = {
 }
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What one answer was made of.
+
+    row: the request's row as it was sent, with times in ISO 8601. found: a looked-up value by its full name, recomputed
+    as well.
+    """
+
+    row: Mapping[str, Any]
+    asked_at: datetime
+    found: Callable[[str], Value]
+
+    def sent(self, name: str) -> Any:
+        """A field of the request; the moment of asking is one."""
+        return self.asked_at if name == "asked_at" else self.row.get(name)
+
+
 class RequestOracle:
-    """Recomputes one request view's values, answer by answer."""
+    """Recomputes one request view's values."""
 
     def __init__(self, view: RequestView, stored: Mapping[str, FeatureView]) -> None:
         """``stored``: the views that it reads, by name."""
@@ -35,20 +53,20 @@ class RequestOracle:
             kind = view.of_request[name] if name in view.of_request else stored[other].schema()[feature_read]
             self._types[name] = _TYPES[kind]
 
-    def values(self, row: Mapping[str, Any], asked_at: datetime, found: Callable[[str], Value]) -> dict[str, Value]:
-        """Every feature of one answer.
-
-        row: the request's row as it was sent, with times in ISO 8601. found: a looked-up value by its full name,
-        recomputed as well.
-        """
-        sent = {**row, "asked_at": asked_at}
+    def values(self, answers: Sequence[Answer]) -> list[dict[str, Value]]:
+        """Every feature of each answer, in their order."""
         inputs = {
-            name: [_read(sent.get(name), dtype) if name in self.view.of_request else found(name)]
+            name: [
+                _read(answer.sent(name), dtype) if name in self.view.of_request else answer.found(name)
+                for answer in answers
+            ]
             for name, dtype in self._types.items()
         }
-        alone = pl.DataFrame(inputs, self._types)
-        values = alone.select(feature.value.alias(feature.name) for feature in self.view.features).row(0, named=True)
-        return {name: _finite(values[name], kind) for name, kind in self.view.schema().items()}
+        made = pl.DataFrame(inputs, self._types).select(
+            feature.value.alias(feature.name) for feature in self.view.features
+        )
+        kinds = self.view.schema()
+        return [{name: _finite(row[name], kind) for name, kind in kinds.items()} for row in made.iter_rows(named=True)]
 
 
 def _read(value: Any, dtype: pl.DataType) -> Any:

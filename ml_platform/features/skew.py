@@ -11,7 +11,7 @@ import polars as pl
 
 from ml_platform.features.corrections import corrected, versions_of
 from ml_platform.features.oracle import Oracle, Value
-from ml_platform.features.request_oracle import RequestOracle
+from ml_platform.features.request_oracle import Answer, RequestOracle
 from ml_platform.spec import KNOWN_AT, Active, FeatureView, Latest, RequestView, Verdict, View
 from ml_platform.stores.ledger import Entry, Ledger, without_examples
 from ml_platform.stores.ledger_kinds import SKEW
@@ -57,21 +57,24 @@ def compare(
             memory[place] = oracles[view_name].values(entity, as_of)
         return memory[place][feature]
 
+    columns = served.select("prediction_id", "feature_names", "features")
+    lookups = [partial(looked_up, row, as_of) for row, as_of in zip(asked, served["as_of"], strict=True)]
+    answers = list(map(Answer, asked, served["asked_at"], lookups))
+    uses = [{name.partition("__")[0] for name in names} for names in served["feature_names"]]
+    of_request: dict[str, dict[int, dict[str, Value]]] = {}
+    for view_name, oracle in made.items():
+        places = [n for n, used in enumerate(uses) if view_name in used]
+        of_request[view_name] = dict(zip(places, oracle.values([answers[n] for n in places]), strict=True))
     compared = 0
     differing: list[tuple[str, str, float | None, Value]] = []
-    columns = served.select("prediction_id", "asked_at", "as_of", "feature_names", "features")
-    for (prediction, asked_at, as_of, names, values), entities in zip(columns.iter_rows(), asked, strict=True):
-        recomputed = partial(looked_up, entities, as_of)
-        of_request: dict[str, dict[str, Value]] = {}
+    for n, (prediction, names, values) in enumerate(columns.iter_rows()):
         for full_name, value in zip(names, values, strict=True):
             view_name, _, feature = full_name.partition("__")
             compared += 1
             if view_name not in views or feature not in views[view_name].schema():
                 differing.append((prediction, full_name, value, None))
                 continue
-            if view_name in made and view_name not in of_request:
-                of_request[view_name] = made[view_name].values(entities, asked_at, recomputed)
-            expected = of_request[view_name][feature] if view_name in made else recomputed(full_name)
+            expected = of_request[view_name][n][feature] if view_name in made else lookups[n](full_name)
             if value != (None if expected is None else float(expected)):
                 differing.append((prediction, full_name, value, expected))
     return compared, pl.DataFrame(differing, schema=COLUMNS, orient="row")

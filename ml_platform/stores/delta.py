@@ -58,7 +58,10 @@ class Lake:
 
     def exists(self, table: str) -> bool:
         """Whether the table was ever written."""
-        return DeltaTable.is_deltatable(self.uri(table), storage_options=dict(self.storage_options))
+        uri = self.uri(table)
+        return self._opened.newest(uri) is not None or DeltaTable.is_deltatable(
+            uri, storage_options=dict(self.storage_options)
+        )
 
     def version(self, table: str) -> int:
         """The table's newest version.
@@ -112,6 +115,7 @@ class Lake:
             commit_properties=CommitProperties(max_commit_retries=_ATTEMPTS),
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
         )
+        self._opened.keep(self.uri(table), target)  # as of what was just written: whoever reads it need not open it
         return target.version()
 
     def _opened_or_created(self, table: str, rows: pl.DataFrame, days: Sequence[date] | None) -> DeltaTable:

@@ -17,6 +17,7 @@ from ml_platform.stores.exchange import Exchange
 
 _BUSY_SECONDS = 30
 _CACHE_KIB = 64 * 1024  # SQLite's own 2 MB are read through with every day that is dropped
+_CHECKPOINT_PAGES = 8_000  # 32 MB; at the usual 1,000 the same tiles are copied back again and again
 _A_STATEMENT = (1, 4, 16, 64, 256, 1024)  # places that are asked for at once; few sizes, so that all stay prepared
 _WRITE = (
     "INSERT INTO tiles VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET until = max(until, excluded.until), "
@@ -157,6 +158,7 @@ class SqliteTiles:
             # What a power cut takes is delivered again: by the sender, or by the day's asset from the raw table.
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             db.execute(
                 "CREATE TABLE IF NOT EXISTS tiles (log TEXT, entity BLOB, tile INTEGER, until INTEGER, parts BLOB, "
                 "events BLOB, PRIMARY KEY (log, entity, tile)) WITHOUT ROWID"
