@@ -16,13 +16,14 @@ import click
 
 from ml_platform.bench.arms import machine
 from ml_platform.bench.fire_drills import Account, kills, restarts, swaps
-from ml_platform.bench.fire_shadow import shadow
+from ml_platform.bench.fire_retraining import retraining
+from ml_platform.bench.fire_shadow import Turns, shadow
 from ml_platform.bench.fire_wal import memory, wal
 from ml_platform.bench.fire_world import FireWorld, fire_world
 
 _MOST_SWAP_SECONDS, _MOST_CPU, _MOST_P99, _MOST_SLOPE = 2.0, 1.05, 1.20, 0.5
 _MEMORY_RATE = 1000  # questions a second
-_PARTS = ("swaps", "restarts", "kills", "shadow", "memory", "wal")
+_PARTS = ("swaps", "restarts", "kills", "shadow", "retraining", "memory", "wal")
 Echo = Callable[[str], object]
 
 
@@ -123,23 +124,28 @@ def _wal(_: FireWorld, size: Size, echo: Echo) -> None:
 
 def _shadow(_: FireWorld, size: Size, echo: Echo) -> None:
     found = shadow(size.seconds, size.rounds)
+    _turns(echo, "shadow on all traffic", found)
+    echo(f"  {found.seen:.0%} of the answers asked about by the end of their turn")
+    cheap = found.cpu <= _MOST_CPU
+    bar(echo, "CPU of the serving worker an answer, times", f"{found.cpu:.3f}", f"at most {_MOST_CPU:g}", cheap)
+    bar(echo, "p99, times", f"{found.p99:.3f}", f"at most {_MOST_P99:g}", found.p99 <= _MOST_P99)
+
+
+def _retraining(_: FireWorld, size: Size, echo: Echo) -> None:
+    found = retraining(size.seconds, size.rounds)
+    _turns(echo, "a retraining that gives way, on the same cores,", found)
+    bar(echo, "p99, times", f"{found.p99:.3f}", f"at most {_MOST_P99:g}", found.p99 <= _MOST_P99)
+
+
+def _turns(echo: Echo, what: str, found: Turns) -> None:
     cpu, p99 = (
-        [median(getattr(t, what) for t in some) for some in (found.without, found.beside)]
-        for what in ("cpu_us", "p99_ms")
+        [median(getattr(t, figure) for t in some) for some in (found.without, found.beside)]
+        for figure in ("cpu_us", "p99_ms")
     )
     echo(
-        f"shadow on all traffic at {found.rate:,.0f} questions/s (30 % of the most), {len(found.beside)} turns each: "
-        f"CPU {cpu[0]:.0f} and {cpu[1]:.0f} us an answer, p99 {p99[0]:.2f} and {p99[1]:.2f} ms without and with; "
-        f"{found.seen:.0%} of the answers asked about by the end of their turn"
+        f"{what} at {found.rate:,.0f} questions/s (30 % of the most), {len(found.beside)} turns each: CPU {cpu[0]:.0f} "
+        f"and {cpu[1]:.0f} us an answer, p99 {p99[0]:.2f} and {p99[1]:.2f} ms without and with"
     )
-    bar(
-        echo,
-        "CPU of the serving worker an answer, times",
-        f"{found.cpu:.3f}",
-        f"at most {_MOST_CPU:g}",
-        found.cpu <= _MOST_CPU,
-    )
-    bar(echo, "p99, times", f"{found.p99:.3f}", f"at most {_MOST_P99:g}", found.p99 <= _MOST_P99)
 
 
 _DRILLS: Mapping[str, Callable[[FireWorld, Size, Echo], None]] = {
@@ -147,6 +153,7 @@ _DRILLS: Mapping[str, Callable[[FireWorld, Size, Echo], None]] = {
     "restarts": _restarts,
     "kills": _kills,
     "shadow": _shadow,
+    "retraining": _retraining,
     "memory": _memory,
     "wal": _wal,
 }

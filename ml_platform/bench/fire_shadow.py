@@ -32,17 +32,16 @@ from ml_platform.stores.prediction_log import PredictionLog
 from ml_platform.stores.rollout_state import Rollout
 
 LOADED = 0.3  # of the rate of a closed loop
-_SERVER_CORE, _OTHER_CORE = 0, 1
+SERVER_CORE, OTHER_CORE = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shadow:
-    """Turns without and with; ``rate``: questions a second; ``seen``: the share of answers that was asked about."""
+class Turns:
+    """Turns without something beside the service and with it; ``rate``: questions a second."""
 
     without: Sequence[Load]
     beside: Sequence[Load]
     rate: float
-    seen: float
 
     @property
     def cpu(self) -> float:
@@ -53,6 +52,13 @@ class Shadow:
     def p99(self) -> float:
         """The same of the 99th percentile."""
         return _times(self.beside, self.without, "p99_ms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shadow(Turns):
+    """``seen``: the share of answers that the other version was asked about."""
+
+    seen: float
 
 
 def _times(some: Sequence[Load], others: Sequence[Load], what: str) -> float:
@@ -68,7 +74,7 @@ def shadow(seconds: float, rounds: int) -> Shadow:
     """
     with tempfile.TemporaryDirectory(prefix="ml_platform_shadow_") as name:
         folder = Path(name)
-        with importable(folder), world(folder, _OTHER_CORE, POLICIES) as made:
+        with importable(folder), world(folder, OTHER_CORE, POLICIES) as made:
             other, _, _ = registered(made.profile, served_inputs(), folder / "other", trees=TREES, seed=SEED + 1)
             os.environ.update(made.environment())
             return _turns(made, str(other), seconds, rounds)
@@ -77,8 +83,8 @@ def shadow(seconds: float, rounds: int) -> Shadow:
 def _turns(made: World, other: str, seconds: float, rounds: int) -> Shadow:
     with running(made.profile, SERVICE, refereed=True) as service:
         assert service.referee is not None
-        pin(service.child.pid, _SERVER_CORE)
-        pin(service.referee.pid, _OTHER_CORE)
+        pin(service.child.pid, SERVER_CORE)
+        pin(service.referee.pid, OTHER_CORE)
         server = Server(port=service.port, pid=service.child.pid)
         rate = LOADED * load(server, min(seconds, 3.0), asked_at=AS_OF).rate  # before the turns' days
         turns: Mapping[bool, list[Load]] = {False: [], True: []}

@@ -1,4 +1,4 @@
-"""What the commands about decisions work with."""
+"""What the commands work with that ask or decide about a model."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from ml_platform.stores.clock import Clock
 from ml_platform.stores.home import Home
 from ml_platform.stores.ledger import Ledger
 from ml_platform.stores.ledger_kinds import OF_A_MODEL
+from ml_platform.stores.tracking import Tracking
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,21 @@ class Here:
         now = Clock(profile.clock_path).now()
         return cls(profile, load_project(profile.project), Ledger(profile.ledger_path), now)
 
+    @property
+    def tracking(self) -> Tracking:
+        """The registry."""
+        return Tracking(self.profile.mlflow_uri, self.profile.mlflow_artifacts)
+
+    def declared(self, model: str) -> str:
+        """The model's name, if there is one.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        if model not in self.project.models:
+            raise UnknownName("model", model, self.project.models)
+        return model
+
     def known(self, model: str) -> None:
         """Look whether there is, or was, such a model.
 
@@ -49,9 +65,7 @@ class Here:
             UnknownName: there is no such model.
             WordRefused: nothing retrains it.
         """
-        if model not in self.project.models:
-            raise UnknownName("model", model, self.project.models)
-        if self.project.models[model].policy is None:
+        if self.project.models[self.declared(model)].policy is None:
             raise WordRefused(
                 f"no policy retrains {model}; materialize training_sets/{model}, models/{model} and "
                 f"evaluations/{model}, or give it a policy"

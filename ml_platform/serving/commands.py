@@ -3,46 +3,12 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import click
 
-from ml_platform.resources.profiles import Profile
-from ml_platform.spec import LedgerBroken, Project, UnknownName
-from ml_platform.stores.clock import Clock
-from ml_platform.stores.home import Home
-from ml_platform.stores.ledger import Ledger
+from ml_platform.decisions.opened import Here
 from ml_platform.stores.ledger_kinds import OF_A_MODEL
-from ml_platform.stores.tracking import Tracking
-
-
-@dataclass(frozen=True)
-class _Here:
-    """What the commands work with."""
-
-    profile: Profile
-    project: Project
-    tracking: Tracking
-    ledger: Ledger
-    now: datetime
-
-    @classmethod
-    def opened(cls) -> "_Here":
-        from ml_platform.resources.projects import load_project
-
-        profile = Profile.from_environment()
-        Home(profile.home).prepare(profile.project)
-        tracking = Tracking(profile.mlflow_uri, profile.mlflow_artifacts)
-        now = Clock(profile.clock_path).now()
-        return cls(profile, load_project(profile.project), tracking, Ledger(profile.ledger_path), now)
-
-    def declared(self, model: str) -> str:
-        """The model's name, if there is one."""
-        if model not in self.project.models:
-            raise UnknownName("model", model, self.project.models)
-        return model
 
 
 def _about_a_version_or_drift(command: Callable[..., None]) -> Callable[..., None]:
@@ -92,7 +58,7 @@ def approve(model: str, version: int | None, by: str, reason: str, drift: int | 
     from ml_platform.serving.deployment import deploy
     from ml_platform.serving.rollout_way import Way
 
-    here = _Here.opened()
+    here = Here.opened()
     name, word = here.declared(model), Word(by=by, reason=reason)
     line = approved(here.tracking, here.ledger, name, version, word, here.now, override=override)
     click.echo(f"line {line.number}: version {version} of {model} is approved by {line.body['by']}")
@@ -117,7 +83,7 @@ def reject(model: str, version: int | None, by: str, reason: str, drift: int | N
     from ml_platform.serving.approvals import reject as rejected
     from ml_platform.serving.rollout_way import Way, end_vain
 
-    here = _Here.opened()
+    here = Here.opened()
     word = Word(by=by, reason=reason)
     line = rejected(here.tracking, here.ledger, here.declared(model), version, word, here.now)
     for service in here.project.services.values():
@@ -137,7 +103,7 @@ def _answer_review(model: str, review: int | None, by: str, reason: str, *, retr
     from ml_platform.decisions.reviews import answer
 
     assert review is not None
-    here = _Here.opened()
+    here = Here.opened()
     name = here.declared(model)
     line = answer(here.ledger, name, review, retrain=retrain, by=by, reason=reason, now=here.now)
     what = "a reason to retrain it, which the next decision does" if retrain else "no reason to retrain it"
@@ -151,7 +117,7 @@ def adopt(model: str, version: int, by: str, reason: str) -> None:
     from ml_platform.serving.approvals import Word
     from ml_platform.serving.approvals import adopt as adopted
 
-    here = _Here.opened()
+    here = Here.opened()
     word = Word(by=by, reason=reason)
     line = adopted(here.tracking, here.ledger, here.declared(model), version, word, here.now)
     click.echo(f"line {line.number}: version {version} of {model} is champion, said {line.body['by']}")
@@ -166,15 +132,13 @@ def history(model: str, moment: str | None, plain: bool, anyway: bool) -> None:
     """Everything that the ledger says of MODEL's versions, or what served at a moment."""
     from ml_platform.serving.history import as_json, at, moment_of, table
 
-    here = _Here.opened()
-    known = {*here.project.models, *here.ledger.subjects(OF_A_MODEL)}
-    if model not in known:
-        raise UnknownName("model", model, known)
+    here = Here.opened()
+    here.known(model)
     try:
         asked = moment_of(moment, here.now) if moment is not None else None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--at") from error
-    broken = _broken(here.ledger, anyway=anyway)
+    broken = here.broken(anyway=anyway)
     lines = here.ledger.about(model, OF_A_MODEL)
     if asked:
         said, values = at(model, lines, asked)
@@ -184,21 +148,6 @@ def history(model: str, moment: str | None, plain: bool, anyway: bool) -> None:
     else:
         click.echo("\n".join(table(lines)) or f"the ledger says nothing of {model} yet")
     sys.exit(int(broken is not None))
-
-
-def _broken(ledger: Ledger, *, anyway: bool) -> str | None:
-    """What is wrong with the chain, said aloud; None if nothing is.
-
-    Raises:
-        LedgerBroken: something is, and nobody asked for an answer anyway.
-    """
-    found = ledger.verify()
-    if found.state != "fail":
-        return None
-    if not anyway:
-        raise LedgerBroken(f"{found.reason}. With --anyway what stands there is told")
-    click.secho(f"LedgerBroken: {found.reason}. What follows cannot be trusted.", fg="red", err=True)
-    return found.reason
 
 
 def _json(values: dict[str, Any], broken: str | None) -> str:

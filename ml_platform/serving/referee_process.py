@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from datetime import timedelta
 
+from ml_platform.resources.priority import give_way
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.champion import registry_errors
@@ -24,7 +25,6 @@ from ml_platform.stores.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 _BUSY, _IDLE = timedelta(milliseconds=50), timedelta(milliseconds=500)  # between looks, with a rollout and without
-_NICE = 19  # who answers people comes first, always
 
 
 def open_referee(profile: Profile, service: str) -> Referee:
@@ -85,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if asked.parent is not None:
         threading.Thread(target=_until_orphaned, args=(asked.parent, stop), daemon=True).start()
-    os.nice(_NICE)
+    # Who answers people comes first, always. A referee that gets no core gives no sign of life, and then no canary
+    # gets any traffic.
+    give_way()
     try:
         watch(Profile.from_environment(), asked.service, stop)
     except PlatformError as error:

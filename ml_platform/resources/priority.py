@@ -1,0 +1,17 @@
+"""Work that gives way: it has a core only while nobody else wants it."""
+
+import os
+
+_LAST = 19  # niceness, where the system knows nothing better
+
+
+def give_way() -> None:
+    """Let this process, and what it starts from now on, run only where a core would be idle otherwise.
+
+    Linux wakes others without letting an idle task finish its slice first, which even the greatest niceness waits for:
+    milliseconds that the 99th percentile of a service shows.
+    """
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(_LAST)
