@@ -145,14 +145,15 @@ def _counts_png(history: pl.DataFrame) -> bytes:
 
 
 def _ratio_png(ledger: Ledger, policy: str | None) -> bytes:
-    entries = [e for e in ledger.entries(DECISION, policy or "") if "ratio" in e.body["measures"]]
-    retrained = [e for e in entries if e.body["answer"] == "retrain"]
+    entries = ledger.entries(DECISION, policy or "")
+    ratios = [e.body["measures"].get("ratio") for e in entries]  # none where nothing could be judged: the line breaks
+    retrained = [e for e in entries if e.body["answer"] == "retrain" and "ratio" in e.body["measures"]]
 
     def draw(axes: Any) -> None:
-        if not entries:
+        if not any(ratio is not None for ratio in ratios):
             axes.text(0.5, 0.5, "no week has been judged yet", ha="center", transform=axes.transAxes)
             return
-        axes.plot([e.at for e in entries], [e.body["measures"]["ratio"] for e in entries], label="ratio")
+        axes.plot([e.at for e in entries], ratios, label="ratio")
         axes.plot([e.at for e in retrained], [e.body["measures"]["ratio"] for e in retrained], "rv", label="retrain")
         axes.axhline(1.0, color="grey", linewidth=0.8)
 
