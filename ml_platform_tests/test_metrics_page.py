@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -271,3 +274,31 @@ def test_prometheus_and_alertmanager_take_the_files(tmp_path: Path) -> None:
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_grafanas_own_schema_knows_every_field_of_a_dashboard(name: str) -> None:
+    """What it does not know it drops. Grafana's own export writes a variable's ``definition``, and nothing reads it."""
+
+    def lost(body: dict[str, Any]) -> list[str]:
+        return list(_missing(body, json.loads(JSONEncoder().encode(Dashboard.from_json(body)))))
+
+    shipped = json.loads(as_json(DASHBOARDS[name]))
+    assert [path for path in lost(shipped) if not path.endswith(".definition")] == []
+    shipped["panels"][0]["fieldConfg"] = {}
+    assert ".panels[0].fieldConfg" in lost(shipped)
+
+
+def _missing(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
+    """Where something stands in ``wanted`` that is not, or is another, in ``found``."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for name, value in wanted.items():
+            if name in found:
+                yield from _missing(value, found[name], f"{path}.{name}")
+            else:
+                yield f"{path}.{name}"
+    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        for number, pair in enumerate(zip(wanted, found, strict=True)):
+            yield from _missing(*pair, f"{path}[{number}]")
+    elif wanted != found:
+        yield path
