@@ -112,13 +112,17 @@ def _replay(profile: Profile, until: date | None, json_path: Path | None, quiet:
 @click.option("--port", default=DAGSTER_PORT, show_default=True)
 @click.option("--mlflow-port", default=MLFLOW_PORT, show_default=True, help="0: any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
-def ui(port: int, mlflow_port: int, host: str) -> None:
+@click.option("--gives-way", is_flag=True, help="Work only where a core is idle: beside a service on one machine.")
+def ui(port: int, mlflow_port: int, host: str, gives_way: bool) -> None:
     """Open Dagster's UI with its daemon on the same state, and MLflow's where it has no server of its own."""
     from ml_platform.automation.instance import write_dagster_yaml
+    from ml_platform.resources.priority import give_way
     from ml_platform.resources.production import bucket_of
     from ml_platform.serving.mlflow_ui import start_mlflow_ui
     from ml_platform.stores.clock import Clock
 
+    if gives_way:
+        give_way()  # and with it whatever it starts
     profile = Profile.from_environment()
     home = Home(profile.home)
     home.prepare(profile.project)
