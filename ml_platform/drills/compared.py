@@ -16,6 +16,7 @@ from ml_platform.monitoring.drift import ALL, Together, compared_with, drift, ro
 from ml_platform.monitoring.layouts import learn
 from ml_platform.monitoring.profile import Layout, profile
 from ml_platform.monitoring.profile_table import to_rows
+from ml_platform.monitoring.profiling import by_local_clock
 from ml_platform.monitoring.together import apart, most_of_each, spread
 from ml_platform.monitoring.uncovered import MIN_ROWS, RULE, uncovered
 from ml_platform.monitoring.watched import source_of
@@ -147,13 +148,16 @@ class Profiles:
         return self._rows[place]
 
     def _counted(self, source: Source, quarter: date, day: date, rows: pl.DataFrame) -> pl.DataFrame:
-        return to_rows(profile(rows, self._bins(source, quarter)), day)
+        return to_rows(profile(self._as_counted(source, rows), self._bins(source, quarter)), day)
+
+    def _as_counted(self, source: Source, rows: pl.DataFrame) -> pl.DataFrame:
+        return by_local_clock(rows, self.year.project.timezone) if source[0] == "raw" else rows
 
     def _bins(self, source: Source, quarter: date) -> list[Layout]:
         if (source, quarter) not in self._layouts:
             days = days_between(max(quarter - timedelta(days=_LEARN_DAYS), self.year.project.ready_from), quarter)[:-1]
             reference = pl.concat(self.rows_of(source, day) for day in days)
-            self._layouts[source, quarter] = learn(reference, days=len(days))
+            self._layouts[source, quarter] = learn(self._as_counted(source, reference), days=len(days))
         return self._layouts[source, quarter]
 
     def rows_of(self, source: Source, day: date) -> pl.DataFrame:

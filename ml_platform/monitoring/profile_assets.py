@@ -11,9 +11,9 @@ from ml_platform import asset_keys
 from ml_platform.automation.conditions import each_day
 from ml_platform.automation.gates import reads
 from ml_platform.automation.partitions import days_of
-from ml_platform.monitoring.profiling import Kept, keep_profiles
+from ml_platform.monitoring.profiling import Kept, by_local_clock, keep_profiles
 from ml_platform.monitoring.served import answered, truths
-from ml_platform.spec import KNOWN_AT, Project, Service, SourceTable
+from ml_platform.spec import Project, Service, SourceTable
 from ml_platform.spec.calendar import day_of
 from ml_platform.stores.clock import Clock
 from ml_platform.stores.delta import PARTITION, Lake
@@ -86,11 +86,11 @@ def _daily(
 
 
 def _rows_of(lake: Lake, profiles: dg.AssetKey, day: date, timezone: str) -> pl.DataFrame:
-    """The table's rows of a day, as they are counted: ``known_at`` by the local clock, or summer time would move it."""
+    """The table's rows of a day, as they are counted."""
     _, family, name = profiles.path
     rows = lake.read(f"{family}/{name}", first=day, last=day)
     if family == "raw":
-        rows = rows.with_columns(pl.col(KNOWN_AT).dt.convert_time_zone(timezone))
+        rows = by_local_clock(rows, timezone)
     elif family == "predictions":
         rows = answered(rows)
     elif family == "labels":

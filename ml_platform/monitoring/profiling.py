@@ -9,10 +9,16 @@ import polars as pl
 from ml_platform.monitoring.layouts import MOST_ROWS, RELEARN_DAYS, are_due, learn, may_crowd
 from ml_platform.monitoring.profile import Layout, profile
 from ml_platform.monitoring.profile_table import COLUMNS, histories, newest_layouts, table_of, to_rows
+from ml_platform.spec import KNOWN_AT
 from ml_platform.stores.delta import PARTITION, Lake
 
 Read = Callable[[date], pl.DataFrame]  # a day's rows, in the columns that were there on that day
 _LEARN_DAYS = 364  # the newest so many days are the reference that bins are learned from
+
+
+def by_local_clock(rows: pl.DataFrame, timezone: str) -> pl.DataFrame:
+    """Rows of a raw table with ``known_at`` by the local clock, as they are counted: summer time would move it."""
+    return rows.with_columns(pl.col(KNOWN_AT).dt.convert_time_zone(timezone))
 
 
 @dataclass(frozen=True, kw_only=True)
