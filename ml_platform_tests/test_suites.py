@@ -1,6 +1,7 @@
 """Contracts as suite files of Great Expectations, back, and as its Data Docs."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,6 +161,8 @@ def test_great_expectations_reads_the_suite_files_and_draws_the_page(project: Pr
     colour["result"]["partial_unexpected_counts"].append({"value": "<script>alert(1)</script>", "count": 1})
     page = write_docs(results, tmp_path / "docs" / "sales.html").read_text()
     assert "<script>alert" not in page
+    # It is whole: nothing is fetched from elsewhere, so that it looks the same without a network and tells nobody.
+    assert re.findall(r"(?:src|href)\s*=\s*[\"'](?!#)[^\"']*|https?://[^\s<\"']+|@import", page) == []
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     for part in (
         "raw/sales",
