@@ -90,6 +90,9 @@ def page(stands: Rollout, found: Sequence[Report]) -> str:
     )
 
 
+_MORE = 1.5  # widths of the last interval that are drawn above and below it
+
+
 def interval_png(report: Report) -> bytes:
     """The difference and its interval against the number of units."""
     from matplotlib.figure import Figure
@@ -100,6 +103,9 @@ def interval_png(report: Report) -> bytes:
     axes.fill_between(columns["units"], columns["low"], columns["high"], alpha=0.25, label="interval")
     axes.plot(columns["units"], columns["difference"], label="canary less champion")
     axes.axhline(0.0, color="black", linewidth=0.8)
+    if len(columns["units"]):  # the first intervals are as wide as the metric, and would press the last ones flat
+        low, high = columns["low"][-1], columns["high"][-1]
+        axes.set_ylim(min(low, 0.0) - _MORE * (high - low), max(high, 0.0) + _MORE * (high - low))
     axes.set_xlabel("units with a value")
     axes.grid(alpha=0.3)
     axes.legend()
