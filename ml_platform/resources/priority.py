@@ -5,6 +5,15 @@ import os
 _LAST = 19  # niceness, where the system knows nothing better
 
 
+def let_others() -> None:
+    """Let others have the core now, if any wants it.
+
+    The kernel asks who may run next only at its ticks, milliseconds apart; whoever gives way says more often.
+    """
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+
+
 def give_way() -> None:
     """Let this process, and what it starts from now on, run only where a core would be idle otherwise.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.features.live import LiveViews
+from ml_platform.resources.priority import let_others
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.answers import Ordered, VectorPlan, score
@@ -69,6 +70,7 @@ class ShadowScorer:
                 del self._plans[version]
         found: list[Shadowed] = []
         for (other, asked_at, as_of), some in _together(records):
+            let_others()
             plan = self._plan(versions[other])
             try:
                 vectors = self._vectors(plan, some, asked_at, as_of)
