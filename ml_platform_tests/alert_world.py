@@ -119,7 +119,7 @@ class Program:
         assert self.process is not None
         assert self.process.poll() is None, f"{self.name} ended; see {self.folder}"
         port, _, path = self.ready.partition("/")
-        connection = HTTPConnection("127.0.0.1", int(port), timeout=60)
+        connection = HTTPConnection("127.0.0.1", int(port), timeout=10)
         try:
             connection.request("GET", f"/{path}")
             return connection.getresponse().status == 200

@@ -81,7 +81,7 @@ class MailServer:
 
     def start(self) -> None:
         threading.Thread(target=self._run, daemon=True).start()
-        assert self._ready.wait(60)
+        assert self._ready.wait(10)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

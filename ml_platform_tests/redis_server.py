@@ -33,7 +33,7 @@ class Server:
     def start(self) -> None:
         """Returns when it answers."""
         self.process = subprocess.Popen(self._command, cwd=self._folder, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 20
         while not self._answers():
             assert time.monotonic() < deadline, f"redis-server does not answer on {self.port}"
             time.sleep(0.02)

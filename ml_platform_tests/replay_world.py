@@ -90,7 +90,7 @@ class Sitting:
         """kill -9 of the driver and what runs in its group; the service is not in it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(60)
+        self.process.wait(20)
 
     def interrupt(self) -> Done:
         """Ctrl-C, which a terminal sends to the whole group."""
@@ -98,8 +98,8 @@ class Sitting:
         return self.wait()
 
     def service_ended(self) -> bool:
-        """Whether no service of this driver lives any more; it has a minute."""
-        deadline = time.monotonic() + 60
+        """Whether no service of this driver lives any more; it has a few seconds."""
+        deadline = time.monotonic() + 20
         while _services(self.process.pid):
             if time.monotonic() > deadline:
                 return False

@@ -130,7 +130,7 @@ def consumer(url: str, name: str, folder: Path, *, stream: EventStream | None = 
     )
 
 
-def drained(one: Consumer, within: float = 60) -> Consumer:
+def drained(one: Consumer, within: float = 20) -> Consumer:
     """Lets the consumer work until nothing waits."""
     deadline = time.monotonic() + within
     while one.stream.waiting():

@@ -252,7 +252,7 @@ def served(tiny: World) -> Iterator[ServiceProcess]:
 
 
 def ask(port: int, method: str, path: str, key: str | None = None, body: Any = None, how: str = "") -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         headers = {"Content-Type": how or "application/json"}
         headers |= {"Authorization": f"Bearer {key}"} if key else {}

@@ -48,7 +48,7 @@ def asked(tiny: World, port: int, names: list[str]) -> Counter[str]:
 
 
 def metric(port: int, name: str) -> float:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -107,7 +107,7 @@ def test_workers_share_a_port_and_what_ends_is_started_again_and_replaced(tiny: 
         assert asked(tiny, served.port, ["at last"]).total() == 1
         everybody = [*served.workers(), *referees(served)]
         served.process.send_signal(signal.SIGTERM)
-        assert served.process.wait(60) == 0
+        assert served.process.wait(30) == 0
         assert not any(map(lives, everybody))
 
 

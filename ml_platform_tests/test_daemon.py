@@ -113,10 +113,10 @@ def daemon(home: Path, definitions: Path, log: Path) -> Iterator[subprocess.Pope
         finally:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(60)
+                process.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(60)
+                process.wait(10)
 
 
 def asked_for(instance: dg.DagsterInstance) -> Counter[tuple[dg.AssetKey, str | None]]:

@@ -45,7 +45,7 @@ def ask(port: int, name: str, **headers: str) -> tuple[int, dict[str, str], dict
 
 
 def send(port: int, path: str, body: Any, **headers: str) -> tuple[int, dict[str, str], dict[str, Any]]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection.request("POST", path, content, {"Content-Type": "application/json", **headers})
@@ -57,7 +57,7 @@ def send(port: int, path: str, body: Any, **headers: str) -> tuple[int, dict[str
 
 
 def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -144,7 +144,7 @@ def metrics(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 def test_a_body_that_comes_in_parts_is_answered(served: ServiceProcess) -> None:
     body = json.dumps({"rows": [{**ROW, "trip": "parts"}]}).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
     connection.putrequest("POST", "/predict")
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders()
@@ -160,7 +160,7 @@ def test_a_body_that_comes_in_parts_is_answered(served: ServiceProcess) -> None:
 @pytest.mark.parametrize("path", ["/predict", "/label"])
 @pytest.mark.parametrize("begun", [b"{", b""])
 def test_a_body_that_never_ends_is_given_up(served: ServiceProcess, path: str, begun: bytes) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
     connection.putrequest("POST", path)
     connection.putheader("Content-Length", "100")
     connection.endheaders(begun or None)
@@ -181,7 +181,7 @@ def test_a_body_in_several_parts_is_refused(served: ServiceProcess) -> None:
 def test_the_next_answer_over_a_kept_connection_is_the_last_when_the_service_ends(tiny: World) -> None:
     """And only a connection that stays idle is closed without one."""
     with running(tiny.profile, "idle") as process:
-        kept = [http.client.HTTPConnection("127.0.0.1", process.port, timeout=60) for _ in range(3)]
+        kept = [http.client.HTTPConnection("127.0.0.1", process.port, timeout=20) for _ in range(3)]
         for connection in kept:
             connection.request("GET", "/livez")
             assert connection.getresponse().read() is not None
@@ -194,7 +194,7 @@ def test_the_next_answer_over_a_kept_connection_is_the_last_when_the_service_end
             response.read()
         assert kept[2].sock is not None
         assert kept[2].sock.recv(1) == b""
-        process.child.wait(60)
+        process.child.wait(10)
 
 
 # On Redis
@@ -270,7 +270,7 @@ def test_what_is_under_way_is_answered_before_the_service_ends(
         time.sleep(0.3)
         server.process.send_signal(signal.SIGCONT)
         assert [each.result()[0] for each in waiting] == [200, 200]
-    process.child.wait(60)
+    process.child.wait(15)
     assert tiny.log.ids("desk", DAY) == {"first", "under way 0", "under way 1"}
 
 
@@ -307,7 +307,7 @@ def test_bentomls_own_command_serves_it_with_ours_before(tiny: World) -> None:
             assert get(port, "/docs.json")[0] == 200
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(30)
 
 
 def test_the_client_is_there_under_a_short_name_without_anything_heavy() -> None:

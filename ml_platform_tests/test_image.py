@@ -198,7 +198,7 @@ class Alone:
             try:
                 yield self._address(process, out)
                 process.send_signal(signal.SIGTERM)
-                process.wait(60)
+                process.wait(20)
             finally:
                 process.kill()
                 process.wait()

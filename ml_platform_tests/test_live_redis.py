@@ -182,7 +182,7 @@ def test_killed_consumers_lose_nothing_and_double_nothing(place: tuple[str, str]
                 while stream.waiting() > sent - 5 * BATCH:
                     time.sleep(0.001)
                 process.kill()
-            assert process.wait(60) == -signal.SIGKILL
+            assert process.wait(20) == -signal.SIGKILL
         if death != "without":  # in the midst of a batch, which it then holds
             with redis.Redis(db=DATABASE) as client:
                 assert client.xpending(stream.stream, "live")["pending"] >= 1
@@ -390,7 +390,7 @@ def test_the_command_consumes_until_it_is_told_to_end(server: Server, tmp_path: 
         while stream.waiting():
             time.sleep(0.01)
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(10) == 0
         assert "30 events applied, 1 set aside in events:trips:dead" in process.stdout.read()
     assert [letter.reason for letter in stream.dead_letters()] == ["ended: line_not_null"]
     with redis.Redis(port=server.port) as client:

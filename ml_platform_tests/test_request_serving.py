@@ -174,7 +174,7 @@ def test_a_row_without_its_fields_is_refused_with_a_reason(client: Client, other
 
 
 def test_the_refusals_are_answers_of_4xx(served: ServiceProcess) -> None:
-    connection = http.client.HTTPConnection(served.host, served.port, timeout=60)
+    connection = http.client.HTTPConnection(served.host, served.port, timeout=20)
     for body in ({"rows": [ROW]}, {"rows": [row("a", peak=2)]}):
         connection.request("POST", "/predict", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()

@@ -195,7 +195,7 @@ def test_killed_writers_lose_and_tear_nothing(tmp_path: Path) -> None:
     file.change(lambda _: replace(BEGUN, step=1))
     draw = random.Random(7)
     running = [subprocess.Popen([sys.executable, "-c", _ADDS, str(file.path)], env=os.environ) for _ in range(2)]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while (stands := file.read()) and stands.step < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     for _ in range(6):

@@ -50,7 +50,7 @@ def until(true: Callable[[], bool], seconds: float = 15) -> None:
 
 
 def post(served: ServiceProcess, path: str, body: bytes, **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(served.host, served.port, timeout=60)
+    connection = http.client.HTTPConnection(served.host, served.port, timeout=20)
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
         response = connection.getresponse()
@@ -60,7 +60,7 @@ def post(served: ServiceProcess, path: str, body: bytes, **headers: str) -> tupl
 
 
 def get(served: ServiceProcess, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(served.host, served.port, timeout=60)
+    connection = http.client.HTTPConnection(served.host, served.port, timeout=20)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -206,7 +206,7 @@ def test_bad_labels_are_refused_with_a_reason(served: ServiceProcess, label: dic
 
 
 def test_a_body_of_unknown_length_is_not_read(served: ServiceProcess) -> None:
-    connection = http.client.HTTPConnection(served.host, served.port, timeout=60)
+    connection = http.client.HTTPConnection(served.host, served.port, timeout=20)
     connection.request("POST", "/predict", iter([b"{}"]), encode_chunked=True)
     assert connection.getresponse().status == 411
     connection.close()
@@ -313,7 +313,7 @@ def test_it_starts_without_a_champion_and_ends_when_it_is_told(
     tiny.tracking.promote("other", tiny.register(tiny.trained(tmp_path / "first"), "other").version)
     until(lambda: answers(client))
     process.terminate()
-    assert process.wait(60) == 0
+    assert process.wait(20) == 0
     assert not listens(port)
 
 
