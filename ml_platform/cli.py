@@ -116,9 +116,9 @@ def _replay(profile: Profile, until: date | None, json_path: Path | None, quiet:
 def ui(port: int, mlflow_port: int, host: str, gives_way: bool) -> None:
     """Open Dagster's UI with its daemon on the same state, and MLflow's where it has no server of its own."""
     from ml_platform.automation.instance import write_dagster_yaml
-    from ml_platform.resources.priority import give_way
     from ml_platform.resources.production import bucket_of
     from ml_platform.serving.mlflow_ui import start_mlflow_ui
+    from ml_platform.serving.priority import give_way
     from ml_platform.stores.clock import Clock
 
     if gives_way:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has a class of idle tasks")
-GIVE_WAY = "from ml_platform.resources.priority import give_way; give_way(); "
+GIVE_WAY = "from ml_platform.serving.priority import give_way; give_way(); "
 
 
 def test_what_it_starts_gives_way_too() -> None:
@@ -49,3 +49,11 @@ def test_another_process_has_nearly_all_of_a_core_that_both_want() -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert ticks(idle) - before[0] <= 5
+
+
+def test_where_idle_tasks_are_forbidden_it_is_the_last_of_the_others() -> None:
+    forbids = "import os\ndef no(*given): raise PermissionError(1, 'forbidden')\nos.sched_setscheduler = no\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{forbids}{GIVE_WAY}print(os.nice(0))"], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == 19

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ml_platform.bench.fire_shadow import LOADED, OTHER_CORE, SERVER_CORE, Turns
+from ml_platform.bench.fire_shadow import LOADED, Turns
 from ml_platform.bench.fire_world import importable
 from ml_platform.bench.serving import Load, Server, load
 from ml_platform.bench.serving_world import (
     AS_OF,
+    OTHER_CORE,
     PROJECT,
     SEED,
+    SERVER_CORE,
     SERVICE,
     TREES,
     World,
@@ -26,8 +28,8 @@ from ml_platform.bench.serving_world import (
     served_inputs,
     world,
 )
-from ml_platform.resources.priority import give_way
 from ml_platform.resources.profiles import Profile
+from ml_platform.serving.priority import give_way
 from ml_platform.serving.process import running
 from ml_platform.spec import PlatformError
 

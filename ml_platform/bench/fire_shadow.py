@@ -17,7 +17,9 @@ from ml_platform.bench.serving import Load, Server, load
 from ml_platform.bench.serving_world import (
     AS_OF,
     MODEL,
+    OTHER_CORE,
     SEED,
+    SERVER_CORE,
     SERVICE,
     TREES,
     World,
@@ -32,7 +34,6 @@ from ml_platform.stores.prediction_log import PredictionLog
 from ml_platform.stores.rollout_state import Rollout
 
 LOADED = 0.3  # of the rate of a closed loop
-SERVER_CORE, OTHER_CORE = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)

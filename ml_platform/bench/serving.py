@@ -22,7 +22,7 @@ import click
 
 from ml_platform.bench.arms import machine
 from ml_platform.bench.serving_peers import ARMS
-from ml_platform.bench.serving_world import ENTITIES, SERVICE, World, pin, world
+from ml_platform.bench.serving_world import ENTITIES, OTHER_CORE, SERVER_CORE, SERVICE, World, pin, world
 from ml_platform.serving.process import listen, running
 from ml_platform.spec import PlatformError
 
@@ -30,7 +30,6 @@ LEAST_RATE, MOST_CPU_US, MOST_P99_MS = 8_000, 110, 5.0
 TIMES_BENTOML, TIMES_FASTAPI = 8.0, 2.0
 CONNECTIONS, LOADED = 32, 0.7  # of our rate, for the open loop
 _COMPARED = 300
-_SERVER_CORE, _OTHER_CORE = 0, 1
 _OURS = "ours"
 _READY_SECONDS = 60
 _TITLES: Mapping[str, str] = {
@@ -127,7 +126,7 @@ def load(
     words += [asked_at.isoformat()] if asked_at else []
     command = [sys.executable, "-m", "ml_platform.bench.serving_load", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as generator:
-        pin(generator.pid, _OTHER_CORE)
+        pin(generator.pid, OTHER_CORE)
         said, _ = generator.communicate()
     if generator.returncode:
         raise PlatformError(f"the load generator ended with {generator.returncode}")
@@ -140,11 +139,11 @@ def measure(*, quick: bool = False, echo: Callable[[str], object] = click.echo) 
     Raises:
         PlatformError: fewer than two cores, no redis-server, or an arm that answers otherwise.
     """
-    if len(os.sched_getaffinity(0)) <= _OTHER_CORE:
+    if len(os.sched_getaffinity(0)) <= OTHER_CORE:
         raise PlatformError("servers and load need a core each; this machine has one")
     echo(f"{machine(['lightgbm', 'bentoml', 'fastapi', 'uvicorn', 'msgspec'])}; load {os.getloadavg()[0]:.1f}")
     seconds, rounds = (1.0, 1) if quick else (5.0, 5)
-    with tempfile.TemporaryDirectory(prefix="ml_platform_bench_") as name, world(Path(name), _OTHER_CORE) as made:
+    with tempfile.TemporaryDirectory(prefix="ml_platform_bench_") as name, world(Path(name), OTHER_CORE) as made:
         os.environ.update(made.environment())
         with ExitStack() as stack:
             ours = stack.enter_context(running(made.profile, SERVICE))
@@ -174,7 +173,7 @@ def compare(servers: Mapping[str, Server], made: World) -> None:
             ask_static(server)
         elif ask(server, users) != [made.expected[user] for user in users]:
             raise PlatformError(f"{arm} answers otherwise than Booster.predict; nothing was timed")
-        pin(server.pid, _SERVER_CORE)
+        pin(server.pid, SERVER_CORE)
 
 
 def ask_static(server: Server) -> None:

@@ -30,6 +30,7 @@ from ml_platform.training.model import Model
 PROJECT, SERVICE, MODEL = "bench_serving", "asks", "clicks"
 ENTITIES, TREES, SEED = 4000, 300, 20260101
 AS_OF = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SERVER_CORE, OTHER_CORE = 0, 1  # load generator and Redis share the other
 KEPT = timedelta(days=36_500)  # every answer looks whether a value is too old; none is
 FILES: Mapping[str, str] = {
     f"{PROJECT}/__init__.py": """

@@ -1,9 +1,9 @@
 """What was asked and served, as the columns of a training set: for whoever groups answers as training rows."""
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import msgspec
 import polars as pl
 
 from ml_platform.spec import HAPPENS_AT, ModelSpec, Project, Slice
@@ -24,7 +24,7 @@ def columns_of(predictions: pl.DataFrame, names: Collection[str], project: Proje
     predictions: distinct rows of the log: ``prediction_id``, ``entities`` (JSON), ``feature_names``, ``features``.
     """
     types = {name: kind for name, kind in _types(project, spec).items() if name in names}
-    rows = [msgspec.json.decode(text) for text in predictions["entities"]]
+    rows = [json.loads(text) for text in predictions["entities"]]
     asked = pl.DataFrame({name: _column([row.get(name) for row in rows], kind) for name, kind in types.items()})
     served = predictions.select("prediction_id").join(
         named_features(predictions), on="prediction_id", how="left", maintain_order="left"

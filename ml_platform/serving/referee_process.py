@@ -12,10 +12,10 @@ import threading
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ml_platform.resources.priority import give_way
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.champion import registry_errors
+from ml_platform.serving.priority import give_way
 from ml_platform.serving.referee import Referee
 from ml_platform.serving.rollout_files import give_sign, heartbeat, policy_of, rollout_file
 from ml_platform.serving.shadow import ShadowScorer

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.features.live import LiveViews
-from ml_platform.resources.priority import let_others
 from ml_platform.resources.profiles import Profile
 from ml_platform.resources.projects import load_project
 from ml_platform.serving.answers import Ordered, VectorPlan, score
 from ml_platform.serving.champion import Champion, load_champion
 from ml_platform.serving.events import Ingestor
+from ml_platform.serving.priority import let_others
 from ml_platform.serving.traffic import CANARY, CHAMPION
 from ml_platform.serving.trial import Fault, tried
 from ml_platform.spec import MissingHistory, Project, StoreUnavailable

@@ -1,8 +1,9 @@
 """Work that gives way: it has a core only while nobody else wants it."""
 
 import os
+from contextlib import suppress
 
-_LAST = 19  # niceness, where the system knows nothing better
+_LAST = 19  # niceness, where the system knows or allows nothing better
 
 
 def let_others() -> None:
@@ -21,6 +22,7 @@ def give_way() -> None:
     milliseconds that the 99th percentile of a service shows.
     """
     if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(_LAST)
+        with suppress(OSError):  # a container may forbid it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            return
+    os.nice(_LAST)
