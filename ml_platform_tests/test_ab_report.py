@@ -92,24 +92,3 @@ def test_units_that_do_not_arrive_as_assigned_are_noticed(tmp_path: Path) -> Non
 
 def test_before_the_first_unit_nothing_is_said_of_a_difference(tmp_path: Path) -> None:
     assert not any(report.differs for report in told(tmp_path, traffic(0)).values())
-
-
-def test_a_tail_reads_whatever_a_record_can_hold(tmp_path: Path) -> None:
-    """Not only what JSON's standard knows: NaN, infinity and numbers of more than 64 bits are logged as they are."""
-    log = PredictionLog(tmp_path)
-    features = (float("nan"), float("inf"), 2.5, None)
-    log.append_predictions(
-        "desk",
-        BEGUN.date(),
-        [
-            Prediction(
-                prediction_id="a", model="delay", model_version="1", probability=0.5, asked_at=BEGUN, as_of=BEGUN,
-                answered_at=BEGUN, entities={"line": 2**70, "far": float("inf")}, feature_names=("f", "g", "h", "i"),
-                features=features, variant="champion", chance=1.0, seconds=None,
-            )
-        ],
-    )  # fmt: skip
-    log.close()
-    (record,) = LogTail(tmp_path, "desk", BEGUN.date()).new("predictions")
-    assert str(record["features"]) == str([*features])
-    assert record["entities"] == {"line": 2**70, "far": float("inf")}

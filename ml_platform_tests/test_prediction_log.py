@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_platform.spec import HomeDamaged
+from ml_platform.stores.log_tail import LogTail
 from ml_platform.stores.prediction_log import (
     LABEL_COLUMNS,
     PREDICTION_COLUMNS,
@@ -244,3 +245,24 @@ def test_a_full_disk_refuses_the_batch_and_leaves_no_half_line(tmp_path: Path) -
     )
     assert "cannot write the prediction log" in done.stdout
     assert PredictionLog(tmp_path).ids("delay", DAY, "labels") == {"before", "after"}
+
+
+def test_a_tail_reads_whatever_a_record_can_hold(tmp_path: Path) -> None:
+    """Not only what JSON's standard knows: NaN, infinity and numbers of more than 64 bits are logged as they are."""
+    log = PredictionLog(tmp_path)
+    features = (float("nan"), float("inf"), 2.5, None)
+    log.append_predictions(
+        "desk",
+        DAY,
+        [
+            Prediction(
+                prediction_id="a", model="delay", model_version="1", probability=0.5, asked_at=NOON, as_of=NOON,
+                answered_at=NOON, entities={"line": 2**70, "far": float("inf")}, feature_names=("f", "g", "h", "i"),
+                features=features, variant="champion", chance=1.0, seconds=None,
+            )
+        ],
+    )  # fmt: skip
+    log.close()
+    (record,) = LogTail(tmp_path, "desk", DAY).new("predictions")
+    assert str(record["features"]) == str([*features])
+    assert record["entities"] == {"line": 2**70, "far": float("inf")}
